@@ -1,0 +1,2 @@
+//! The nightshift program.
+fn main() {}
