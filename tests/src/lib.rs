@@ -1,2 +1,2 @@
 #![forbid(unsafe_code)]
-//! To be written.
+//! The whole system under test. To be written.
