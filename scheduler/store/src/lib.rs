@@ -1,2 +1,46 @@
 #![forbid(unsafe_code)]
-//! To be written.
+//! The store: the only SQL in the house, and the protocol between users, scheduler and workers.
+//!
+//! Promises: every write of a worker is fenced by its lease, every write of a scheduler by its term, and every
+//! call is one short transaction that may be repeated when its reply was lost. Main path: [`Store::submit`] ->
+//! [`Store::submitted`] -> [`Store::planned`] -> [`Store::claim`] -> [`Store::progress`] -> [`Store::finish`].
+//! It must never know what a spec means, what a picture is, or where objects are kept: specs and plans pass
+//! through as text and JSON.
+//!
+//! All functions live in the schema `nightshift` (folder `migrations/`, embedded by [`migrate`]). A process
+//! connects with its own login; the login's group role (tenant, worker, scheduler) decides which of the calls
+//! below it may make. The clock is always the database's. Times come back as Unix milliseconds (`*_unix_ms`).
+
+mod admin;
+mod config;
+mod error;
+mod items;
+mod jobs;
+mod leader;
+mod leases;
+mod migrate;
+mod notify;
+mod state;
+mod views;
+mod workers;
+
+pub use admin::LoginKind;
+pub use config::{DatabaseConfig, Pooler};
+pub use error::Error;
+pub use items::{Artifact, ItemFilter, ItemReport, ItemRow, ItemStatus};
+pub use jobs::{Only, Submission};
+pub use leader::{LeaderTerm, Plan, Planned, Submitted, TickCounts};
+pub use leases::{InputChunk, JobInfo, Lease, Report, ShardKind, Verdict};
+pub use migrate::{PROTOCOL, SCHEMA, Versions, migrate};
+pub use notify::{Notice, Notices};
+pub use state::{AttemptOutcome, JobState, LEGAL_JOB_MOVES, LEGAL_SHARD_MOVES, ShardState};
+pub use views::{
+    AttemptView, EventView, JobFilter, JobView, LogLine, OutputView, ShardView, WorkerView,
+};
+pub use workers::{Registration, WorkerId};
+
+/// A handle to the database of one nightshift system. Clones share one connection pool.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: sqlx::PgPool,
+}

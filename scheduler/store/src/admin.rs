@@ -1,0 +1,68 @@
+//! What an administrator does: logins, tenants, allowed prefixes. Needs the login that ran [`crate::migrate`].
+
+use crate::{Error, Store};
+
+/// What a login may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginKind {
+    /// Submit jobs of its tenants and read their views.
+    Tenant,
+    /// Run shards; touches no table.
+    Worker,
+    /// Plan and settle jobs; touches no table.
+    Scheduler,
+}
+
+impl LoginKind {
+    /// The group role.
+    #[must_use]
+    pub const fn role(self) -> &'static str {
+        match self {
+            Self::Tenant => "nightshift_tenant",
+            Self::Worker => "nightshift_worker",
+            Self::Scheduler => "nightshift_scheduler",
+        }
+    }
+}
+
+impl Store {
+    /// Creates a login, or changes the password of an existing one, and puts it into its group; a tenant's login also
+    /// becomes a member of `tenant` (which is created when new). Role: administrator.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the name is not `[a-z_][a-z0-9_]{0,62}`, belongs to another group, or a tenant login has no tenant.
+    pub async fn create_login(
+        &self,
+        kind: LoginKind,
+        name: &str,
+        password: &str,
+        tenant: Option<&str>,
+    ) -> Result<(), Error> {
+        let _ = (kind, name, password, tenant);
+        todo!()
+    }
+
+    /// Creates a tenant if new and sets which prefixes its inputs and destinations may have (`s3://bucket/path/`; `s3://` is
+    /// every bucket; an empty list allows nothing). Role: administrator.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when a prefix has no scheme.
+    pub async fn set_prefixes(
+        &self,
+        tenant: &str,
+        input_prefixes: &[String],
+        dest_prefixes: &[String],
+    ) -> Result<(), Error> {
+        let _ = (tenant, input_prefixes, dest_prefixes);
+        todo!()
+    }
+
+    /// Asks a worker to finish what is in its slots and take nothing new (or undoes it). Role: administrator.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn drain_worker(&self, worker: i64, drain: bool) -> Result<(), Error> {
+        let _ = (worker, drain);
+        todo!()
+    }
+}

@@ -1,0 +1,108 @@
+//! How to reach the database, and the pool that does.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::{Error, Store};
+
+/// What stands between us and the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pooler {
+    /// A direct connection, or a pooler in session mode: prepared statements are cached.
+    #[default]
+    None,
+    /// A pooler in transaction mode (PgBouncer): prepared statements are not kept between calls, and
+    /// [`Store::listen`] needs a `listen_url` that goes around the pooler.
+    Transaction,
+}
+
+/// Where the database is and how many connections to open.
+#[derive(Clone)]
+pub struct DatabaseConfig {
+    /// `postgres://login:password@host:port/database`.
+    pub url: String,
+    /// What stands in between.
+    pub pooler: Pooler,
+    /// Upper bound of open connections of this process, at least 1.
+    pub max_connections: u32,
+    /// How long a call waits for a free connection, and for a new one, before it is [`Error::Unreachable`].
+    pub acquire_timeout_ms: u64,
+    /// Shown in `pg_stat_activity`, for example `nightshift worker`.
+    pub application_name: String,
+}
+
+impl DatabaseConfig {
+    /// A direct connection with 4 connections and 5 s of patience.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            pooler: Pooler::None,
+            max_connections: 4,
+            acquire_timeout_ms: 5_000,
+            application_name: "nightshift".to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Debug for DatabaseConfig {
+    /// Without the url: it carries a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatabaseConfig")
+            .field("pooler", &self.pooler)
+            .field("max_connections", &self.max_connections)
+            .field("acquire_timeout_ms", &self.acquire_timeout_ms)
+            .field("application_name", &self.application_name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens a pool and makes one connection, to fail early. Does not look at versions: see [`Store::check_versions`].
+    ///
+    /// # Errors
+    /// [`Error::BadConfig`] when the url cannot be read, [`Error::Unreachable`] when nobody answers in time,
+    /// [`Error::Denied`] when the login or password is refused.
+    pub async fn connect(config: &DatabaseConfig) -> Result<Self, Error> {
+        let pool = pool_options(config)
+            .connect_with(connect_options(config)?)
+            .await?;
+        Ok(Self { pool })
+    }
+
+    /// Like [`Store::connect`], but connects at the first call.
+    ///
+    /// # Errors
+    /// [`Error::BadConfig`] when the url cannot be read.
+    pub fn connect_lazy(config: &DatabaseConfig) -> Result<Self, Error> {
+        Ok(Self {
+            pool: pool_options(config).connect_lazy_with(connect_options(config)?),
+        })
+    }
+
+    /// Closes every connection; calls in flight end first.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn pool_options(config: &DatabaseConfig) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(config.max_connections.max(1))
+        .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
+}
+
+pub(crate) fn connect_options(config: &DatabaseConfig) -> Result<PgConnectOptions, Error> {
+    let options = PgConnectOptions::from_str(&config.url)
+        .map_err(|source| Error::BadConfig {
+            message: source.to_string(),
+        })?
+        .application_name(&config.application_name);
+    // A pooler in transaction mode gives every transaction another server connection, where yesterday's prepared
+    // statement does not exist.
+    Ok(match config.pooler {
+        Pooler::None => options,
+        Pooler::Transaction => options.statement_cache_capacity(0),
+    })
+}

@@ -1,0 +1,168 @@
+//! What can go wrong, by what the caller does next.
+
+/// An error of a store call; each variant is a different decision.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The lease is no longer ours (expired, claimed by another, job cancelled). Stop the shard, publish nothing more.
+    #[error("the lease was lost")]
+    LeaseLost,
+    /// Another scheduler leads, or our term ran out. Stop deciding; try [`crate::Store::lead`] again later.
+    #[error("another scheduler leads now")]
+    NotLeader,
+    /// The request itself is wrong; say so to the user. Repeating it will not help.
+    #[error("{message}")]
+    Refused {
+        /// One sentence that stands alone.
+        message: String,
+        /// The circumstances, when there are any.
+        detail: Option<String>,
+        /// What to do about it, when there is something.
+        hint: Option<String>,
+    },
+    /// No such job, item or tenant, or not one of ours (the two are not told apart).
+    #[error("{message}")]
+    NotFound {
+        /// One sentence that names what was looked for.
+        message: String,
+    },
+    /// This program and the database are too far apart. Stop; the message says which of them is too old.
+    #[error("{message}")]
+    VersionMismatch {
+        /// One sentence with both versions.
+        message: String,
+        /// What to run.
+        hint: String,
+    },
+    /// The database does not know this worker (its row was pruned, or the login changed). Register again.
+    #[error("the database does not know this worker")]
+    UnknownWorker,
+    /// The login may not do this, or could not log in.
+    #[error("the database refused the login: {message}")]
+    Denied {
+        /// The server's words.
+        message: String,
+    },
+    /// The database url or option cannot be read.
+    #[error("bad database configuration: {message}")]
+    BadConfig {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// No answer, a broken connection, a restarting server, a deadlock: the call may or may not have happened.
+    /// Repeat it: every call of this crate may be repeated.
+    #[error("the database is unreachable")]
+    Unreachable(#[source] sqlx::Error),
+    /// The database answered something that this program cannot understand: a bug in one of the two.
+    #[error("unexpected answer from the database")]
+    Unexpected(#[source] sqlx::Error),
+    /// A stored value does not fit its type: a bug, or somebody edited the tables by hand.
+    #[error("stored value of {what} is not valid: {message}")]
+    Inconsistent {
+        /// Function and column.
+        what: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl Error {
+    /// Whether the same call may succeed after a pause.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+
+    pub(crate) fn inconsistent(what: &'static str, error: impl std::fmt::Display) -> Self {
+        Self::Inconsistent {
+            what,
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::Database(database) => {
+                let code = database
+                    .code()
+                    .map_or_else(String::new, std::borrow::Cow::into_owned);
+                from_code(&code, error)
+            }
+            E::Io(_)
+            | E::Tls(_)
+            | E::PoolTimedOut
+            | E::PoolClosed
+            | E::WorkerCrashed
+            | E::Protocol(_) => Self::Unreachable(error),
+            E::Configuration(source) => Self::BadConfig {
+                message: source.to_string(),
+            },
+            _ => Self::Unexpected(error),
+        }
+    }
+}
+
+/// The SQLSTATEs of migrations/README.md, section "Errors".
+fn from_code(code: &str, error: sqlx::Error) -> Error {
+    let fields = Fields::of(&error);
+    match code {
+        "NSREF" => Error::Refused {
+            message: fields.message,
+            detail: fields.detail,
+            hint: fields.hint,
+        },
+        "NSNOF" => Error::NotFound {
+            message: fields.message,
+        },
+        "NSVER" => Error::VersionMismatch {
+            message: fields.message,
+            hint: fields.hint.unwrap_or_default(),
+        },
+        "NSLDR" => Error::NotLeader,
+        "NSWRK" => Error::UnknownWorker,
+        // insufficient_privilege, invalid_authorization_specification, invalid_password
+        "42501" | "28000" | "28P01" => Error::Denied {
+            message: fields.message,
+        },
+        // serialization_failure, deadlock_detected, query_canceled; connection and shutdown classes.
+        "40001" | "40P01" | "57014" => Error::Unreachable(error),
+        other if matches!(other.get(..2), Some("08" | "53" | "57" | "58")) => {
+            Error::Unreachable(error)
+        }
+        // undefined schema, table or function: an empty or an older database.
+        "3F000" | "42P01" | "42883" => Error::VersionMismatch {
+            message: format!(
+                "the database lacks what this program needs: {}",
+                fields.message
+            ),
+            hint: "run `nightshift migrate` with this version of the program".to_owned(),
+        },
+        _ => Error::Unexpected(error),
+    }
+}
+
+struct Fields {
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Fields {
+    fn of(error: &sqlx::Error) -> Self {
+        let Some(database) = error.as_database_error() else {
+            return Self {
+                message: error.to_string(),
+                detail: None,
+                hint: None,
+            };
+        };
+        let postgres = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
+        Self {
+            message: database.message().to_owned(),
+            detail: postgres.and_then(|e| e.detail()).map(str::to_owned),
+            hint: postgres.and_then(|e| e.hint()).map(str::to_owned),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What the leading scheduler writes. Every call carries the leader's term.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::{Error, Store};
+
+/// Proof of leadership; needed by every call of a scheduler.
+#[derive(Debug, Clone)]
+pub struct LeaderTerm {
+    /// Number of the term; grows with every change of leader.
+    pub term: i64,
+    /// Until when this process may believe it, by its own monotonic clock (two thirds of the ttl, counted from
+    /// before the request was sent). The database checks the term at every call anyway.
+    pub trusted_until: Instant,
+}
+
+/// A job that waits to be planned.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// Its id.
+    pub job: i64,
+    /// The tenant's name.
+    pub tenant: String,
+    /// The YAML (or JSON) text.
+    pub spec_text: String,
+    /// Template variable `run.date`, `YYYY-MM-DD` (UTC day of the submission).
+    pub run_date: String,
+    /// Template variable `run.index`.
+    pub run_index: i64,
+    /// Prefixes that inputs of this tenant may have.
+    pub input_prefixes: Vec<String>,
+    /// Prefixes that destinations of this tenant may have.
+    pub dest_prefixes: Vec<String>,
+}
+
+/// What planning found out; this is also the JSON of `nightshift.planned(term, job, plan)`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// `metadata.name`.
+    pub name: String,
+    /// `text_to_image`, ...
+    pub kind: String,
+    /// `metadata.labels`, JSON object of strings.
+    pub labels: serde_json::Value,
+    /// The resolved spec; workers get it back unchanged.
+    pub resolved: serde_json::Value,
+    /// Warnings to show with the job, rendered; empty when none.
+    pub warnings: String,
+    /// Rendered destination with trailing slash, `s3://bucket/prefix/`.
+    pub dest: String,
+    /// `refuse`, `resume` or `overwrite`.
+    pub on_existing: String,
+    /// Every URI or prefix that inputs are read from (manifest, prefix; not each object); checked against the tenant's.
+    pub inputs: Vec<String>,
+    /// `"<model name>/<weights>/<kv_cache>"`; a worker must have announced it.
+    pub model_key: String,
+    /// Whether workers with different fingerprints may share the job.
+    pub allow_mixed: bool,
+    /// Higher goes first.
+    pub priority: i32,
+    /// Number of input rows; the chunks stored by [`Store::add_chunk`] must hold exactly these.
+    pub n_rows: i64,
+    /// Number of items.
+    pub n_items: i64,
+    /// Items a shard, 1 to 100,000.
+    pub shard_items: i32,
+    /// How many failed, and apart from it how many lost attempts a shard may have.
+    pub max_attempts: i32,
+    /// More failed items than this stop the job; `None`: never.
+    pub max_failed_items: Option<i64>,
+}
+
+/// What became of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Planned {
+    /// The job may be claimed now.
+    Ready,
+    /// The destination or an input is not allowed, or belongs to another job: pass these words to [`Store::rejected`].
+    Refused(String),
+    /// The job is not `submitted` any more (cancelled, or planned before): nothing was done.
+    Gone,
+}
+
+/// What a tick did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TickCounts {
+    /// Leases that ran out.
+    pub expired: i64,
+    /// Jobs that reached a final state.
+    pub settled: i64,
+    /// Close shards made.
+    pub closing: i64,
+    /// Jobs that still wait to be planned.
+    pub submitted: i64,
+    /// Jobs that are neither final nor submitted.
+    pub active: i64,
+}
+
+impl Store {
+    /// Becomes or stays leader for `ttl`. `None`: another one leads. Call it again well before two thirds of `ttl`. Role: scheduler.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<LeaderTerm>, Error> {
+        let _ = (holder, ttl);
+        todo!()
+    }
+
+    /// Gives leadership back at once, so that another scheduler need not wait for the ttl. Role: scheduler.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`].
+    pub async fn resign(&self, term: &LeaderTerm) -> Result<(), Error> {
+        let _ = term;
+        todo!()
+    }
+
+    /// Jobs that wait to be planned, oldest first, at most `limit`. Role: scheduler.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`].
+    pub async fn submitted(&self, term: &LeaderTerm, limit: i64) -> Result<Vec<Submitted>, Error> {
+        let _ = (term, limit);
+        todo!()
+    }
+
+    /// Stores input rows `first_row..first_row + n_rows` (gzip of JSON lines; at most 1,000 rows). Start at 0: that
+    /// drops the chunks of an earlier, unfinished planning. `false`: the job is not `submitted` any more. Role: scheduler.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`].
+    pub async fn add_chunk(
+        &self,
+        term: &LeaderTerm,
+        job: i64,
+        first_row: i64,
+        n_rows: i32,
+        data: &[u8],
+    ) -> Result<bool, Error> {
+        let _ = (term, job, first_row, n_rows, data);
+        todo!()
+    }
+
+    /// Makes a job ready. Role: scheduler.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`]; [`Error::Refused`] when the chunks do not hold `n_rows` rows (a bug of the scheduler).
+    pub async fn planned(
+        &self,
+        term: &LeaderTerm,
+        job: i64,
+        plan: &Plan,
+    ) -> Result<Planned, Error> {
+        let _ = (term, job, plan);
+        todo!()
+    }
+
+    /// Rejects a job; `errors` is the rendered text with carets. `false`: not `submitted` any more. Role: scheduler.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`].
+    pub async fn rejected(&self, term: &LeaderTerm, job: i64, errors: &str) -> Result<bool, Error> {
+        let _ = (term, job, errors);
+        todo!()
+    }
+
+    /// Expires leases, settles jobs, makes close shards; level-triggered, about once a second. Role: scheduler.
+    ///
+    /// # Errors
+    /// [`Error::NotLeader`].
+    pub async fn tick(&self, term: &LeaderTerm) -> Result<TickCounts, Error> {
+        let _ = term;
+        todo!()
+    }
+}

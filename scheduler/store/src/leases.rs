@@ -1,0 +1,228 @@
+//! Leases: the right to work on a shard until a time.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::state::states;
+use crate::{Error, ItemReport, ItemRow, Store, WorkerId};
+
+states! {
+    /// What a shard asks for.
+    ShardKind {
+        /// Compute the items `first_item..end_item`.
+        Items = "items",
+        /// All items are final: write the job's metadata and `_SUCCESS`; `first_item..end_item` is the whole job.
+        Close = "close",
+    }
+}
+
+/// The right to work on one shard. Every write of a worker takes one.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// Who holds it.
+    pub worker: WorkerId,
+    /// The job.
+    pub job: i64,
+    /// The shard's number within its job.
+    pub shard: i32,
+    /// What to do.
+    pub kind: ShardKind,
+    /// First item index.
+    pub first_item: i64,
+    /// One past the last item index.
+    pub end_item: i64,
+    /// The fence: new at every claim and at every expiry.
+    pub token: i64,
+    /// Number of this attempt at the shard, from 1; never used twice for a shard.
+    pub attempt: i32,
+    /// How long the database grants the lease from each claim and each progress call.
+    pub lease: Duration,
+    /// Until when this process may act on the lease, by its own monotonic clock: two thirds of the lease, counted
+    /// from before the last successful request was sent. Past it: stop, publish nothing.
+    pub trusted_until: Instant,
+}
+
+impl Lease {
+    /// Whether this process may still act on the lease.
+    #[must_use]
+    pub fn is_trusted(&self, now: Instant) -> bool {
+        now < self.trusted_until
+    }
+}
+
+/// What a worker should do after a progress call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on; the lease was renewed and everything reported was recorded.
+    Continue,
+    /// The lease is lost: nothing was recorded. Stop and touch nothing.
+    Stop,
+    /// Recorded and renewed; finish what is in the slots, then [`Store::release`].
+    Drain,
+    /// Recorded; the job was cancelled. Drop what is in the slots, then [`Store::release`].
+    Cancelled,
+}
+
+/// What happened since the last report. An empty report is a heartbeat.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Items that became final; at most 10,000. Repeating one is harmless.
+    pub items: Vec<ItemReport>,
+    /// Indices of items in the engine's slots now.
+    pub in_flight: Vec<i64>,
+    /// New log lines of this attempt, each with its own time stamp. The store takes a text equal to the
+    /// last one it got from this attempt for a repetition.
+    pub log: Option<String>,
+    /// Health of the worker (JSON object), shown in the view `workers`; only with [`Store::progress`].
+    pub health: Option<serde_json::Value>,
+}
+
+/// What a worker needs to know of a job; immutable within a round.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobInfo {
+    /// Id of the job.
+    pub job: i64,
+    /// Name from the spec.
+    pub name: String,
+    /// The tenant's name.
+    pub tenant: String,
+    /// Kind from the spec, for example `text_to_image`.
+    pub kind: String,
+    /// The resolved spec, as given to [`Store::planned`].
+    pub resolved: serde_json::Value,
+    /// The spec as submitted.
+    pub spec_text: String,
+    /// Hex sha256 of the spec text.
+    pub spec_sha256: String,
+    /// Rendered destination with trailing slash.
+    pub dest: String,
+    /// 1 at first, one more after each retry by a user.
+    pub round: i32,
+    /// Number of items of the job.
+    pub n_items: i64,
+    /// Number of input rows of the job.
+    pub n_rows: i64,
+    /// Template variable `run.date`, `YYYY-MM-DD`.
+    pub run_date: String,
+    /// Template variable `run.index`.
+    pub run_index: i64,
+    /// Time of submission.
+    pub submitted_unix_ms: i64,
+    /// Prefixes that inputs of this tenant may have.
+    pub input_prefixes: Vec<String>,
+    /// Prefixes that destinations of this tenant may have.
+    pub dest_prefixes: Vec<String>,
+    /// The fingerprint the job is pinned to; `None` when it allows mixed ones.
+    pub fingerprint: Option<String>,
+}
+
+/// Consecutive input rows of a job, as the scheduler stored them.
+#[derive(Debug, Clone)]
+pub struct InputChunk {
+    /// Index of the first row.
+    pub first_row: i64,
+    /// Number of rows.
+    pub n_rows: i32,
+    /// gzip of JSON lines, one `nightshift_jobs::InputRow` a line.
+    pub data: Vec<u8>,
+}
+
+impl Store {
+    /// Takes up to `n` (1 to 64) shards that this worker can run now. Role: worker. An empty list means: nothing
+    /// to do, ask again after a pause or a [`crate::Notice::Work`].
+    ///
+    /// # Errors
+    /// [`Error::UnknownWorker`], [`Error::Unreachable`].
+    pub async fn claim(
+        &self,
+        worker: WorkerId,
+        n: u32,
+        lease: Duration,
+    ) -> Result<Vec<Lease>, Error> {
+        let _ = (worker, n, lease);
+        todo!()
+    }
+
+    /// Heartbeat, results, fence check, cancel and drain poll in one call; every few seconds, never per item.
+    /// Renews `lease.trusted_until` unless the verdict is [`Verdict::Stop`]. Role: worker.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when an item lies outside the shard (a bug of the worker), [`Error::Unreachable`].
+    pub async fn progress(&self, lease: &mut Lease, report: &Report) -> Result<Verdict, Error> {
+        let _ = (lease, report);
+        todo!()
+    }
+
+    /// Reports the last items and ends the shard. All items of the range must be final by then. Role: worker.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`]; [`Error::Refused`] when items are missing (a bug of the worker).
+    pub async fn finish(&self, lease: &Lease, report: &Report) -> Result<(), Error> {
+        let _ = (lease, report);
+        todo!()
+    }
+
+    /// Gives the shard back after a drain, with what is final so far; costs no attempt. Role: worker.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`].
+    pub async fn release(&self, lease: &Lease, report: &Report) -> Result<(), Error> {
+        let _ = (lease, report);
+        todo!()
+    }
+
+    /// Gives the shard up because of an error of the whole shard (out of memory, destination refuses writes); spends an
+    /// attempt. At the job's `max_attempts` the remaining items become failed items with this `code`. Role: worker.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`].
+    pub async fn fail(
+        &self,
+        lease: &Lease,
+        report: &Report,
+        code: &str,
+        message: &str,
+    ) -> Result<(), Error> {
+        let _ = (lease, report, code, message);
+        todo!()
+    }
+
+    /// The job behind a lease; ask once per job and round. Role: worker.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`].
+    pub async fn job_info(&self, lease: &Lease) -> Result<JobInfo, Error> {
+        let _ = lease;
+        todo!()
+    }
+
+    /// The chunks that hold input rows `from_row..to_row`, in order; the first and last may hold more. Role: worker.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`].
+    pub async fn inputs(
+        &self,
+        lease: &Lease,
+        from_row: i64,
+        to_row: i64,
+    ) -> Result<Vec<InputChunk>, Error> {
+        let _ = (lease, from_row, to_row);
+        todo!()
+    }
+
+    /// Finished items of the shard's range (close: of the whole job) with index > `after_index`, by index, at most
+    /// `limit` (1 to 10,000). Start with `after_index = -1`; an empty page is the end. Role: worker.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`].
+    pub async fn finished(
+        &self,
+        lease: &Lease,
+        after_index: i64,
+        limit: i64,
+    ) -> Result<Vec<ItemRow>, Error> {
+        let _ = (lease, after_index, limit);
+        todo!()
+    }
+}

@@ -1,0 +1,31 @@
+//! Workers: who they are and what they can run.
+
+use std::collections::BTreeMap;
+
+use crate::{Error, Store};
+
+/// Names one registration of a worker process; a restarted process gets a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub i64);
+
+/// What a worker says about itself when it starts.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// A name for people, for example the host name and a number.
+    pub name: String,
+    /// `"<model name>/<weights>/<kv_cache>"` (the `model_key` of [`crate::Plan`]) to the engine's fingerprint.
+    pub models: BTreeMap<String, String>,
+    /// Anything worth showing: version, host, slots, threads, device. JSON object.
+    pub info: serde_json::Value,
+}
+
+impl Store {
+    /// Announces a worker and compares versions. Role: worker.
+    ///
+    /// # Errors
+    /// [`Error::VersionMismatch`] in words that say which side is too old and what to run.
+    pub async fn register(&self, registration: &Registration) -> Result<WorkerId, Error> {
+        let _ = registration;
+        todo!()
+    }
+}
