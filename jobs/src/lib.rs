@@ -1,2 +1,34 @@
 #![forbid(unsafe_code)]
-//! To be written.
+//! What a job is: the YAML spec, its mistakes, and the items it stands for.
+//!
+//! This crate promises three things. [`parse`] reads a spec of any origin within fixed bounds of time and memory and reports
+//! **all** its mistakes at once, each with line, column, caret, help and a stable code. A [`JobSpec`] is valid and resolved:
+//! every default is filled, no range needs another check, and it travels as JSON. [`JobSpec::item`] is a pure function of
+//! (spec, input row, item number), so that a job of ten million items costs nothing to plan.
+//!
+//! The main path: [`parse`] scans the text into positioned nodes (`scan`), checks them against the schema of the raw types
+//! (`walk`), resolves every combination of the matrix (`sweep`), validates (`validate`) and returns a [`Parsed`].
+//!
+//! This crate does no input or output, knows no clock, no database and no model: the strings that the model was trained with
+//! live in the engine.
+
+mod diagnostic;
+mod expand;
+mod ids;
+mod input;
+mod item;
+mod key;
+mod spec;
+mod template;
+mod validate;
+
+pub use diagnostic::{Diagnostic, Severity, SpecErrors};
+pub use ids::{canonical_json, seed};
+pub use input::{InputRow, InputSpec, ManifestFormat, OnBadInput, Subjects};
+pub use item::{Embed, Encoding, GivenPanel, Item, ItemError, JobVars, Output, Role};
+pub use spec::{
+    Cell, Decoding, Fit, GuidanceSchedule, ItemLimit, JobSpec, Kind, KvCache, MapKind, MaxFailed,
+    ModelSpec, NormalFrame, OnExisting, OutputSpec, Parsed, Restore, Sampler, Seeds, Sidecar, Size,
+    Task, Weights, Window, parse,
+};
+pub use template::Template;
