@@ -6,12 +6,16 @@
 pub mod conform;
 pub mod engine;
 pub mod error;
+pub mod image;
+pub mod kernels;
 pub mod model;
 pub mod prompt;
+pub mod quant;
 pub mod random;
 pub mod request;
+pub mod sample;
 
-pub use ::image::RgbImage;
+pub use self::image::RgbImage;
 
 pub use engine::{Engine, generate};
 pub use error::{EngineError, LoadError};

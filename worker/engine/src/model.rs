@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ::image::RgbImage;
+use crate::image::RgbImage;
 
 use crate::error::{EngineError, LoadError};
 

@@ -1,6 +1,6 @@
 //! What a caller asks for and what it gets back.
 
-use ::image::RgbImage;
+use crate::image::RgbImage;
 
 use crate::error::EngineError;
 
