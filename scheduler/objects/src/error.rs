@@ -1,0 +1,86 @@
+//! What can go wrong with an object, by what the caller does next.
+
+use crate::{S3Uri, UriError};
+
+/// Why an operation on an object failed. Each variant is another decision.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such object or bucket. Final: asking again changes nothing.
+    #[error("{uri} does not exist{}", .hint.as_deref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
+    NotFound {
+        /// What was asked for.
+        uri: S3Uri,
+        /// More, such as that the whole bucket is missing.
+        hint: Option<String>,
+    },
+    /// The endpoint knows us and refuses, or does not know us. Final until a person changes something.
+    #[error(
+        "access to {uri} was denied: {detail}; check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE) and the bucket's policy"
+    )]
+    Denied {
+        /// What was asked for.
+        uri: S3Uri,
+        /// The endpoint's words.
+        detail: String,
+    },
+    /// The object is another than the one asked for (`If-Match` did not match).
+    #[error("{uri} has changed since it was listed; its ETag is no longer {wanted}")]
+    Changed {
+        /// The object.
+        uri: S3Uri,
+        /// The ETag that was asked for.
+        wanted: String,
+    },
+    /// The object is larger than the caller allows. Nothing beyond the limit was kept.
+    #[error("{uri} has {bytes} bytes, and at most {limit_bytes} are allowed here")]
+    TooLarge {
+        /// The object.
+        uri: S3Uri,
+        /// Its size.
+        bytes: u64,
+        /// The caller's limit.
+        limit_bytes: u64,
+    },
+    /// The endpoint did not answer, was too busy, or failed, until the retry budget was spent. Worth another try later.
+    #[error(
+        "the object store did not serve {uri} in {attempts} attempts over {seconds:.1} s; last: {detail}"
+    )]
+    Unavailable {
+        /// What was asked for.
+        uri: S3Uri,
+        /// How often it was tried.
+        attempts: u32,
+        /// For how long.
+        seconds: f64,
+        /// The last failure.
+        detail: String,
+    },
+    /// The endpoint understood and refuses for a reason of its own. Final.
+    #[error("the object store refused {uri}: {code} (HTTP {status}): {detail}")]
+    Refused {
+        /// What was asked for.
+        uri: S3Uri,
+        /// HTTP status, 0 if there was none.
+        status: u16,
+        /// S3 error code, such as `InvalidRequest`.
+        code: String,
+        /// The endpoint's words.
+        detail: String,
+    },
+    /// The request could not even be made: a key or a metadata value that S3 cannot carry, or a setting that makes no sense.
+    #[error("{detail}")]
+    Invalid {
+        /// What is wrong.
+        detail: String,
+    },
+    /// A text that should name an object does not.
+    #[error(transparent)]
+    Uri(#[from] UriError),
+}
+
+impl Error {
+    /// Whether the same request may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}

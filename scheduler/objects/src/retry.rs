@@ -1,0 +1,1 @@
+//! One retry budget per operation.
