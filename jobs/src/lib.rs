@@ -18,6 +18,7 @@ mod ids;
 mod input;
 mod item;
 mod key;
+mod read;
 mod spec;
 mod template;
 mod validate;
@@ -26,6 +27,7 @@ pub use diagnostic::{Diagnostic, Severity, SpecErrors};
 pub use ids::{canonical_json, seed};
 pub use input::{InputRow, InputSpec, ManifestFormat, OnBadInput, Subjects};
 pub use item::{Embed, Encoding, GivenPanel, Item, ItemError, JobVars, Output, Role};
+pub use read::schema::json_schema;
 pub use spec::{
     Cell, Decoding, Fit, GuidanceSchedule, ItemLimit, JobSpec, Kind, KvCache, MapKind, MaxFailed,
     ModelSpec, NormalFrame, OnExisting, OutputSpec, Parsed, Restore, Sampler, Seeds, Sidecar, Size,
