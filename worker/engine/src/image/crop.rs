@@ -32,7 +32,8 @@ pub fn pick_crop_size(sizes: &[(u32, u32)], w: u32, h: u32) -> Option<(u32, u32)
         let (x, y) = (f64::from(cw) / f64::from(w), f64::from(ch) / f64::from(h));
         (x.min(y) / x.max(y), (cw, ch))
     };
-    let best = |a: &(f64, (u32, u32)), b: &(f64, (u32, u32))| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+    let best =
+        |a: &(f64, (u32, u32)), b: &(f64, (u32, u32))| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
     sizes.iter().map(score).max_by(best).map(|(_, size)| size)
 }
 
@@ -63,7 +64,12 @@ pub fn center_crop(raw: &RawImage, w: u32, h: u32) -> (RawImage, CropBox) {
     let scaled = |n: u32| (f64::from(n) * scale).round_ties_even() as u32;
     let (full_w, full_h) = (scaled(now.width), scaled(now.height));
     let (left, top) = ((full_w - w) / 2, (full_h - h) / 2);
-    let window = Window { left, top, width: w, height: h };
+    let window = Window {
+        left,
+        top,
+        width: w,
+        height: h,
+    };
     let cropped = resize_window(now, full_w, full_h, Filter::Bicubic, window);
     let source = Rect {
         x: back(left, full_w, raw.width),
@@ -71,10 +77,22 @@ pub fn center_crop(raw: &RawImage, w: u32, h: u32) -> (RawImage, CropBox) {
         width: back(w, full_w, raw.width).max(1),
         height: back(h, full_h, raw.height).max(1),
     };
-    (cropped, CropBox { source, panel: Rect { x: 0, y: 0, width: w, height: h } })
+    (
+        cropped,
+        CropBox {
+            source,
+            panel: Rect {
+                x: 0,
+                y: 0,
+                width: w,
+                height: h,
+            },
+        },
+    )
 }
 
 /// A length of the scaled picture in pixels of the input, to the nearest.
 fn back(length: u32, scaled: u32, original: u32) -> u32 {
-    ((2 * u64::from(length) * u64::from(original) + u64::from(scaled)) / (2 * u64::from(scaled))) as u32
+    ((2 * u64::from(length) * u64::from(original) + u64::from(scaled)) / (2 * u64::from(scaled)))
+        as u32
 }

@@ -21,26 +21,51 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_pixels: 100_000_000, max_side: 65_500, max_bytes_out: 512 << 20, max_aspect: 200 }
+        Self {
+            max_pixels: 100_000_000,
+            max_side: 65_500,
+            max_bytes_out: 512 << 20,
+            max_aspect: 200,
+        }
     }
 }
 
 impl Limits {
     /// Checks a size from a header, `bytes_per_pixel` as the decoder will produce.
-    pub(crate) fn check(&self, width: u32, height: u32, bytes_per_pixel: u64) -> Result<(), DecodeError> {
+    pub(crate) fn check(
+        &self,
+        width: u32,
+        height: u32,
+        bytes_per_pixel: u64,
+    ) -> Result<(), DecodeError> {
         if width == 0 || height == 0 {
-            return Err(DecodeError::NotAnImage { reason: format!("its size is {width}x{height}") });
+            return Err(DecodeError::NotAnImage {
+                reason: format!("its size is {width}x{height}"),
+            });
         }
         let pixels = u64::from(width) * u64::from(height);
         if pixels > self.max_pixels || width.max(height) > self.max_side {
             let (max_pixels, max_side) = (self.max_pixels, self.max_side);
-            return Err(DecodeError::TooManyPixels { width, height, max_pixels, max_side });
+            return Err(DecodeError::TooManyPixels {
+                width,
+                height,
+                max_pixels,
+                max_side,
+            });
         }
-        if u64::from(width.max(height)) > u64::from(width.min(height)) * u64::from(self.max_aspect) {
-            return Err(DecodeError::BadAspect { width, height, max_aspect: self.max_aspect });
+        if u64::from(width.max(height)) > u64::from(width.min(height)) * u64::from(self.max_aspect)
+        {
+            return Err(DecodeError::BadAspect {
+                width,
+                height,
+                max_aspect: self.max_aspect,
+            });
         }
         if pixels.saturating_mul(bytes_per_pixel) > self.max_bytes_out {
-            return Err(DecodeError::DecompressionLimit { what: "the pixels", limit_bytes: self.max_bytes_out });
+            return Err(DecodeError::DecompressionLimit {
+                what: "the pixels",
+                limit_bytes: self.max_bytes_out,
+            });
         }
         Ok(())
     }
@@ -62,7 +87,9 @@ pub enum DecodeError {
         reason: String,
     },
     /// The header names more pixels than allowed.
-    #[error("{width}x{height} pixels are more than the limit of {max_pixels} pixels and {max_side} a side")]
+    #[error(
+        "{width}x{height} pixels are more than the limit of {max_pixels} pixels and {max_side} a side"
+    )]
     TooManyPixels {
         /// Width in the header.
         width: u32,
@@ -173,8 +200,15 @@ fn sniff(bytes: &[u8]) -> Result<Format, DecodeError> {
 /// Names what the bytes are, for the ones that people do send.
 fn foreign(bytes: &[u8]) -> DecodeError {
     let start = &bytes[..bytes.len().min(512)];
-    let text = String::from_utf8_lossy(start).trim_start_matches('\u{feff}').trim_start().to_lowercase();
-    let iso_brand = if start.get(4..8) == Some(b"ftyp") { start.get(8..12) } else { None };
+    let text = String::from_utf8_lossy(start)
+        .trim_start_matches('\u{feff}')
+        .trim_start()
+        .to_lowercase();
+    let iso_brand = if start.get(4..8) == Some(b"ftyp") {
+        start.get(8..12)
+    } else {
+        None
+    };
     let unsupported = match iso_brand {
         Some(b"avif" | b"avis") => Some("AVIF"),
         Some(b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1") => Some("HEIC"),
@@ -182,23 +216,35 @@ fn foreign(bytes: &[u8]) -> DecodeError {
         _ if start.starts_with(b"%!PS") => Some("PostScript"),
         _ if start.starts_with(b"8BPS") => Some("PSD"),
         _ if start.starts_with(b"\0\0\x01\0") => Some("ICO"),
-        _ if start.starts_with(b"\0\0\0\x0cJXL ") || start.starts_with(b"\xff\x0a") => Some("JPEG XL"),
+        _ if start.starts_with(b"\0\0\0\x0cJXL ") || start.starts_with(b"\xff\x0a") => {
+            Some("JPEG XL")
+        }
         _ if start.starts_with(b"\0\0\0\x0cjP") => Some("JPEG 2000"),
         _ if start.starts_with(b"\x76\x2f\x31\x01") => Some("OpenEXR"),
-        _ if text.starts_with("<svg") || (text.starts_with("<?xml") && text.contains("<svg")) => Some("SVG"),
+        _ if text.starts_with("<svg") || (text.starts_with("<?xml") && text.contains("<svg")) => {
+            Some("SVG")
+        }
         _ => None,
     };
     if let Some(format) = unsupported {
-        return DecodeError::UnsupportedFormat { format: format.to_owned() };
+        return DecodeError::UnsupportedFormat {
+            format: format.to_owned(),
+        };
     }
     let reason = if bytes.is_empty() {
         "the file is empty"
     } else if text.starts_with("<!doctype html") || text.starts_with("<html") {
         "it is an HTML page"
-    } else if start.iter().all(|&b| b >= 0x20 || matches!(b, b'\t' | b'\n' | b'\r')) && std::str::from_utf8(start).is_ok() {
+    } else if start
+        .iter()
+        .all(|&b| b >= 0x20 || matches!(b, b'\t' | b'\n' | b'\r'))
+        && std::str::from_utf8(start).is_ok()
+    {
         "it is text"
     } else {
         "its first bytes are of no known image format"
     };
-    DecodeError::NotAnImage { reason: reason.to_owned() }
+    DecodeError::NotAnImage {
+        reason: reason.to_owned(),
+    }
 }

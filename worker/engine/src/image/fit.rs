@@ -47,22 +47,45 @@ pub fn center_crop(raw: &RawImage, width: u32, height: u32) -> (RgbImage, CropBo
 
 /// The whole picture, scaled (BICUBIC) to the largest size that fits and centred; the rest is filled with `border`.
 pub fn pad(raw: &RawImage, width: u32, height: u32, border: Border) -> (RgbImage, CropBox) {
-    let scale = (f64::from(width) / f64::from(raw.width)).min(f64::from(height) / f64::from(raw.height));
-    let side = |n: u32, limit: u32| ((f64::from(n) * scale).round_ties_even() as u32).clamp(1, limit);
+    let scale =
+        (f64::from(width) / f64::from(raw.width)).min(f64::from(height) / f64::from(raw.height));
+    let side =
+        |n: u32, limit: u32| ((f64::from(n) * scale).round_ties_even() as u32).clamp(1, limit);
     let (w, h) = (side(raw.width, width), side(raw.height, height));
     let inner = whiten(&resize(raw, w, h, Filter::Bicubic));
-    let panel = Rect { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h };
-    let source = Rect { x: 0, y: 0, width: raw.width, height: raw.height };
-    (place(&inner, width, height, panel, border), CropBox { source, panel })
+    let panel = Rect {
+        x: (width - w) / 2,
+        y: (height - h) / 2,
+        width: w,
+        height: h,
+    };
+    let source = Rect {
+        x: 0,
+        y: 0,
+        width: raw.width,
+        height: raw.height,
+    };
+    (
+        place(&inner, width, height, panel, border),
+        CropBox { source, panel },
+    )
 }
 
 fn place(inner: &RgbImage, width: u32, height: u32, at: Rect, border: Border) -> RgbImage {
-    let mut out = RgbImage { width, height, data: vec![255; width as usize * height as usize * 3] };
+    let mut out = RgbImage {
+        width,
+        height,
+        data: vec![255; width as usize * height as usize * 3],
+    };
     for y in 0..height {
         for x in 0..width {
-            let inside = (at.x..at.x + at.width).contains(&x) && (at.y..at.y + at.height).contains(&y);
+            let inside =
+                (at.x..at.x + at.width).contains(&x) && (at.y..at.y + at.height).contains(&y);
             if inside || border == Border::Edge {
-                let (sx, sy) = (x.clamp(at.x, at.x + at.width - 1) - at.x, y.clamp(at.y, at.y + at.height - 1) - at.y);
+                let (sx, sy) = (
+                    x.clamp(at.x, at.x + at.width - 1) - at.x,
+                    y.clamp(at.y, at.y + at.height - 1) - at.y,
+                );
                 let from = (sy as usize * inner.width as usize + sx as usize) * 3;
                 let to = (y as usize * width as usize + x as usize) * 3;
                 out.data[to..to + 3].copy_from_slice(&inner.data[from..from + 3]);
@@ -81,7 +104,16 @@ pub fn restore(panel: &RgbImage, place: &CropBox) -> RgbImage {
     let at = place.panel;
     let cut = RawImage::from_rgb(panel.clone()).window(at.x, at.y, at.width, at.height);
     let (width, height) = (place.source.width, place.source.height);
-    let window = Window { left: 0, top: 0, width, height };
+    let window = Window {
+        left: 0,
+        top: 0,
+        width,
+        height,
+    };
     let back = resize_window(&cut, width, height, Filter::Bicubic, window);
-    RgbImage { width, height, data: back.data }
+    RgbImage {
+        width,
+        height,
+        data: back.data,
+    }
 }

@@ -25,7 +25,9 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeEr
 
 /// Checks sizes, segments and completeness; returns the position after the end marker.
 fn walk(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
-    let truncated = |what: &str| DecodeError::TruncatedImage { reason: format!("the file ends {what}") };
+    let truncated = |what: &str| DecodeError::TruncatedImage {
+        reason: format!("the file ends {what}"),
+    };
     let mut at = 2;
     let (mut scans, mut sized) = (0, false);
     loop {
@@ -36,13 +38,19 @@ fn walk(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
         let (Some(&0xff), Some(&marker)) = (bytes.get(at), bytes.get(at + 1)) else {
             return Err(match bytes.get(at) {
                 None | Some(&0xff) => truncated("before its end marker"),
-                Some(_) => DecodeError::TruncatedImage { reason: format!("no JPEG marker at byte {at}") },
+                Some(_) => DecodeError::TruncatedImage {
+                    reason: format!("no JPEG marker at byte {at}"),
+                },
             });
         };
         at += 2;
         match marker {
             0xd9 if sized && scans > 0 => return Ok(at),
-            0xd9 => return Err(DecodeError::TruncatedImage { reason: "the JPEG has no picture".to_owned() }),
+            0xd9 => {
+                return Err(DecodeError::TruncatedImage {
+                    reason: "the JPEG has no picture".to_owned(),
+                });
+            }
             0x01 | 0xd0..=0xd8 => continue,
             _ => {}
         }
@@ -63,7 +71,10 @@ fn walk(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
         if marker == 0xda {
             scans += 1;
             if scans > MAX_SCANS {
-                return Err(DecodeError::DecompressionLimit { what: "the scans", limit_bytes: MAX_SCANS.into() });
+                return Err(DecodeError::DecompressionLimit {
+                    what: "the scans",
+                    limit_bytes: MAX_SCANS.into(),
+                });
             }
             at = entropy_end(bytes, at).ok_or_else(|| truncated("inside the picture data"))?;
         }

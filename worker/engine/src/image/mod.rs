@@ -37,12 +37,20 @@ pub struct RgbImage {
 impl RgbImage {
     /// A black picture.
     pub fn new(width: u32, height: u32) -> Self {
-        Self { width, height, data: vec![0; width as usize * height as usize * 3] }
+        Self {
+            width,
+            height,
+            data: vec![0; width as usize * height as usize * 3],
+        }
     }
 
     /// Takes the pixels; `None` when their number does not fit the size.
     pub fn from_raw(width: u32, height: u32, data: Vec<u8>) -> Option<Self> {
-        (data.len() as u64 == u64::from(width) * u64::from(height) * 3).then_some(Self { width, height, data })
+        (data.len() as u64 == u64::from(width) * u64::from(height) * 3).then_some(Self {
+            width,
+            height,
+            data,
+        })
     }
 
     /// Width in pixels.
@@ -72,7 +80,11 @@ impl RgbImage {
     pub fn rows(&self, top: u32, height: u32) -> Self {
         let row = self.width as usize * 3;
         let data = self.data[top as usize * row..(top + height) as usize * row].to_vec();
-        Self { width: self.width, height, data }
+        Self {
+            width: self.width,
+            height,
+            data,
+        }
     }
 
     /// Two pictures of one width, the second below the first.
@@ -82,19 +94,28 @@ impl RgbImage {
     pub fn stack(upper: &Self, lower: &Self) -> Self {
         assert_eq!(upper.width, lower.width, "stacked panels have one width");
         let data = [upper.data.as_slice(), &lower.data].concat();
-        Self { width: upper.width, height: upper.height + lower.height, data }
+        Self {
+            width: upper.width,
+            height: upper.height + lower.height,
+            data,
+        }
     }
 }
 
 impl From<::image::RgbImage> for RgbImage {
     fn from(image: ::image::RgbImage) -> Self {
-        Self { width: image.width(), height: image.height(), data: image.into_raw() }
+        Self {
+            width: image.width(),
+            height: image.height(),
+            data: image.into_raw(),
+        }
     }
 }
 
 impl From<RgbImage> for ::image::RgbImage {
     fn from(image: RgbImage) -> Self {
-        Self::from_raw(image.width, image.height, image.data).expect("an RgbImage holds width * height * 3 bytes")
+        Self::from_raw(image.width, image.height, image.data)
+            .expect("an RgbImage holds width * height * 3 bytes")
     }
 }
 
@@ -155,14 +176,38 @@ impl RawImage {
     }
 
     pub(crate) fn plain(width: u32, height: u32, mode: Mode, data: Vec<u8>) -> Self {
-        assert_eq!(data.len(), width as usize * height as usize * mode.channels(), "pixels fit the size");
-        Self { width, height, mode, data, palette: Vec::new(), transparent_gray: None, orientation: 1, more_frames: false }
+        assert_eq!(
+            data.len(),
+            width as usize * height as usize * mode.channels(),
+            "pixels fit the size"
+        );
+        Self {
+            width,
+            height,
+            mode,
+            data,
+            palette: Vec::new(),
+            transparent_gray: None,
+            orientation: 1,
+            more_frames: false,
+        }
     }
 
     /// The same picture facts with other pixels.
     pub(crate) fn with_pixels(&self, width: u32, height: u32, data: Vec<u8>) -> Self {
-        assert_eq!(data.len(), width as usize * height as usize * self.mode.channels(), "pixels fit the size");
-        Self { width, height, mode: self.mode, data, palette: self.palette.clone(), ..*self }
+        assert_eq!(
+            data.len(),
+            width as usize * height as usize * self.mode.channels(),
+            "pixels fit the size"
+        );
+        Self {
+            width,
+            height,
+            mode: self.mode,
+            data,
+            palette: self.palette.clone(),
+            ..*self
+        }
     }
 
     /// The rectangle of this picture.
@@ -170,7 +215,10 @@ impl RawImage {
     /// # Panics
     /// When the rectangle lies outside.
     pub(crate) fn window(&self, left: u32, top: u32, width: u32, height: u32) -> Self {
-        assert!(left + width <= self.width && top + height <= self.height, "window inside the picture");
+        assert!(
+            left + width <= self.width && top + height <= self.height,
+            "window inside the picture"
+        );
         let n = self.mode.channels();
         let stride = self.width as usize * n;
         let mut data = Vec::with_capacity(width as usize * height as usize * n);

@@ -49,7 +49,11 @@ pub fn write(pixels: Pixels<'_>, width: u32, height: u32, texts: &[Text]) -> Vec
             (&big_endian, 2, 16, 0)
         }
     };
-    assert_eq!(bytes.len(), width as usize * height as usize * bytes_per_pixel, "pixels fill the size");
+    assert_eq!(
+        bytes.len(),
+        width as usize * height as usize * bytes_per_pixel,
+        "pixels fill the size"
+    );
     let mut out = b"\x89PNG\r\n\x1a\n".to_vec();
     let mut header = Vec::with_capacity(13);
     header.extend_from_slice(&width.to_be_bytes());
@@ -60,13 +64,21 @@ pub fn write(pixels: Pixels<'_>, width: u32, height: u32, texts: &[Text]) -> Vec
         text_chunk(&mut out, text);
     }
     let filtered = filter(bytes, width as usize * bytes_per_pixel, bytes_per_pixel);
-    chunk(&mut out, b"IDAT", &miniz_oxide::deflate::compress_to_vec_zlib(&filtered, COMPRESSION_LEVEL));
+    chunk(
+        &mut out,
+        b"IDAT",
+        &miniz_oxide::deflate::compress_to_vec_zlib(&filtered, COMPRESSION_LEVEL),
+    );
     chunk(&mut out, b"IEND", &[]);
     out
 }
 
 fn chunk(out: &mut Vec<u8>, kind: &[u8; 4], body: &[u8]) {
-    out.extend_from_slice(&u32::try_from(body.len()).expect("chunks are far below 4 GiB").to_be_bytes());
+    out.extend_from_slice(
+        &u32::try_from(body.len())
+            .expect("chunks are far below 4 GiB")
+            .to_be_bytes(),
+    );
     out.extend_from_slice(kind);
     out.extend_from_slice(body);
     let mut crc = flate2::Crc::new();
@@ -76,7 +88,12 @@ fn chunk(out: &mut Vec<u8>, kind: &[u8; 4], body: &[u8]) {
 }
 
 fn text_chunk(out: &mut Vec<u8>, text: &Text) {
-    let key: String = text.key.chars().filter(|c| matches!(c, ' '..='~')).take(79).collect();
+    let key: String = text
+        .key
+        .chars()
+        .filter(|c| matches!(c, ' '..='~'))
+        .take(79)
+        .collect();
     let clean = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
     let mut value: String = text.value.chars().filter(clean).collect();
     value.truncate(value.floor_char_boundary(TEXT_LIMIT_BYTES));
@@ -103,7 +120,10 @@ fn filter(bytes: &[u8], row_bytes: usize, bpp: usize) -> Vec<u8> {
         let (mut best_kind, mut best_cost) = (0u8, u64::MAX);
         for kind in 0..5 {
             apply(kind, row, &above, bpp, &mut tried);
-            let cost = tried.iter().map(|&b| u64::from((b as i8).unsigned_abs())).sum();
+            let cost = tried
+                .iter()
+                .map(|&b| u64::from((b as i8).unsigned_abs()))
+                .sum();
             if cost < best_cost {
                 (best_kind, best_cost) = (kind, cost);
                 std::mem::swap(&mut best, &mut tried);
@@ -147,13 +167,19 @@ fn paeth(a: u8, b: u8, c: u8) -> u8 {
 /// not a PNG, or is damaged, gives the chunks before the damage.
 pub fn read_texts(bytes: &[u8]) -> Vec<Text> {
     let mut texts = Vec::new();
-    let Some(mut rest) = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n") else { return texts };
+    let Some(mut rest) = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n") else {
+        return texts;
+    };
     while let Some((head, tail)) = rest.split_at_checked(8) {
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
         let kind = [head[4], head[5], head[6], head[7]];
-        let Some(body) = tail.get(..length) else { break };
+        let Some(body) = tail.get(..length) else {
+            break;
+        };
         texts.extend(read_text(&kind, body));
-        let Some(next) = tail.get(length + 4..) else { break };
+        let Some(next) = tail.get(length + 4..) else {
+            break;
+        };
         rest = next;
     }
     texts
@@ -172,7 +198,11 @@ fn read_text(kind: &[u8; 4], body: &[u8]) -> Option<Text> {
         let mut value = Vec::new();
         let mut unpacked = flate2::read::ZlibDecoder::new(packed).take(TEXT_LIMIT_BYTES as u64);
         unpacked.read_to_end(&mut value).ok()?;
-        if kind == b"zTXt" { latin1(&value) } else { String::from_utf8_lossy(&value).into_owned() }
+        if kind == b"zTXt" {
+            latin1(&value)
+        } else {
+            String::from_utf8_lossy(&value).into_owned()
+        }
     } else {
         let after = body.get(end + 3..)?;
         let language = after.iter().position(|&b| b == 0)?;

@@ -16,13 +16,17 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeEr
     let facts = walk(bytes, limits)?;
     let mut decoder = Decoder::new_with_limits(
         Cursor::new(bytes),
-        ::png::Limits { bytes: usize::try_from(limits.max_bytes_out).unwrap_or(usize::MAX) },
+        ::png::Limits {
+            bytes: usize::try_from(limits.max_bytes_out).unwrap_or(usize::MAX),
+        },
     );
     decoder.set_transformations(Transformations::IDENTITY);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
     let mut reader = decoder.read_info().map_err(damaged)?;
-    let size = reader.output_buffer_size().ok_or_else(|| limit_error(limits))?;
+    let size = reader
+        .output_buffer_size()
+        .ok_or_else(|| limit_error(limits))?;
     // One frame of at most 8 bytes a pixel: `walk` has checked the pixels against the limit of bytes.
     let mut packed = vec![0; size];
     let frame = reader.next_frame(&mut packed).map_err(damaged)?;
@@ -32,14 +36,25 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeEr
     let (width, height) = (info.width, info.height);
     let palette = info.palette.as_deref().unwrap_or_default();
     let transparency = info.trns.as_deref();
-    let data = unpack(&packed, width, frame.line_size, frame.color_type, frame.bit_depth);
+    let data = unpack(
+        &packed,
+        width,
+        frame.line_size,
+        frame.color_type,
+        frame.bit_depth,
+    );
     let mode = mode_of(frame.color_type, frame.bit_depth);
     let mut raw = RawImage::plain(width, height, mode, data);
     if mode == Mode::Palette {
         let alpha = |i: usize| transparency.and_then(|t| t.get(i)).copied().unwrap_or(255);
-        raw.palette = palette.chunks_exact(3).enumerate().map(|(i, c)| [c[0], c[1], c[2], alpha(i)]).collect();
+        raw.palette = palette
+            .chunks_exact(3)
+            .enumerate()
+            .map(|(i, c)| [c[0], c[1], c[2], alpha(i)])
+            .collect();
     } else if matches!(mode, Mode::Gray | Mode::Bilevel) {
-        raw.transparent_gray = transparency.and_then(|t| Some(u16::from_be_bytes([*t.first()?, *t.get(1)?])));
+        raw.transparent_gray =
+            transparency.and_then(|t| Some(u16::from_be_bytes([*t.first()?, *t.get(1)?])));
     }
     raw.more_frames = more_frames;
     raw.orientation = facts.orientation;
@@ -48,13 +63,21 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeEr
 
 fn damaged(error: DecodingError) -> DecodeError {
     match error {
-        DecodingError::LimitsExceeded => DecodeError::DecompressionLimit { what: "the PNG", limit_bytes: 0 },
-        other => DecodeError::TruncatedImage { reason: other.to_string() },
+        DecodingError::LimitsExceeded => DecodeError::DecompressionLimit {
+            what: "the PNG",
+            limit_bytes: 0,
+        },
+        other => DecodeError::TruncatedImage {
+            reason: other.to_string(),
+        },
     }
 }
 
 fn limit_error(limits: &Limits) -> DecodeError {
-    DecodeError::DecompressionLimit { what: "the pixels", limit_bytes: limits.max_bytes_out }
+    DecodeError::DecompressionLimit {
+        what: "the pixels",
+        limit_bytes: limits.max_bytes_out,
+    }
 }
 
 fn mode_of(color: ColorType, depth: BitDepth) -> Mode {
@@ -69,16 +92,29 @@ fn mode_of(color: ColorType, depth: BitDepth) -> Mode {
 }
 
 /// One byte a sample: high byte of 16 bits, small grey spread over 0..255, indices as they are.
-fn unpack(packed: &[u8], width: u32, line_bytes: usize, color: ColorType, depth: BitDepth) -> Vec<u8> {
+fn unpack(
+    packed: &[u8],
+    width: u32,
+    line_bytes: usize,
+    color: ColorType,
+    depth: BitDepth,
+) -> Vec<u8> {
     let bits = depth as usize;
     match bits {
         8 => packed.to_vec(),
         16 => packed.chunks_exact(2).map(|s| s[0]).collect(),
         _ => {
             let max = (1u16 << bits) - 1;
-            let spread = |v: u8| if color == ColorType::Indexed { v } else { (u16::from(v) * 255 / max) as u8 };
+            let spread = |v: u8| {
+                if color == ColorType::Indexed {
+                    v
+                } else {
+                    (u16::from(v) * 255 / max) as u8
+                }
+            };
             let line = |line: &[u8]| -> Vec<u8> {
-                let sample = |x: usize| (line[x * bits / 8] >> (8 - bits - (x * bits) % 8)) & max as u8;
+                let sample =
+                    |x: usize| (line[x * bits / 8] >> (8 - bits - (x * bits) % 8)) & max as u8;
                 (0..width as usize).map(|x| spread(sample(x))).collect()
             };
             packed.chunks_exact(line_bytes).flat_map(line).collect()
@@ -92,7 +128,9 @@ struct Facts {
 
 /// Walks all chunks up to IEND.
 fn walk(bytes: &[u8], limits: &Limits) -> Result<Facts, DecodeError> {
-    let truncated = |reason: &str| DecodeError::TruncatedImage { reason: reason.to_owned() };
+    let truncated = |reason: &str| DecodeError::TruncatedImage {
+        reason: reason.to_owned(),
+    };
     let mut facts = Facts { orientation: 1 };
     let mut rest = &bytes[8..];
     let mut expected = None;
@@ -104,10 +142,15 @@ fn walk(bytes: &[u8], limits: &Limits) -> Result<Facts, DecodeError> {
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
         let kind = [head[4], head[5], head[6], head[7]];
         if expected.is_none() && kind != *b"IHDR" {
-            return Err(DecodeError::NotAnImage { reason: "a PNG without a header".to_owned() });
+            return Err(DecodeError::NotAnImage {
+                reason: "a PNG without a header".to_owned(),
+            });
         }
         if kind == *b"IHDR" && expected.is_none() {
-            expected = Some(header(tail.get(..length.min(13)).unwrap_or_default(), limits)?);
+            expected = Some(header(
+                tail.get(..length.min(13)).unwrap_or_default(),
+                limits,
+            )?);
         }
         let Some(body) = tail.get(..length) else {
             return Err(truncated("the file ends inside a chunk"));
@@ -117,7 +160,10 @@ fn walk(bytes: &[u8], limits: &Limits) -> Result<Facts, DecodeError> {
         };
         let critical = kind[0].is_ascii_uppercase();
         if critical && checksum != crc(&kind, body).to_be_bytes() {
-            return Err(truncated(&format!("bad checksum in {}", String::from_utf8_lossy(&kind))));
+            return Err(truncated(&format!(
+                "bad checksum in {}",
+                String::from_utf8_lossy(&kind)
+            )));
         }
         match &kind {
             b"IEND" => break,
@@ -135,7 +181,9 @@ fn walk(bytes: &[u8], limits: &Limits) -> Result<Facts, DecodeError> {
 /// Checks the size; returns how many bytes the image data must unpack to.
 fn header(body: &[u8], limits: &Limits) -> Result<u64, DecodeError> {
     let Ok(h) = <[u8; 13]>::try_from(body) else {
-        return Err(DecodeError::TruncatedImage { reason: "the file ends inside its header".to_owned() });
+        return Err(DecodeError::TruncatedImage {
+            reason: "the file ends inside its header".to_owned(),
+        });
     };
     let width = u32::from_be_bytes([h[0], h[1], h[2], h[3]]);
     let height = u32::from_be_bytes([h[4], h[5], h[6], h[7]]);
@@ -144,19 +192,38 @@ fn header(body: &[u8], limits: &Limits) -> Result<u64, DecodeError> {
         2 => 3,
         4 => 2,
         6 => 4,
-        other => return Err(DecodeError::NotAnImage { reason: format!("PNG colour type {other} does not exist") }),
+        other => {
+            return Err(DecodeError::NotAnImage {
+                reason: format!("PNG colour type {other} does not exist"),
+            });
+        }
     };
     let bits = samples * u64::from(h[8]);
     limits.check(width, height, bits.div_ceil(8))?;
-    let row = |width: u32| if width == 0 { 0 } else { 1 + (u64::from(width) * bits).div_ceil(8) };
+    let row = |width: u32| {
+        if width == 0 {
+            0
+        } else {
+            1 + (u64::from(width) * bits).div_ceil(8)
+        }
+    };
     if h[12] == 0 {
         return Ok(row(width) * u64::from(height));
     }
     // Adam7: (first column, first row, column step, row step) of each pass.
-    const PASSES: [(u32, u32, u32, u32); 7] =
-        [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)];
+    const PASSES: [(u32, u32, u32, u32); 7] = [
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ];
     let count = |n: u32, first: u32, step: u32| n.saturating_sub(first).div_ceil(step);
-    let pass = |&(x, y, dx, dy): &(u32, u32, u32, u32)| row(count(width, x, dx)) * u64::from(count(height, y, dy));
+    let pass = |&(x, y, dx, dy): &(u32, u32, u32, u32)| {
+        row(count(width, x, dx)) * u64::from(count(height, y, dy))
+    };
     Ok(PASSES.iter().map(pass).sum())
 }
 
@@ -169,29 +236,51 @@ fn crc(kind: &[u8; 4], body: &[u8]) -> u32 {
 
 /// Image data that unpacks to less than the header names is truncated; to more, a bomb. Nothing is kept.
 fn check_data(idat: &[&[u8]], expected: u64) -> Result<(), DecodeError> {
-    let chain = idat.iter().fold(Box::new(std::io::empty()) as Box<dyn Read>, |all, part| Box::new(all.chain(*part)));
+    let chain = idat
+        .iter()
+        .fold(Box::new(std::io::empty()) as Box<dyn Read>, |all, part| {
+            Box::new(all.chain(*part))
+        });
     // A chain of very many chunks would recurse deeply; join them then. Real files have few.
-    let source: Box<dyn Read> = if idat.len() > 64 { Box::new(Cursor::new(idat.concat())) } else { chain };
+    let source: Box<dyn Read> = if idat.len() > 64 {
+        Box::new(Cursor::new(idat.concat()))
+    } else {
+        chain
+    };
     let mut data = flate2::read::ZlibDecoder::new(source).take(expected.saturating_add(1));
     let unpacked = std::io::copy(&mut data, &mut std::io::sink());
     match unpacked {
-        Ok(n) if n > expected => Err(DecodeError::DecompressionLimit { what: "the image data", limit_bytes: expected }),
-        Ok(n) if n < expected => {
-            Err(DecodeError::TruncatedImage { reason: format!("{n} of {expected} bytes of image data are there") })
-        }
+        Ok(n) if n > expected => Err(DecodeError::DecompressionLimit {
+            what: "the image data",
+            limit_bytes: expected,
+        }),
+        Ok(n) if n < expected => Err(DecodeError::TruncatedImage {
+            reason: format!("{n} of {expected} bytes of image data are there"),
+        }),
         Ok(_) => Ok(()),
-        Err(error) => Err(DecodeError::TruncatedImage { reason: error.to_string() }),
+        Err(error) => Err(DecodeError::TruncatedImage {
+            reason: error.to_string(),
+        }),
     }
 }
 
 /// Compressed metadata is never used; it only must not be a bomb.
 fn check_metadata(kind: &[u8; 4], body: &[u8]) -> Result<(), DecodeError> {
-    let Some(packed) = compressed_part(kind, body) else { return Ok(()) };
+    let Some(packed) = compressed_part(kind, body) else {
+        return Ok(());
+    };
     let mut data = flate2::read::ZlibDecoder::new(packed).take(METADATA_LIMIT_BYTES + 1);
     match std::io::copy(&mut data, &mut std::io::sink()) {
         Ok(n) if n > METADATA_LIMIT_BYTES => {
-            let what = if kind == b"iCCP" { "the colour profile" } else { "a text chunk" };
-            Err(DecodeError::DecompressionLimit { what, limit_bytes: METADATA_LIMIT_BYTES })
+            let what = if kind == b"iCCP" {
+                "the colour profile"
+            } else {
+                "a text chunk"
+            };
+            Err(DecodeError::DecompressionLimit {
+                what,
+                limit_bytes: METADATA_LIMIT_BYTES,
+            })
         }
         _ => Ok(()),
     }
