@@ -1,2 +1,5 @@
 //! The nightshift program.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    nightshift::run(std::env::args_os())
+}

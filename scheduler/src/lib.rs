@@ -1,2 +1,24 @@
+//! Decides: turns submitted specs into ready jobs, and keeps time for the leases.
+//!
+//! Promise: every submitted job becomes `ready` or `rejected` with words that help, whatever is restarted in between, and only one
+//! scheduler decides at a time. Main path: [`Scheduler::run`] leads, asks the store what waits, and per job parses the spec,
+//! snapshots its inputs ([`rows`], [`chunk`]) and writes the plan.
+//! It must never know a worker, an engine or a picture.
+
 #![forbid(unsafe_code)]
-//! To be written.
+
+pub mod chunk;
+mod duplicates;
+mod error;
+mod lines;
+mod listing;
+mod manifest;
+mod plan;
+mod planner;
+pub mod rows;
+mod tick;
+
+pub use error::{InputProblem, PlanError};
+pub use plan::{Survey, cannot_run, plan_job, survey};
+pub use planner::{Decision, Waiting, decide};
+pub use tick::{Config, Scheduler};

@@ -1,0 +1,151 @@
+//! `generate`: one picture from the command line, without any server.
+
+use std::path::Path;
+
+use anyhow::Context;
+use nightshift_engine::prompt::{self, Map, PromptTask};
+use nightshift_engine::{
+    Decoding, GuidanceSchedule, KvCache, LoadOptions, Model, Picture, Request, RgbImage, Sampler, Weights, Window,
+};
+
+use crate::cli::{GenerateArgs, GenerateKind, GenerateTask};
+use crate::exit::{Exit, Failure};
+use crate::ui::Ui;
+
+/// Draws the picture and writes it, its codes, or both.
+///
+/// # Errors
+/// A model folder that cannot be loaded, a request that contradicts itself, an unreadable image, an unwritable file.
+pub fn run(ui: Ui, args: &GenerateArgs) -> anyhow::Result<Exit> {
+    let task = task(args)?;
+    let options = LoadOptions {
+        weights: match args.weights.as_str() {
+            "f32" => Weights::F32,
+            "bf16" => Weights::Bf16,
+            _ => Weights::Int4,
+        },
+        kv_cache: KvCache::F32,
+        threads: threads(args.threads),
+        codes_only: args.codes_only,
+    };
+    let model = Model::load(&args.model, &options).map_err(|error| {
+        Failure::new(Exit::Usage, format!("model {}: {error}", args.model.display()))
+            .help("`nightshift model random DIR` writes a small model that works")
+    })?;
+    let (width, height) = args.size;
+    let given = match &args.image {
+        Some(path) => Some(given_panel(path, width, height / 2)?),
+        None => None,
+    };
+    let request = Request {
+        prompt: prompt::text(&task, width, height, &args.prompt),
+        width,
+        height,
+        given,
+        sampler: sampler(args),
+        seed: args.seed,
+    };
+    let started = std::time::Instant::now();
+    let picture = nightshift_engine::generate(&model, request)
+        .map_err(|error| Failure::new(Exit::Usage, format!("generate: {error}")))?;
+    ui.note(&format!(
+        "{} tokens in {} steps, {:.1} s, fingerprint {}",
+        picture.tokens,
+        picture.steps,
+        started.elapsed().as_secs_f64(),
+        model.fingerprint()
+    ));
+    write(args, &picture)?;
+    Ok(Exit::Ok)
+}
+
+fn write(args: &GenerateArgs, picture: &Picture) -> anyhow::Result<()> {
+    if let Some(path) = &args.codes {
+        let text = serde_json::to_string(&picture.generated).expect("a list of numbers can be written");
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let (Some(path), Some(image)) = (&args.out, &picture.image) {
+        image
+            .save_with_format(path, image::ImageFormat::Png)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn sampler(args: &GenerateArgs) -> Sampler {
+    Sampler {
+        cfg: args.cfg,
+        top_k: args.top_k,
+        temperature: args.temperature,
+        guidance: match args.guidance_schedule.as_str() {
+            "reference" => GuidanceSchedule::Reference,
+            _ => GuidanceSchedule::Constant,
+        },
+        decoding: match args.decoding.as_str() {
+            "jacobi" => Decoding::Jacobi { window: Window::Auto },
+            "coupled" => Decoding::Coupled { window: Window::Auto },
+            _ => Decoding::Sequential,
+        },
+    }
+}
+
+fn task(args: &GenerateArgs) -> Result<PromptTask, Failure> {
+    let usage = |message: &str| Failure::new(Exit::Usage, message);
+    let map = || match args.task {
+        Some(GenerateTask::Depth) => Ok(Map::Depth),
+        Some(GenerateTask::Canny) => Ok(Map::Canny),
+        Some(GenerateTask::Hed) => Ok(Map::Hed),
+        Some(GenerateTask::Openpose) => Ok(Map::Pose),
+        Some(GenerateTask::Normal) => Ok(Map::Normal),
+        Some(GenerateTask::Segmentation) => Ok(Map::Segmentation),
+        Some(GenerateTask::Subject) => Err(usage("--task subject goes with --kind subject_set")),
+        None => Err(usage("this kind needs a map").help("--task depth, canny, hed, openpose, normal or segmentation")),
+    };
+    let task = match args.kind {
+        GenerateKind::TextToImage => PromptTask::TextToImage,
+        GenerateKind::ImagePairs => PromptTask::Pair { map: map()? },
+        GenerateKind::Controllable => PromptTask::Control { map: map()? },
+        GenerateKind::DensePrediction => PromptTask::Dense { map: map()? },
+        GenerateKind::SubjectSet => PromptTask::Subject {
+            description: args.subject.clone(),
+        },
+        GenerateKind::Edit => PromptTask::Edit {
+            instruction: args.prompt.clone(),
+        },
+    };
+    match (task.needs_panel(), args.image.is_some()) {
+        (true, false) => Err(usage("this kind needs --image, the given upper panel")),
+        (false, true) => Err(usage("this kind draws the whole picture: --image does not go with it")),
+        _ => Ok(task),
+    }
+}
+
+/// The file, cropped to its centre and scaled to one panel.
+fn given_panel(path: &Path, width: u32, height: u32) -> anyhow::Result<RgbImage> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::new(Exit::NotFound, format!("{}: {error}", path.display())))?;
+    let raw = nightshift_engine::image::decode(&bytes, &nightshift_engine::image::Limits::default())
+        .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?;
+    let (panel, _crop) = nightshift_engine::image::fit::center_crop(&raw, width, height);
+    Ok(panel)
+}
+
+/// `--threads`, 0 meaning one per core.
+#[must_use]
+pub fn threads(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}
+
+/// `512x1024` as width and height.
+///
+/// # Errors
+/// Words for clap when it is not two positive numbers.
+pub fn parse_size(text: &str) -> Result<(u32, u32), String> {
+    let size = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    size.filter(|(w, h)| *w > 0 && *h > 0)
+        .ok_or_else(|| "expected width and height in pixels, such as 512x1024".to_owned())
+}
+

@@ -1,0 +1,85 @@
+//! From the configuration to open connections, and to signals that end a verb.
+
+use anyhow::Context as _;
+use nightshift_objects::{ChecksumMode, Objects, StoreConfig};
+use nightshift_store::{DatabaseConfig, Pooler, Store};
+
+use crate::config::Config;
+use crate::exit::{Exit, Failure};
+
+/// How to reach the configured database.
+///
+/// # Errors
+/// [`Exit::Usage`] when no database is configured.
+pub fn database(config: &Config, application: &str) -> Result<DatabaseConfig, Failure> {
+    let url = config.get("database.url").ok_or_else(|| {
+        Failure::new(Exit::Usage, "no database is configured").help(format!(
+            "set DATABASE_URL; for a system on this machine run `nightshift up` and then `source {}`",
+            config.data_dir().join("env").display()
+        ))
+    })?;
+    let mut database = DatabaseConfig::new(url);
+    application.clone_into(&mut database.application_name);
+    if config.get("database.pooler") == Some("transaction") {
+        database.pooler = Pooler::Transaction;
+    }
+    Ok(database)
+}
+
+/// A connection to the configured database, whose version fits this program.
+///
+/// # Errors
+/// No database is configured, it cannot be reached, or it is too old or too new.
+pub async fn store(config: &Config, application: &str) -> anyhow::Result<Store> {
+    let store = Store::connect(&database(config, application)?)
+        .await
+        .context("cannot connect to the database")?;
+    store.check_versions().await?;
+    Ok(store)
+}
+
+/// How to reach the configured object store; credentials come from the environment or the shared file.
+#[must_use]
+pub fn storage(config: &Config) -> StoreConfig {
+    let mut storage = StoreConfig::from_env();
+    if let Some(endpoint) = config.get("storage.endpoint") {
+        storage.endpoint = Some(endpoint.to_owned());
+    }
+    if let Some(region) = config.get("storage.region") {
+        storage.region = Some(region.to_owned());
+    }
+    storage.force_path_style = match config.get("storage.path_style") {
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        _ => storage.force_path_style,
+    };
+    storage.checksum_mode = match config.get("storage.checksum_mode") {
+        Some("when_supported") => ChecksumMode::WhenSupported,
+        Some("when_required") => ChecksumMode::WhenRequired,
+        _ => storage.checksum_mode,
+    };
+    storage
+}
+
+/// A client of the configured object store.
+///
+/// # Errors
+/// No credentials, or a configuration the client refuses.
+pub async fn objects(config: &Config) -> anyhow::Result<Objects> {
+    Objects::connect(storage(config))
+        .await
+        .context("cannot set up the object store's client")
+}
+
+/// Waits for SIGINT or SIGTERM.
+///
+/// # Panics
+/// When the process cannot listen for signals at all.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("a process may listen for SIGTERM");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

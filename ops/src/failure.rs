@@ -1,0 +1,133 @@
+//! Errors at the boundary: which exit code they are, and how they are told.
+
+use crate::exit::{Exit, Failure};
+use crate::ui::Ui;
+
+/// Tells an error on standard error and returns its exit code.
+pub fn report(ui: &Ui, error: &anyhow::Error) -> Exit {
+    if is_broken_pipe(error) {
+        // The reader of our output has left, as `| head` does: nothing to say.
+        return Exit::Ok;
+    }
+    let (exit, help) = classify(error);
+    let message = match error.downcast_ref::<Failure>() {
+        Some(failure) => failure.message.clone(),
+        None => format!("{error:#}"),
+    };
+    ui.error(&message, help.as_deref());
+    exit
+}
+
+/// The exit code of an error, and what its reader can do.
+#[must_use]
+pub fn classify(error: &anyhow::Error) -> (Exit, Option<String>) {
+    for cause in error.chain() {
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            return (failure.exit, failure.help.clone());
+        }
+        if let Some(error) = cause.downcast_ref::<nightshift_store::Error>() {
+            return store(error);
+        }
+        if let Some(error) = cause.downcast_ref::<nightshift_objects::Error>() {
+            return objects(error);
+        }
+        if let Some(error) = cause.downcast_ref::<nightshift_local::Error>() {
+            return local(error);
+        }
+        if cause.is::<nightshift_jobs::SpecErrors>() {
+            return (Exit::Usage, None);
+        }
+        if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+            return match error.kind() {
+                std::io::ErrorKind::NotFound => (Exit::NotFound, None),
+                std::io::ErrorKind::PermissionDenied => (Exit::Refused, None),
+                _ => (Exit::Unreachable, None),
+            };
+        }
+    }
+    (Exit::Usage, None)
+}
+
+fn store(error: &nightshift_store::Error) -> (Exit, Option<String>) {
+    use nightshift_store::Error as E;
+    match error {
+        E::Refused { detail, hint, .. } => {
+            let help = [detail, hint].into_iter().flatten().cloned().collect::<Vec<_>>().join("\nhelp: ");
+            (Exit::Refused, Some(help).filter(|help| !help.is_empty()))
+        }
+        E::NotFound { .. } => (Exit::NotFound, Some("`nightshift ps -a` lists the jobs of this login".to_owned())),
+        E::VersionMismatch { hint, .. } => (Exit::Unreachable, Some(hint.clone())),
+        E::Denied { .. } => (
+            Exit::Refused,
+            Some("check login and password in DATABASE_URL, and that the login may do this".to_owned()),
+        ),
+        E::BadConfig { .. } => (
+            Exit::Usage,
+            Some("`nightshift config show --origin` says where database.url comes from".to_owned()),
+        ),
+        E::LeaseLost | E::NotLeader | E::UnknownWorker => (Exit::Refused, None),
+        E::Unreachable(_) => (
+            Exit::Unreachable,
+            Some("check that Postgres runs and that DATABASE_URL leads to it; `nightshift doctor` looks closer".to_owned()),
+        ),
+        E::Unexpected(_) | E::Inconsistent { .. } => (Exit::Unreachable, None),
+    }
+}
+
+fn objects(error: &nightshift_objects::Error) -> (Exit, Option<String>) {
+    use nightshift_objects::Error as E;
+    match error {
+        E::NotFound { .. } => (Exit::NotFound, None),
+        E::Denied { .. } => (
+            Exit::Refused,
+            Some("check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do".to_owned()),
+        ),
+        error if error.is_transient() => (
+            Exit::Unreachable,
+            Some("check AWS_ENDPOINT_URL_S3; `nightshift doctor` looks closer".to_owned()),
+        ),
+        _ => (Exit::Refused, None),
+    }
+}
+
+fn local(error: &nightshift_local::Error) -> (Exit, Option<String>) {
+    use nightshift_local::Error as E;
+    match error {
+        E::AlreadyRunning { .. } | E::NotLoopback { .. } | E::ForeignOwner { .. } => (Exit::Refused, None),
+        _ => (Exit::Unreachable, None),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn each_decision_has_its_code() {
+        let code = |error: anyhow::Error| classify(&error.context("while testing")).0;
+        let refused = nightshift_store::Error::Refused {
+            message: "no".into(),
+            detail: None,
+            hint: Some("do".into()),
+        };
+        assert_eq!(classify(&anyhow::Error::from(refused)), (Exit::Refused, Some("do".into())));
+        let missing = nightshift_store::Error::NotFound { message: "job 7".into() };
+        assert_eq!(code(missing.into()), Exit::NotFound);
+        let denied = nightshift_store::Error::Denied { message: "x".into() };
+        assert_eq!(code(denied.into()), Exit::Refused);
+        let bad = nightshift_store::Error::BadConfig { message: "x".into() };
+        assert_eq!(code(bad.into()), Exit::Usage);
+        let file = std::fs::read("/no/such/file").context("reading").unwrap_err();
+        assert_eq!(code(file), Exit::NotFound);
+        assert_eq!(code(Failure::new(Exit::TimedOut, "late").into()), Exit::TimedOut);
+        let pipe = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&anyhow::Error::from(pipe).context("printing")));
+    }
+}

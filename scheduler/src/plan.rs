@@ -1,0 +1,249 @@
+//! From a spec's text to a plan: parse, look at the inputs, count.
+
+use nightshift_jobs::{Diagnostic, InputRow, InputSpec, JobSpec, JobVars, MaxFailed, OnExisting, Parsed, SpecErrors};
+use nightshift_objects::Objects;
+use nightshift_store::{LeaderTerm, Plan, Planned, Store, Submitted};
+use tokio::sync::watch;
+
+use crate::chunk::{Chunk, Chunker};
+use crate::error::{InputProblem, PlanError};
+use crate::rows::{RowError, Rows};
+
+/// The name that mistakes of a stored spec are shown with.
+const STORED_NAME: &str = "spec.yaml";
+
+/// What a spec's inputs look like, without storing anything.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// Number of input rows.
+    pub n_rows: u64,
+    /// Number of items.
+    pub n_items: u64,
+    /// Bytes of the listed input objects; 0 when the sizes are not known.
+    pub input_bytes: u64,
+    /// The first rows.
+    pub first: Vec<InputRow>,
+}
+
+/// Reads the whole input of a spec and keeps the first `keep` rows. `objects` is needed by every input but an inline one.
+///
+/// # Errors
+/// [`PlanError::Rejected`] for a problem of the input, [`PlanError::Objects`] when the object store does not answer.
+pub async fn survey(
+    objects: Option<&Objects>,
+    name: &str,
+    text: &str,
+    parsed: &Parsed,
+    keep: usize,
+) -> Result<Survey, PlanError> {
+    let located = |error| locate(name, text, error);
+    let spec = &parsed.spec;
+    let mut rows = Rows::open(objects, spec).await.map_err(located)?;
+    let mut survey = Survey {
+        n_rows: 0,
+        n_items: 0,
+        input_bytes: 0,
+        first: Vec::new(),
+    };
+    while let Some(row) = rows.next().await.map_err(located)? {
+        survey.n_rows += 1;
+        survey.input_bytes += row.bytes.unwrap_or(0);
+        if survey.first.len() < keep {
+            survey.first.push(row);
+        }
+    }
+    let limit = |error| located(InputProblem::Limit(error).into());
+    survey.n_items = spec.n_items(survey.n_rows).map_err(limit)?;
+    Ok(survey)
+}
+
+/// The words in which a valid spec is refused that asks for what this build lacks; `None` when it can be run.
+#[must_use]
+pub fn cannot_run(name: &str, text: &str, parsed: &Parsed) -> Option<String> {
+    if parsed.cannot_run.is_empty() {
+        return None;
+    }
+    let features: Vec<&str> = parsed.cannot_run.iter().map(|missing| missing.message.as_str()).collect();
+    let mut words = format!("{name}: valid; this build cannot run: {}", features.join("; "));
+    for missing in &parsed.cannot_run {
+        words.push_str("\n\n");
+        words.push_str(&missing.render(name, text));
+    }
+    Some(words)
+}
+
+/// Makes a submitted job ready, or says why not. Starting again after an interruption starts from the first row.
+///
+/// `term` holds the leader's newest term: a long snapshot outlives many of them.
+///
+/// # Errors
+/// See [`PlanError`]; only [`PlanError::Rejected`] is final for the job.
+pub async fn plan_job(
+    store: &Store,
+    objects: &Objects,
+    term: &watch::Receiver<LeaderTerm>,
+    job: &Submitted,
+) -> Result<(), PlanError> {
+    let text = &job.spec_text;
+    let parsed = nightshift_jobs::parse(STORED_NAME, text).map_err(|errors| PlanError::Rejected(errors.to_string()))?;
+    if let Some(words) = cannot_run(STORED_NAME, text, &parsed) {
+        return Err(PlanError::Rejected(words));
+    }
+    let located = |error| locate(STORED_NAME, text, error);
+    let refused = |message: String| located(InputProblem::Refused { message }.into());
+    let spec = &parsed.spec;
+    let vars = JobVars {
+        job_id: job.job,
+        run_date: job.run_date.clone(),
+        run_index: u64::try_from(job.run_index).unwrap_or(0),
+    };
+    let dest = spec.dest(&vars).map_err(|error| refused(error.to_string()))?;
+    check_prefixes(job, spec, &dest).map_err(|problem| located(problem.into()))?;
+
+    let n_rows = snapshot(store, objects, term, job.job, spec, located).await?;
+    let n_items = spec.n_items(n_rows).map_err(|error| located(InputProblem::Limit(error).into()))?;
+    let plan = plan_of(&parsed, text, dest, n_rows, n_items);
+    let now = term.borrow().clone();
+    match store.planned(&now, job.job, &plan).await? {
+        Planned::Ready => Ok(()),
+        Planned::Gone => Err(PlanError::Gone),
+        Planned::Refused(words) => Err(refused(words)),
+    }
+}
+
+/// Stores the rows in chunks and returns their number.
+async fn snapshot(
+    store: &Store,
+    objects: &Objects,
+    term: &watch::Receiver<LeaderTerm>,
+    job: i64,
+    spec: &JobSpec,
+    located: impl Fn(RowError) -> PlanError,
+) -> Result<u64, PlanError> {
+    let add = async |chunk: Chunk| -> Result<(), PlanError> {
+        let now = term.borrow().clone();
+        let n_rows = i32::try_from(chunk.n_rows).expect("a chunk has at most 1,000 rows");
+        match store.add_chunk(&now, job, signed(chunk.first_row), n_rows, &chunk.data).await? {
+            true => Ok(()),
+            false => Err(PlanError::Gone),
+        }
+    };
+    let mut rows = Rows::open(Some(objects), spec).await.map_err(&located)?;
+    let mut chunker = Chunker::default();
+    let mut n_rows = 0;
+    while let Some(row) = rows.next().await.map_err(&located)? {
+        n_rows += 1;
+        if let Some(chunk) = chunker.push(&row) {
+            add(chunk).await?;
+        }
+    }
+    if let Some(chunk) = chunker.finish() {
+        add(chunk).await?;
+    }
+    Ok(n_rows)
+}
+
+fn plan_of(parsed: &Parsed, text: &str, dest: String, n_rows: u64, n_items: u64) -> Plan {
+    let spec = &parsed.spec;
+    let warnings: Vec<String> = parsed.warnings.iter().map(|warning| warning.render(STORED_NAME, text)).collect();
+    let allowed = |limit: MaxFailed| signed(limit.allowed(n_items));
+    Plan {
+        name: spec.name().to_owned(),
+        kind: spec.kind().as_str().to_owned(),
+        labels: serde_json::to_value(spec.labels()).expect("labels are texts"),
+        resolved: serde_json::to_value(spec).expect("a spec is plain data"),
+        warnings: warnings.join("\n\n"),
+        dest,
+        on_existing: match spec.on_existing() {
+            OnExisting::Refuse => "refuse",
+            OnExisting::Resume => "resume",
+            OnExisting::Overwrite => "overwrite",
+        }
+        .to_owned(),
+        inputs: input_uri(spec).into_iter().collect(),
+        model_key: spec.model().key(),
+        allow_mixed: false,
+        priority: spec.priority(),
+        n_rows: signed(n_rows),
+        n_items: signed(n_items),
+        shard_items: i32::try_from(spec.shard_items().clamp(1, 100_000)).expect("clamped"),
+        max_attempts: i32::try_from(spec.max_attempts().clamp(1, 1_000)).expect("clamped"),
+        max_failed_items: spec.max_failed_items().map(allowed),
+    }
+}
+
+/// What the scheduler itself reads: the manifest or the prefix.
+fn input_uri(spec: &JobSpec) -> Option<String> {
+    match spec.input() {
+        InputSpec::Inline { .. } => None,
+        InputSpec::Manifest { uri, .. } | InputSpec::Prefix { uri, .. } => Some(uri.clone()),
+        InputSpec::Subjects(subjects) => Some(subjects.uri.clone()),
+    }
+}
+
+/// The store checks this too, but only after the inputs were read; and what a tenant may not read is not read for it.
+fn check_prefixes(job: &Submitted, spec: &JobSpec, dest: &str) -> Result<(), InputProblem> {
+    let allowed = |uri: &str, prefixes: &[String]| prefixes.iter().any(|prefix| lies_below(uri, prefix));
+    let refuse = |what: &str, uri: &str, prefixes: &[String]| {
+        let list = if prefixes.is_empty() { "none".to_owned() } else { prefixes.join(", ") };
+        format!("tenant {} may not {what} {uri} (allowed: {list})", job.tenant)
+    };
+    if let Some(uri) = input_uri(spec)
+        && !allowed(&uri, &job.input_prefixes)
+    {
+        return Err(InputProblem::Unreadable {
+            message: refuse("read", &uri, &job.input_prefixes),
+        });
+    }
+    if !allowed(dest, &job.dest_prefixes) {
+        return Err(InputProblem::Refused {
+            message: refuse("write to", dest, &job.dest_prefixes),
+        });
+    }
+    Ok(())
+}
+
+/// Whether `uri` is `prefix` or lies below it; `s3://cats` does not hold `s3://cats-and-dogs/`.
+fn lies_below(uri: &str, prefix: &str) -> bool {
+    match uri.strip_prefix(prefix) {
+        Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'),
+        None => false,
+    }
+}
+
+fn locate(name: &str, text: &str, error: RowError) -> PlanError {
+    match error {
+        RowError::Objects(error) => PlanError::Objects(error),
+        RowError::Problem(problem) => {
+            let diagnostic = Diagnostic {
+                code: problem.code().to_owned(),
+                severity: nightshift_jobs::Severity::Error,
+                message: problem.to_string(),
+                path: String::new(),
+                line: 1,
+                column: 1,
+                width: 1,
+                help: problem.help(),
+            };
+            PlanError::Rejected(SpecErrors::new(name, text, vec![diagnostic]).to_string())
+        }
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).expect("counts are limited to 2^40")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_not_the_prefix_of_another() {
+        assert!(lies_below("s3://cats/a/", "s3://cats/"));
+        assert!(lies_below("s3://cats/a", "s3://cats"));
+        assert!(lies_below("s3://cats/a", "s3://"));
+        assert!(!lies_below("s3://cats-and-dogs/a", "s3://cats"));
+        assert!(!lies_below("s3://cats/", "s3://cats/a/"));
+    }
+}

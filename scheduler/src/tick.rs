@@ -1,0 +1,257 @@
+//! The scheduler's loop: read what is, decide, write. Level-triggered: whatever is missed costs a delay, never a loss.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use nightshift_objects::Objects;
+use nightshift_store::{Error as StoreError, LeaderTerm, Store, Submitted};
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet};
+
+use crate::error::PlanError;
+use crate::plan::plan_job;
+use crate::planner::{Decision, decide};
+
+/// Waiting jobs looked at in one tick.
+const LOOK_AT: i64 = 100;
+/// First pause after a failure that may pass; it doubles up to [`MAX_BACKOFF`].
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// After so many failures that are nobody's outage a job is rejected, so that a bug cannot keep it waiting for ever.
+const MAX_ODD_FAILURES: u32 = 5;
+
+/// How a scheduler runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Who leads, for people: host name and process id.
+    pub holder: String,
+    /// Longest time between two looks.
+    pub tick: Duration,
+    /// How long leadership lasts without a sign of life.
+    pub term_ttl: Duration,
+}
+
+impl Config {
+    /// Half a second between looks, terms of 15 seconds.
+    #[must_use]
+    pub fn new(holder: impl Into<String>) -> Self {
+        Self {
+            holder: holder.into(),
+            tick: Duration::from_millis(500),
+            term_ttl: Duration::from_secs(15),
+        }
+    }
+}
+
+/// A scheduler. Any number may run; one leads.
+#[derive(Debug)]
+pub struct Scheduler {
+    store: Store,
+    objects: Objects,
+    config: Config,
+}
+
+type Ended = Result<(Id, Result<(), PlanError>), JoinError>;
+
+/// What a leading scheduler remembers between ticks. Losing it costs a delay.
+struct Lead {
+    term: watch::Sender<LeaderTerm>,
+    tasks: JoinSet<Result<(), PlanError>>,
+    /// Tasks that ended and were not looked at yet.
+    ended: Vec<Ended>,
+    jobs: HashMap<Id, i64>,
+    failures: BTreeMap<i64, Failures>,
+}
+
+/// What went wrong with a job so far.
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    retry_at: Instant,
+    pause: Duration,
+    odd: u32,
+}
+
+impl Scheduler {
+    /// A scheduler that has not started.
+    #[must_use]
+    pub fn new(store: Store, objects: Objects, config: Config) -> Self {
+        Self { store, objects, config }
+    }
+
+    /// Runs until `stop` is ready, then gives leadership back. An unreachable database or object store is waited for.
+    ///
+    /// # Errors
+    /// What waiting cannot help: the login is refused, or the database is of another version.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StoreError> {
+        tokio::pin!(stop);
+        let mut lead: Option<Lead> = None;
+        let mut outage: Option<Instant> = None;
+        loop {
+            match self.tick(&mut lead).await {
+                Ok(()) => {
+                    if let Some(since) = outage.take() {
+                        tracing::info!(seconds = since.elapsed().as_secs(), "the database answers again");
+                    }
+                }
+                Err(StoreError::NotLeader) => {
+                    tracing::info!("another scheduler leads now");
+                    lead = None;
+                }
+                Err(error) if error.is_retryable() => {
+                    if outage.is_none() {
+                        tracing::warn!(error = %chain(&error), "the database does not answer; waiting for it");
+                        outage = Some(Instant::now());
+                    }
+                }
+                Err(error @ (StoreError::VersionMismatch { .. } | StoreError::Denied { .. } | StoreError::BadConfig { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => tracing::error!(error = %chain(&error), "a tick failed"),
+            }
+            tokio::select! {
+                () = &mut stop => break,
+                () = tokio::time::sleep(self.config.tick) => {}
+                () = one_planned(&mut lead) => {}
+            }
+        }
+        if let Some(mut lead) = lead {
+            lead.tasks.shutdown().await;
+            let term = lead.term.borrow().clone();
+            if let Err(error) = self.store.resign(&term).await {
+                tracing::debug!(error = %chain(&error), "leadership could not be given back; it runs out by itself");
+            }
+        }
+        Ok(())
+    }
+
+    /// Read, decide, write.
+    async fn tick(&self, lead: &mut Option<Lead>) -> Result<(), StoreError> {
+        let Some(term) = self.store.lead(&self.config.holder, self.config.term_ttl).await? else {
+            *lead = None;
+            return Ok(());
+        };
+        let lead = match lead {
+            Some(lead) if lead.term.borrow().term == term.term => {
+                lead.term.send_replace(term.clone());
+                lead
+            }
+            // A new term: what an older one was doing is fenced off, so begin afresh.
+            _ => lead.insert(Lead::new(term.clone())),
+        };
+        self.collect(lead, &term).await?;
+        let counts = self.store.tick(&term).await?;
+        if counts.submitted == 0 {
+            lead.failures.clear();
+            return Ok(());
+        }
+        let submitted = self.store.submitted(&term, LOOK_AT).await?;
+        let ids: Vec<i64> = submitted.iter().map(|job| job.job).collect();
+        lead.failures.retain(|job, _| ids.contains(job));
+        let planning: BTreeSet<i64> = lead.jobs.values().copied().collect();
+        let retry_at = lead.failures.iter().map(|(job, failures)| (*job, failures.retry_at)).collect();
+        for (job, (_, decision)) in submitted.into_iter().zip(decide(&ids, &planning, &retry_at, Instant::now())) {
+            if decision == Decision::Plan {
+                self.start(lead, job);
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, lead: &mut Lead, job: Submitted) {
+        let (store, objects, term) = (self.store.clone(), self.objects.clone(), lead.term.subscribe());
+        let id = job.job;
+        let task = lead.tasks.spawn(async move { plan_job(&store, &objects, &term, &job).await });
+        lead.jobs.insert(task.id(), id);
+    }
+
+    /// Deals with the planning tasks that have ended.
+    async fn collect(&self, lead: &mut Lead, term: &LeaderTerm) -> Result<(), StoreError> {
+        while let Some(ended) = lead.ended.pop().or_else(|| lead.tasks.try_join_next_with_id()) {
+            let (task, result) = match ended {
+                Ok((task, result)) => (task, result),
+                Err(error) => (error.id(), Err(PlanError::Rejected(BUG.to_owned()))),
+            };
+            let Some(job) = lead.jobs.remove(&task) else { continue };
+            match result {
+                Ok(()) => tracing::info!(job, "job is ready"),
+                Err(PlanError::Gone) => tracing::info!(job, "job is not waiting any more"),
+                Err(PlanError::Rejected(words)) => self.reject(term, job, &words).await?,
+                Err(PlanError::Store(StoreError::NotLeader)) => return Err(StoreError::NotLeader),
+                Err(PlanError::Store(error)) if error.is_retryable() => {
+                    lead.failed(job, false);
+                }
+                Err(PlanError::Objects(error)) => {
+                    tracing::warn!(job, %error, "the job's input cannot be read now; trying again later");
+                    lead.failed(job, false);
+                }
+                Err(PlanError::Store(error)) => {
+                    tracing::error!(job, error = %chain(&error), "the job's plan was not stored");
+                    if lead.failed(job, true) >= MAX_ODD_FAILURES {
+                        self.reject(term, job, &format!("{BUG}: {}", chain(&error))).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn reject(&self, term: &LeaderTerm, job: i64, words: &str) -> Result<(), StoreError> {
+        self.store.rejected(term, job, words).await?;
+        tracing::info!(job, "job is rejected");
+        Ok(())
+    }
+}
+
+const BUG: &str = "the scheduler could not plan this job; this is a bug of nightshift, its log says more";
+
+impl Lead {
+    fn new(term: LeaderTerm) -> Self {
+        tracing::info!(term = term.term, "this scheduler leads");
+        Self {
+            term: watch::Sender::new(term),
+            tasks: JoinSet::new(),
+            ended: Vec::new(),
+            jobs: HashMap::new(),
+            failures: BTreeMap::new(),
+        }
+    }
+
+    /// Notes a failure that may pass; returns how many odd ones there were.
+    fn failed(&mut self, job: i64, odd: bool) -> u32 {
+        let now = Instant::now();
+        let failures = self.failures.entry(job).or_insert(Failures {
+            retry_at: now,
+            pause: FIRST_BACKOFF,
+            odd: 0,
+        });
+        failures.retry_at = now + failures.pause;
+        failures.pause = (failures.pause * 2).min(MAX_BACKOFF);
+        failures.odd += u32::from(odd);
+        failures.odd
+    }
+}
+
+/// Ready when a planning task has ended, so that the next tick comes at once.
+async fn one_planned(lead: &mut Option<Lead>) {
+    match lead {
+        Some(lead) if !lead.tasks.is_empty() => {
+            // Nothing is awaited between taking a result and keeping it, so dropping this future loses none.
+            if let Some(ended) = lead.tasks.join_next_with_id().await {
+                lead.ended.push(ended);
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
