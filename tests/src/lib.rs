@@ -1,2 +1,14 @@
 #![forbid(unsafe_code)]
-//! The whole system under test. To be written.
+//! The whole system under test: a real Postgres, a real S3 protocol, the real program as processes that are run, signalled and killed.
+//!
+//! Main path: [`System::start`] makes a box with a database and an object store; [`System::scheduler`] and [`System::worker`] start
+//! processes in it; [`System::submit`] and [`System::wait`] drive a job. Nothing here replaces a part of the system by a fake.
+
+pub mod cluster;
+pub mod process;
+pub mod specs;
+pub mod system;
+
+pub use cluster::Database;
+pub use process::{Process, until};
+pub use system::System;
