@@ -115,8 +115,5 @@ comment on view workers is 'Workers; n_leased counts shards of jobs you may see.
 
 grant select on jobs, specs, items, outputs, events, shards, attempts, logs, workers to nightshift_tenant;
 
-create or replace function versions(out protocol int, out protocol_oldest int, out schema int) language sql immutable parallel safe
-    as $$ select 1, 1, 9 $$;
-
 reset search_path;
 reset role;

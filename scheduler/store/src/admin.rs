@@ -38,8 +38,17 @@ impl Store {
         password: &str,
         tenant: Option<&str>,
     ) -> Result<(), Error> {
-        let _ = (kind, name, password, tenant);
-        todo!()
+        let kind = kind.role().trim_start_matches("nightshift_");
+        sqlx::query!(
+            "/* create_login */ select nightshift.create_login($1, $2, $3, $4)",
+            kind,
+            name,
+            password,
+            tenant
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Creates a tenant if new and sets which prefixes its inputs and destinations may have (`s3://bucket/path/`; `s3://` is
@@ -53,8 +62,15 @@ impl Store {
         input_prefixes: &[String],
         dest_prefixes: &[String],
     ) -> Result<(), Error> {
-        let _ = (tenant, input_prefixes, dest_prefixes);
-        todo!()
+        sqlx::query!(
+            "/* set_prefixes */ select nightshift.set_prefixes($1, $2, $3)",
+            tenant,
+            input_prefixes,
+            dest_prefixes,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Asks a worker to finish what is in its slots and take nothing new (or undoes it). Role: administrator.
@@ -62,7 +78,13 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn drain_worker(&self, worker: i64, drain: bool) -> Result<(), Error> {
-        let _ = (worker, drain);
-        todo!()
+        sqlx::query!(
+            "/* drain_worker */ select nightshift.drain_worker($1, $2)",
+            worker,
+            drain
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ pub enum Pooler {
     #[default]
     None,
     /// A pooler in transaction mode (PgBouncer): prepared statements are not kept between calls, and
-    /// [`Store::listen`] needs a `listen_url` that goes around the pooler.
+    /// [`crate::Notices`] needs a configuration whose url goes around the pooler.
     Transaction,
 }
 

@@ -122,6 +122,7 @@ fn from_code(code: &str, error: sqlx::Error) -> Error {
         },
         "NSLDR" => Error::NotLeader,
         "NSWRK" => Error::UnknownWorker,
+        "NSLST" => Error::LeaseLost,
         // insufficient_privilege, invalid_authorization_specification, invalid_password
         "42501" | "28000" | "28P01" => Error::Denied {
             message: fields.message,

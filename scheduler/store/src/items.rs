@@ -108,7 +108,71 @@ impl Store {
         after_index: i64,
         limit: i64,
     ) -> Result<Vec<ItemRow>, Error> {
-        let _ = (job, filter, after_index, limit);
-        todo!()
+        sqlx::query_as!(
+            StoredItem,
+            r#"/* items */ select index as "index!", status::text as "status!: ItemStatus", item_id, seed, shard_no as "shard!", attempt as "attempt!",
+                worker_id as worker, error_code, error_message, nightshift.artifacts_json(artifacts) as "artifacts!", gpu_ms, tokens, steps,
+                fingerprint, info, floor(extract(epoch from finished_at) * 1000)::bigint as "finished_unix_ms!"
+            from nightshift.items
+            where job_id = $1 and index > $2 and ($3::text is null or status::text = $3) and ($4::text is null or error_code = $4)
+            order by index limit $5"#,
+            job,
+            after_index,
+            filter.status.map(ItemStatus::as_str),
+            filter.error_code,
+            limit.clamp(1, 10_000),
+        )
+        .fetch_all(&self.pool)
+        .await?
+        .into_iter()
+        .map(|row| row.into_row(job))
+        .collect()
+    }
+}
+
+/// An item as the database sends it.
+pub(crate) struct StoredItem {
+    pub(crate) index: i64,
+    pub(crate) status: ItemStatus,
+    pub(crate) item_id: Option<String>,
+    pub(crate) seed: Option<i64>,
+    pub(crate) shard: i32,
+    pub(crate) attempt: i32,
+    pub(crate) worker: Option<i64>,
+    pub(crate) error_code: Option<String>,
+    pub(crate) error_message: Option<String>,
+    pub(crate) artifacts: serde_json::Value,
+    pub(crate) gpu_ms: Option<i32>,
+    pub(crate) tokens: Option<i32>,
+    pub(crate) steps: Option<i32>,
+    pub(crate) fingerprint: Option<String>,
+    pub(crate) info: Option<serde_json::Value>,
+    pub(crate) finished_unix_ms: i64,
+}
+
+impl StoredItem {
+    pub(crate) fn into_row(self, job: i64) -> Result<ItemRow, Error> {
+        Ok(ItemRow {
+            job,
+            report: ItemReport {
+                index: self.index,
+                status: self.status,
+                item_id: self.item_id,
+                seed: self.seed,
+                fingerprint: self.fingerprint,
+                error_code: self.error_code,
+                error_message: self.error_message,
+                artifacts: serde_json::from_value(self.artifacts)
+                    .map_err(|e| Error::inconsistent("items.artifacts", e))?,
+                gpu_ms: self.gpu_ms,
+                tokens: self.tokens,
+                steps: self.steps,
+                info: self.info,
+            },
+            shard: self.shard,
+            attempt: self.attempt,
+            worker: self.worker,
+            finished_unix_ms: self.finished_unix_ms,
+        })
     }
 }

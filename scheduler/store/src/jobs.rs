@@ -43,8 +43,16 @@ impl Store {
     /// # Errors
     /// [`Error::Refused`] with hint: no tenant or several, not a member, key used with another spec, empty or over 1 MiB.
     pub async fn submit(&self, submission: &Submission) -> Result<i64, Error> {
-        let _ = submission;
-        todo!()
+        let id = sqlx::query_scalar!(
+            r#"/* submit */ select nightshift.submit($1::text, $2, $3, $4) as "id!""#,
+            submission.spec,
+            submission.tenant,
+            submission.idempotency_key,
+            submission.hold,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(id)
     }
 
     /// Stops a job: waiting shards end now, leased ones hear it at their next progress call. `false` when it had
@@ -53,8 +61,12 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn cancel(&self, job: i64) -> Result<bool, Error> {
-        let _ = job;
-        todo!()
+        Ok(sqlx::query_scalar!(
+            r#"/* cancel */ select nightshift.cancel($1) as "done!""#,
+            job
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 
     /// Lets nobody claim from it and asks running shards to give back. `false` when not `ready`. Role: tenant.
@@ -62,8 +74,11 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn pause(&self, job: i64) -> Result<bool, Error> {
-        let _ = job;
-        todo!()
+        Ok(
+            sqlx::query_scalar!(r#"/* pause */ select nightshift.pause($1) as "done!""#, job)
+                .fetch_one(&self.pool)
+                .await?,
+        )
     }
 
     /// Undoes [`Store::pause`]. `false` when not `paused`. Role: tenant.
@@ -71,8 +86,12 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn resume(&self, job: i64) -> Result<bool, Error> {
-        let _ = job;
-        todo!()
+        Ok(sqlx::query_scalar!(
+            r#"/* resume */ select nightshift.resume($1) as "done!""#,
+            job
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 
     /// Lets nobody claim from it; running shards go on. `false` when already held. Role: tenant.
@@ -80,8 +99,11 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn hold(&self, job: i64) -> Result<bool, Error> {
-        let _ = job;
-        todo!()
+        Ok(
+            sqlx::query_scalar!(r#"/* hold */ select nightshift.hold($1) as "done!""#, job)
+                .fetch_one(&self.pool)
+                .await?,
+        )
     }
 
     /// Undoes [`Store::hold`] (SQL: `nightshift.release(job)`). `false` when not held. Role: tenant.
@@ -89,8 +111,12 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn unhold(&self, job: i64) -> Result<bool, Error> {
-        let _ = job;
-        todo!()
+        Ok(sqlx::query_scalar!(
+            r#"/* release */ select nightshift.release($1) as "done!""#,
+            job
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 
     /// Runs failed items of an ended job again (and what a cancelled or failed job never ran); the job becomes
@@ -100,7 +126,12 @@ impl Store {
     /// [`Error::NotFound`]; [`Error::Refused`] when the job has not ended, has nothing to retry, or its destination
     /// belongs to another job by now.
     pub async fn retry(&self, job: i64, only: &Only) -> Result<i64, Error> {
-        let _ = (job, only);
-        todo!()
+        Ok(sqlx::query_scalar!(
+            r#"/* retry */ select nightshift.retry($1, $2) as "n!""#,
+            job,
+            only.to_string()
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 }

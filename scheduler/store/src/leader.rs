@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::leases::{millis, trusted_until};
 use crate::{Error, Store};
 
 /// Proof of leadership; needed by every call of a scheduler.
@@ -104,8 +105,18 @@ impl Store {
     /// # Errors
     /// [`Error::Unreachable`].
     pub async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<LeaderTerm>, Error> {
-        let _ = (holder, ttl);
-        todo!()
+        let sent = Instant::now();
+        let term = sqlx::query_scalar!(
+            "/* lead */ select nightshift.lead($1, $2)",
+            holder,
+            millis(ttl)
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(term.map(|term| LeaderTerm {
+            term,
+            trusted_until: trusted_until(sent, ttl),
+        }))
     }
 
     /// Gives leadership back at once, so that another scheduler need not wait for the ttl. Role: scheduler.
@@ -113,8 +124,10 @@ impl Store {
     /// # Errors
     /// [`Error::NotLeader`].
     pub async fn resign(&self, term: &LeaderTerm) -> Result<(), Error> {
-        let _ = term;
-        todo!()
+        sqlx::query!("/* resign */ select nightshift.resign($1)", term.term)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(())
     }
 
     /// Jobs that wait to be planned, oldest first, at most `limit`. Role: scheduler.
@@ -122,8 +135,16 @@ impl Store {
     /// # Errors
     /// [`Error::NotLeader`].
     pub async fn submitted(&self, term: &LeaderTerm, limit: i64) -> Result<Vec<Submitted>, Error> {
-        let _ = (term, limit);
-        todo!()
+        Ok(sqlx::query_as!(
+            Submitted,
+            r#"/* submitted */ select job_id as "job!", tenant as "tenant!", spec_text as "spec_text!", run_date::text as "run_date!",
+                run_index as "run_index!", input_prefixes as "input_prefixes!", dest_prefixes as "dest_prefixes!"
+            from nightshift.submitted($1, $2)"#,
+            term.term,
+            i32::try_from(limit).unwrap_or(i32::MAX),
+        )
+        .fetch_all(&self.pool)
+        .await?)
     }
 
     /// Stores input rows `first_row..first_row + n_rows` (gzip of JSON lines; at most 1,000 rows). Start at 0: that
@@ -139,8 +160,16 @@ impl Store {
         n_rows: i32,
         data: &[u8],
     ) -> Result<bool, Error> {
-        let _ = (term, job, first_row, n_rows, data);
-        todo!()
+        Ok(sqlx::query_scalar!(
+            r#"/* add_chunk */ select nightshift.add_chunk($1, $2, $3, $4, $5) as "stored!""#,
+            term.term,
+            job,
+            first_row,
+            n_rows,
+            data,
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 
     /// Makes a job ready. Role: scheduler.
@@ -153,8 +182,22 @@ impl Store {
         job: i64,
         plan: &Plan,
     ) -> Result<Planned, Error> {
-        let _ = (term, job, plan);
-        todo!()
+        let plan =
+            serde_json::to_value(plan).map_err(|e| Error::inconsistent("planned.plan", e))?;
+        let row = sqlx::query!(
+            r#"/* planned */ select outcome as "outcome!", words from nightshift.planned($1, $2, $3)"#,
+            term.term,
+            job,
+            plan,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        match row.outcome.as_str() {
+            "ready" => Ok(Planned::Ready),
+            "refused" => Ok(Planned::Refused(row.words.unwrap_or_default())),
+            "gone" => Ok(Planned::Gone),
+            other => Err(Error::inconsistent("planned.outcome", other)),
+        }
     }
 
     /// Rejects a job; `errors` is the rendered text with carets. `false`: not `submitted` any more. Role: scheduler.
@@ -162,8 +205,14 @@ impl Store {
     /// # Errors
     /// [`Error::NotLeader`].
     pub async fn rejected(&self, term: &LeaderTerm, job: i64, errors: &str) -> Result<bool, Error> {
-        let _ = (term, job, errors);
-        todo!()
+        Ok(sqlx::query_scalar!(
+            r#"/* rejected */ select nightshift.rejected($1, $2, $3) as "done!""#,
+            term.term,
+            job,
+            errors,
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 
     /// Expires leases, settles jobs, makes close shards; level-triggered, about once a second. Role: scheduler.
@@ -171,7 +220,13 @@ impl Store {
     /// # Errors
     /// [`Error::NotLeader`].
     pub async fn tick(&self, term: &LeaderTerm) -> Result<TickCounts, Error> {
-        let _ = term;
-        todo!()
+        Ok(sqlx::query_as!(
+            TickCounts,
+            r#"/* tick */ select expired as "expired!", settled as "settled!", closing as "closing!", submitted as "submitted!", active as "active!"
+            from nightshift.tick($1)"#,
+            term.term,
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 }

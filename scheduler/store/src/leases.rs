@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::items::StoredItem;
 use crate::state::states;
-use crate::{Error, ItemReport, ItemRow, Store, WorkerId};
+use crate::{Error, ItemReport, ItemRow, ItemStatus, Store, WorkerId};
 
 states! {
     /// What a shard asks for.
@@ -79,7 +80,7 @@ pub struct Report {
 }
 
 /// What a worker needs to know of a job; immutable within a round.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JobInfo {
     /// Id of the job.
     pub job: i64,
@@ -140,8 +141,37 @@ impl Store {
         n: u32,
         lease: Duration,
     ) -> Result<Vec<Lease>, Error> {
-        let _ = (worker, n, lease);
-        todo!()
+        let lease_ms = millis(lease);
+        let sent = Instant::now();
+        let rows = sqlx::query!(
+            r#"/* claim */ select job_id as "job!", shard_no as "shard!", kind::text as "kind!: ShardKind", first_item as "first_item!",
+                end_item as "end_item!", token as "token!", attempt as "attempt!"
+            from nightshift.claim($1, $2, $3)"#,
+            worker.0,
+            i32::try_from(n).unwrap_or(i32::MAX),
+            lease_ms,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        assert!(
+            rows.len() <= n as usize,
+            "claim returned more shards than were asked for"
+        );
+        Ok(rows
+            .into_iter()
+            .map(|row| Lease {
+                worker,
+                job: row.job,
+                shard: row.shard,
+                kind: row.kind,
+                first_item: row.first_item,
+                end_item: row.end_item,
+                token: row.token,
+                attempt: row.attempt,
+                lease,
+                trusted_until: trusted_until(sent, lease),
+            })
+            .collect())
     }
 
     /// Heartbeat, results, fence check, cancel and drain poll in one call; every few seconds, never per item.
@@ -150,8 +180,29 @@ impl Store {
     /// # Errors
     /// [`Error::Refused`] when an item lies outside the shard (a bug of the worker), [`Error::Unreachable`].
     pub async fn progress(&self, lease: &mut Lease, report: &Report) -> Result<Verdict, Error> {
-        let _ = (lease, report);
-        todo!()
+        let sent = Instant::now();
+        let verdict = sqlx::query_scalar!(
+            r#"/* progress */ select nightshift.progress($1, $2, $3, $4, $5, $6, $7, $8) as "verdict!""#,
+            lease.worker.0,
+            lease.job,
+            lease.shard,
+            lease.token,
+            items_json(report)?,
+            &report.in_flight,
+            report.log,
+            report.health,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let verdict = match verdict.as_str() {
+            "continue" => Verdict::Continue,
+            "stop" => return Ok(Verdict::Stop),
+            "drain" => Verdict::Drain,
+            "cancelled" => Verdict::Cancelled,
+            other => return Err(Error::inconsistent("progress.verdict", other)),
+        };
+        lease.trusted_until = trusted_until(sent, lease.lease);
+        Ok(verdict)
     }
 
     /// Reports the last items and ends the shard. All items of the range must be final by then. Role: worker.
@@ -159,8 +210,18 @@ impl Store {
     /// # Errors
     /// [`Error::LeaseLost`]; [`Error::Refused`] when items are missing (a bug of the worker).
     pub async fn finish(&self, lease: &Lease, report: &Report) -> Result<(), Error> {
-        let _ = (lease, report);
-        todo!()
+        let held = sqlx::query_scalar!(
+            r#"/* finish */ select nightshift.finish($1, $2, $3, $4, $5, $6) as "held!""#,
+            lease.worker.0,
+            lease.job,
+            lease.shard,
+            lease.token,
+            items_json(report)?,
+            report.log,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        held.then_some(()).ok_or(Error::LeaseLost)
     }
 
     /// Gives the shard back after a drain, with what is final so far; costs no attempt. Role: worker.
@@ -168,8 +229,18 @@ impl Store {
     /// # Errors
     /// [`Error::LeaseLost`].
     pub async fn release(&self, lease: &Lease, report: &Report) -> Result<(), Error> {
-        let _ = (lease, report);
-        todo!()
+        let held = sqlx::query_scalar!(
+            r#"/* release */ select nightshift.release($1, $2, $3, $4, $5, $6) as "held!""#,
+            lease.worker.0,
+            lease.job,
+            lease.shard,
+            lease.token,
+            items_json(report)?,
+            report.log,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        held.then_some(()).ok_or(Error::LeaseLost)
     }
 
     /// Gives the shard up because of an error of the whole shard (out of memory, destination refuses writes); spends an
@@ -184,8 +255,20 @@ impl Store {
         code: &str,
         message: &str,
     ) -> Result<(), Error> {
-        let _ = (lease, report, code, message);
-        todo!()
+        let held = sqlx::query_scalar!(
+            r#"/* fail */ select nightshift.fail($1, $2, $3, $4, $5, $6, $7, $8) as "held!""#,
+            lease.worker.0,
+            lease.job,
+            lease.shard,
+            lease.token,
+            code,
+            message,
+            items_json(report)?,
+            report.log,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        held.then_some(()).ok_or(Error::LeaseLost)
     }
 
     /// The job behind a lease; ask once per job and round. Role: worker.
@@ -193,8 +276,17 @@ impl Store {
     /// # Errors
     /// [`Error::LeaseLost`].
     pub async fn job_info(&self, lease: &Lease) -> Result<JobInfo, Error> {
-        let _ = lease;
-        todo!()
+        let info = sqlx::query_scalar!(
+            r#"/* job_info */ select nightshift.job_info($1, $2, $3, $4)"#,
+            lease.worker.0,
+            lease.job,
+            lease.shard,
+            lease.token,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        serde_json::from_value(info.ok_or(Error::LeaseLost)?)
+            .map_err(|e| Error::inconsistent("job_info", e))
     }
 
     /// The chunks that hold input rows `from_row..to_row`, in order; the first and last may hold more. Role: worker.
@@ -207,8 +299,19 @@ impl Store {
         from_row: i64,
         to_row: i64,
     ) -> Result<Vec<InputChunk>, Error> {
-        let _ = (lease, from_row, to_row);
-        todo!()
+        Ok(sqlx::query_as!(
+            InputChunk,
+            r#"/* inputs */ select first_row as "first_row!", n_rows as "n_rows!", data as "data!"
+            from nightshift.inputs($1, $2, $3, $4, $5, $6)"#,
+            lease.worker.0,
+            lease.job,
+            lease.shard,
+            lease.token,
+            from_row,
+            to_row,
+        )
+        .fetch_all(&self.pool)
+        .await?)
     }
 
     /// Finished items of the shard's range (close: of the whole job) with index > `after_index`, by index, at most
@@ -222,7 +325,37 @@ impl Store {
         after_index: i64,
         limit: i64,
     ) -> Result<Vec<ItemRow>, Error> {
-        let _ = (lease, after_index, limit);
-        todo!()
+        sqlx::query_as!(
+            StoredItem,
+            r#"/* finished */ select index as "index!", status as "status!: ItemStatus", item_id, seed, shard_no as "shard!", attempt as "attempt!",
+                worker_id as worker, error_code, error_message, artifacts as "artifacts!", gpu_ms, tokens, steps, fingerprint, info,
+                finished_unix_ms as "finished_unix_ms!"
+            from nightshift.finished($1, $2, $3, $4, $5, $6)"#,
+            lease.worker.0,
+            lease.job,
+            lease.shard,
+            lease.token,
+            after_index,
+            i32::try_from(limit).unwrap_or(i32::MAX),
+        )
+        .fetch_all(&self.pool)
+        .await?
+        .into_iter()
+        .map(|row| row.into_row(lease.job))
+        .collect()
     }
+}
+
+/// Two thirds of the lease, counted from before the request was sent: whatever the network or this process's
+/// scheduling adds makes the trust shorter, never longer.
+pub(crate) fn trusted_until(sent: Instant, lease: Duration) -> Instant {
+    sent + lease * 2 / 3
+}
+
+pub(crate) fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+fn items_json(report: &Report) -> Result<serde_json::Value, Error> {
+    serde_json::to_value(&report.items).map_err(|e| Error::inconsistent("report.items", e))
 }

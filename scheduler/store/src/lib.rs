@@ -20,6 +20,7 @@ mod leader;
 mod leases;
 mod migrate;
 mod notify;
+mod read;
 mod state;
 mod views;
 mod workers;

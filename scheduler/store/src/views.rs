@@ -1,8 +1,8 @@
-//! The read API: the views of schema `nightshift`, under row-level security.
+//! Rows of the views of schema `nightshift`; `read` reads them.
 
 use serde::Serialize;
 
-use crate::{AttemptOutcome, Error, JobState, ShardKind, ShardState, Store};
+use crate::{AttemptOutcome, JobState, ShardKind, ShardState};
 
 /// Which jobs to list.
 #[derive(Debug, Clone, Default)]
@@ -200,110 +200,4 @@ pub struct OutputView {
     pub bytes: i64,
     /// Hex sha256.
     pub sha256: String,
-}
-
-impl Store {
-    /// Jobs, newest first, at most `limit`. Role: tenant.
-    ///
-    /// # Errors
-    /// [`Error::Unreachable`].
-    pub async fn jobs(&self, filter: &JobFilter, limit: i64) -> Result<Vec<JobView>, Error> {
-        let _ = (filter, limit);
-        todo!()
-    }
-
-    /// One job. Role: tenant.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn job(&self, job: i64) -> Result<JobView, Error> {
-        let _ = job;
-        todo!()
-    }
-
-    /// The spec of a job as submitted. Role: tenant.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn spec_text(&self, job: i64) -> Result<String, Error> {
-        let _ = job;
-        todo!()
-    }
-
-    /// The resolved spec of a job; `None` before planning. Role: tenant.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn resolved(&self, job: i64) -> Result<Option<serde_json::Value>, Error> {
-        let _ = job;
-        todo!()
-    }
-
-    /// Events of a job (`None`: of all) with id > `after`, in order, at most `limit`. Role: tenant.
-    ///
-    /// # Errors
-    /// [`Error::Unreachable`].
-    pub async fn events(
-        &self,
-        job: Option<i64>,
-        after: i64,
-        limit: i64,
-    ) -> Result<Vec<EventView>, Error> {
-        let _ = (job, after, limit);
-        todo!()
-    }
-
-    /// Log texts of a job (or of the shard that holds `item`) with id > `after`, in order, at most 1,000. Role: tenant.
-    ///
-    /// # Errors
-    /// [`Error::Unreachable`].
-    pub async fn logs(
-        &self,
-        job: i64,
-        item: Option<i64>,
-        after: i64,
-    ) -> Result<Vec<LogLine>, Error> {
-        let _ = (job, item, after);
-        todo!()
-    }
-
-    /// Workers heard within the last day, newest first. Role: tenant.
-    ///
-    /// # Errors
-    /// [`Error::Unreachable`].
-    pub async fn workers(&self) -> Result<Vec<WorkerView>, Error> {
-        todo!()
-    }
-
-    /// Carved shards of a job that are not finished, by number, at most 1,000. Role: tenant.
-    ///
-    /// # Errors
-    /// [`Error::Unreachable`].
-    pub async fn open_shards(&self, job: i64) -> Result<Vec<ShardView>, Error> {
-        let _ = job;
-        todo!()
-    }
-
-    /// Attempts of a job that did not simply finish, newest first, at most `limit`. Role: tenant.
-    ///
-    /// # Errors
-    /// [`Error::Unreachable`].
-    pub async fn attempts(&self, job: i64, limit: i64) -> Result<Vec<AttemptView>, Error> {
-        let _ = (job, limit);
-        todo!()
-    }
-
-    /// Objects of ok items with item index > `after_index`, by index, of at most `limit` items. Role: tenant.
-    ///
-    /// # Errors
-    /// [`Error::Unreachable`].
-    pub async fn outputs(
-        &self,
-        job: i64,
-        after_index: i64,
-        limit: i64,
-    ) -> Result<Vec<OutputView>, Error> {
-        let _ = (job, after_index, limit);
-        todo!()
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Error, Store};
+use crate::{Error, PROTOCOL, SCHEMA, Store};
 
 /// Names one registration of a worker process; a restarted process gets a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,7 +25,18 @@ impl Store {
     /// # Errors
     /// [`Error::VersionMismatch`] in words that say which side is too old and what to run.
     pub async fn register(&self, registration: &Registration) -> Result<WorkerId, Error> {
-        let _ = registration;
-        todo!()
+        let models = serde_json::to_value(&registration.models)
+            .map_err(|e| Error::inconsistent("register.models", e))?;
+        let id = sqlx::query_scalar!(
+            r#"/* register */ select nightshift.register($1, $2, $3, $4, $5) as "id!""#,
+            PROTOCOL,
+            SCHEMA,
+            registration.name,
+            models,
+            registration.info,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(WorkerId(id))
     }
 }
