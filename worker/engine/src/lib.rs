@@ -3,17 +3,28 @@
 //! The crate knows no job, no database and no network. Its promise: a picture is a function of (model fingerprint, prompt, size,
 //! given panel, sampler, seed), the same bytes alone, in any batch, with any number of threads and after any retry.
 
+pub mod batch;
+pub mod checkpoint;
+pub mod config;
 pub mod conform;
+pub mod decode;
 pub mod engine;
 pub mod error;
+pub mod fingerprint;
 pub mod image;
+mod image_tokenizer;
 pub mod kernels;
 pub mod model;
+pub mod movqgan;
 pub mod prompt;
 pub mod quant;
 pub mod random;
 pub mod request;
 pub mod sample;
+mod slot;
+pub mod tokenizer;
+pub mod transformer;
+pub mod weights;
 
 pub use self::image::RgbImage;
 

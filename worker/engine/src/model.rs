@@ -1,11 +1,18 @@
 //! A loaded model: transformer, tokenizer and image tokenizer, and the fingerprint that names the results they give.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::image::RgbImage;
 
+use crate::config::Config;
 use crate::error::{EngineError, LoadError};
+use crate::fingerprint;
+use crate::image_tokenizer::ImageTokenizer;
+use crate::kernels::Pool;
+use crate::tokenizer::{self, TokenIds, Tokenizer};
+use crate::transformer::Transformer;
+use crate::weights::{Tensors, weight_files};
 
 /// Format of the transformer's matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,7 +65,7 @@ pub struct LoadOptions {
     pub weights: Weights,
     /// Format of the cache.
     pub kv_cache: KvCache,
-    /// Threads of the forward pass; results do not depend on it. At least 1.
+    /// Threads of the forward pass; results do not depend on it. 0 means one for each hardware thread.
     pub threads: usize,
     /// Load no image tokenizer: results are codes.
     pub codes_only: bool,
@@ -66,31 +73,52 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self {
-            weights: Weights::F32,
-            kv_cache: KvCache::F32,
-            threads: 1,
-            codes_only: false,
-        }
+        Self { weights: Weights::F32, kv_cache: KvCache::F32, threads: 1, codes_only: false }
     }
 }
 
 /// A model in memory, shared by the engines that run it.
 #[derive(Debug)]
 pub struct Model {
+    transformer: Transformer,
+    tokenizer: Tokenizer,
+    ids: TokenIds,
+    image_tokenizer: Option<ImageTokenizer>,
+    pool: Pool,
     fingerprint: String,
 }
 
 impl Model {
-    /// Reads a model folder.
+    /// Reads a model folder: `config.json`, the weights, the tokenizer files, and the image tokenizer at `movqgan/` or
+    /// `movqgan*.{ckpt,safetensors}` unless `codes_only` is set.
     ///
     /// # Errors
-    /// [`LoadError`] names the file or tensor that is missing or wrong.
-    pub fn load(dir: &Path, _opts: &LoadOptions) -> Result<Arc<Self>, LoadError> {
-        Err(LoadError::Unsupported(format!(
-            "{}: loading is not written yet",
-            dir.display()
-        )))
+    /// [`LoadError`] names the file or tensor that is missing or wrong, or the format that this build cannot run.
+    pub fn load(dir: &Path, opts: &LoadOptions) -> Result<Arc<Self>, LoadError> {
+        if opts.weights != Weights::F32 {
+            return Err(LoadError::Unsupported(format!("weights in {} cannot be run by this build", opts.weights.as_str())));
+        }
+        if opts.kv_cache != KvCache::F32 {
+            return Err(LoadError::Unsupported(format!("a cache in {} cannot be run by this build", opts.kv_cache.as_str())));
+        }
+        let config = Config::read(&dir.join("config.json"))?;
+        let tokenizer = Tokenizer::read(dir)?;
+        let ids = tokenizer.token_ids(&config)?;
+        let image_file = if opts.codes_only { None } else { Some(image_tokenizer_file(dir)?) };
+        let image_tokenizer = image_file.as_deref().map(|path| ImageTokenizer::load(path, ids.codes(), opts.threads));
+        let image_tokenizer = image_tokenizer.transpose()?;
+        let weights = weight_files(dir)?;
+        let tensors = Tensors::open(weights.clone())?;
+        let rows = ids.image.start as usize..ids.image.end as usize;
+        let transformer = Transformer::load(&tensors, &config, rows)?;
+        let class = format!("cpu weights={} kv={}", opts.weights.as_str(), opts.kv_cache.as_str());
+        let mut files = vec![("config", dir.join("config.json"))];
+        files.extend(weights.into_iter().map(|path| ("weights", path)));
+        files.extend(tokenizer::files(dir).into_iter().map(|path| ("tokenizer", path)));
+        files.extend(image_file.into_iter().map(|path| ("image tokenizer", path)));
+        let fingerprint = fingerprint::of(&class, &files)?;
+        let pool = Pool::new(opts.threads);
+        Ok(Arc::new(Self { transformer, tokenizer, ids, image_tokenizer, pool, fingerprint }))
     }
 
     /// Hex sha256 over weights, tokenizers, numeric class and kernel revision: equal fingerprints give equal bytes.
@@ -98,24 +126,84 @@ impl Model {
         &self.fingerprint
     }
 
+    /// Shape of the transformer.
+    pub fn config(&self) -> &Config {
+        self.transformer.config()
+    }
+
+    /// Ids of the structuring tokens.
+    pub fn token_ids(&self) -> &TokenIds {
+        &self.ids
+    }
+
+    /// Whether pictures can be made, or codes alone.
+    pub fn makes_pictures(&self) -> bool {
+        self.image_tokenizer.is_some()
+    }
+
     /// Codes of a picture, row-major, one for each 8 by 8 pixels.
     ///
     /// # Errors
     /// No image tokenizer, or a size that is not a multiple of 8.
-    pub fn encode_panel(&self, _image: &RgbImage) -> Result<Vec<u32>, EngineError> {
-        Err(EngineError::NoImageTokenizer)
+    pub fn encode_panel(&self, image: &RgbImage) -> Result<Vec<u32>, EngineError> {
+        self.image_tokenizer.as_ref().ok_or(EngineError::NoImageTokenizer)?.encode(image)
     }
 
     /// The picture of `h` rows of `w` codes.
     ///
     /// # Errors
     /// No image tokenizer, a wrong number of codes, or a code outside the codebook.
-    pub fn decode_codes(
-        &self,
-        _codes: &[u32],
-        _h: usize,
-        _w: usize,
-    ) -> Result<RgbImage, EngineError> {
-        Err(EngineError::NoImageTokenizer)
+    pub fn decode_codes(&self, codes: &[u32], h: usize, w: usize) -> Result<RgbImage, EngineError> {
+        self.image_tokenizer.as_ref().ok_or(EngineError::NoImageTokenizer)?.decode(codes, h, w)
     }
+
+    /// `BOS, text, separator` of a prompt.
+    ///
+    /// # Errors
+    /// The tokenizer refuses the text.
+    pub fn prompt_ids(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        let ids = self.tokenizer.encode(text).map_err(|error| EngineError::BadRequest(error.to_string()))?;
+        Ok([&[self.ids.bos][..], &ids, &[self.ids.separator]].concat())
+    }
+
+    pub(crate) fn transformer(&self) -> &Transformer {
+        &self.transformer
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+}
+
+/// The image tokenizer's file: the first by name below `movqgan/`, else `movqgan*.{ckpt,safetensors}` beside the weights.
+fn image_tokenizer_file(dir: &Path) -> Result<PathBuf, LoadError> {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.join("movqgan")];
+    while let Some(folder) = folders.pop() {
+        for path in entries(&folder) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if is_checkpoint(&path) {
+                found.push(path);
+            }
+        }
+    }
+    if found.is_empty() {
+        let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("movqgan"));
+        found = entries(dir).into_iter().filter(|path| named(path) && is_checkpoint(path)).collect();
+    }
+    found.sort_unstable();
+    found.into_iter().next().ok_or_else(|| LoadError::Format {
+        path: dir.to_owned(),
+        reason: "no image tokenizer at movqgan/ or movqgan*.{ckpt,safetensors}".to_owned(),
+    })
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+fn is_checkpoint(path: &Path) -> bool {
+    path.is_file() && path.extension().is_some_and(|ext| ext == "ckpt" || ext == "safetensors")
 }

@@ -1,0 +1,183 @@
+//! One place of the engine: two static caches and the request that uses them.
+
+use std::sync::Arc;
+
+use crate::batch::{Cached, Turn};
+use crate::decode::jacobi::Jacobi;
+use crate::decode::{Plan, Stream, sequential};
+use crate::error::EngineError;
+use crate::model::Model;
+use crate::request::{Decoding, Request, Sampler, Window};
+use crate::sample::grid::Grid;
+use crate::sample::logits::guidance_table;
+use crate::transformer::{BranchCache, Transformer};
+
+/// The window of `auto`.
+const AUTO_WINDOW: usize = 4;
+
+/// A place for one request. Its caches stay allocated between requests.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    pub(crate) conditional: Option<BranchCache>,
+    pub(crate) unconditional: Option<BranchCache>,
+    pub(crate) running: Option<Running>,
+}
+
+/// A request in a slot.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) id: u64,
+    pub(crate) stream: Stream,
+    pub(crate) sampler: Sampler,
+    pub(crate) seed: u64,
+    /// Scale for each index of the image part.
+    pub(crate) guidance: Vec<f32>,
+    pub(crate) steps: u32,
+    guided: bool,
+    decoder: Decoder,
+}
+
+#[derive(Debug)]
+enum Decoder {
+    Sequential,
+    Jacobi { state: Jacobi, window: usize },
+}
+
+impl Decoder {
+    fn plan(&mut self, stream: &Stream) -> Plan {
+        match self {
+            Self::Sequential => sequential::plan(stream),
+            Self::Jacobi { state, window } => state.plan(stream, *window),
+        }
+    }
+}
+
+impl Running {
+    /// Checks a request and lays out its sequences. `given` holds the codes of the upper panel.
+    pub(crate) fn new(model: &Model, id: u64, request: &Request, given: &[u32]) -> Result<Self, EngineError> {
+        let grid = Grid::of_pixels(request.width, request.height)?;
+        check_sampler(&request.sampler)?;
+        let prompt = model.prompt_ids(&request.prompt)?;
+        let opening = grid.opening(given, model.token_ids())?;
+        let stream = Stream::new(grid, model.token_ids().clone(), prompt, opening);
+        Self::of_stream(id, stream, request.sampler.clone(), request.seed)
+    }
+
+    /// A request whose sequence is laid out already.
+    pub(crate) fn of_stream(id: u64, stream: Stream, sampler: Sampler, seed: u64) -> Result<Self, EngineError> {
+        let decoder = match sampler.decoding {
+            Decoding::Sequential => Decoder::Sequential,
+            Decoding::Jacobi { window } => {
+                let window = match window {
+                    Window::Auto => AUTO_WINDOW,
+                    Window::Fixed(n) => n,
+                };
+                Decoder::Jacobi { state: Jacobi::default(), window }
+            }
+            Decoding::Coupled { .. } => {
+                return Err(EngineError::BadRequest("coupled decoding cannot be run by this build".to_owned()));
+            }
+        };
+        let guidance = guidance_table(sampler.guidance, sampler.cfg, stream.grid(), stream.opening());
+        Ok(Self { id, stream, guided: sampler.cfg != 1.0, sampler, seed, guidance, steps: 0, decoder })
+    }
+
+    /// Positions that each branch needs in the end: image end is never fed.
+    pub(crate) fn positions(&self) -> (usize, Option<usize>) {
+        let image = self.stream.grid().len();
+        (self.stream.prompt().len() + image, self.guided.then_some(image))
+    }
+
+    /// Takes the codes chosen for the plan; returns the tokens of the image part that the caches keep.
+    pub(crate) fn accept(&mut self, plan: &Plan, codes: &[u32]) -> usize {
+        match &mut self.decoder {
+            Decoder::Sequential => sequential::accept(&mut self.stream, codes[0]),
+            Decoder::Jacobi { state, .. } => state.accept(&mut self.stream, plan, codes),
+        }
+    }
+}
+
+impl Slot {
+    /// Takes a request: its caches are emptied, and allocated or grown where they are too short.
+    pub(crate) fn take(&mut self, transformer: &Transformer, running: Running) {
+        let (conditional, unconditional) = running.positions();
+        prepare(&mut self.conditional, transformer, conditional);
+        if let Some(positions) = unconditional {
+            prepare(&mut self.unconditional, transformer, positions);
+        }
+        self.running = Some(running);
+    }
+
+    /// What the request does in this step; `None` for an empty slot.
+    pub(crate) fn turn(&mut self) -> Option<Turn> {
+        let running = self.running.as_mut()?;
+        let held = |cache: &Option<BranchCache>| cache.as_ref().map_or(0, BranchCache::len);
+        let unconditional = running.guided.then(|| held(&self.unconditional));
+        let cached = Cached { conditional: held(&self.conditional), unconditional };
+        running.steps += 1;
+        let Running { stream, decoder, .. } = running;
+        Some(Turn::next(stream, cached, || decoder.plan(stream)))
+    }
+
+    /// Both caches, conditional first.
+    pub(crate) fn caches(&mut self) -> [Option<&mut BranchCache>; 2] {
+        [self.conditional.as_mut(), self.unconditional.as_mut()]
+    }
+
+    /// Forgets what was fed behind `keep` tokens of the image part.
+    pub(crate) fn roll_back(&mut self, keep: usize) {
+        let Some(running) = &self.running else { return };
+        let prompt = running.stream.prompt().len();
+        if let Some(cache) = &mut self.conditional {
+            cache.truncate(prompt + keep);
+        }
+        if let (true, Some(cache)) = (running.guided, &mut self.unconditional) {
+            cache.truncate(keep);
+        }
+    }
+}
+
+fn prepare(cache: &mut Option<BranchCache>, transformer: &Transformer, positions: usize) {
+    match cache {
+        Some(cache) if cache.capacity() >= positions => cache.reset(transformer.rope(positions)),
+        _ => *cache = Some(transformer.cache(positions)),
+    }
+}
+
+fn check_sampler(sampler: &Sampler) -> Result<(), EngineError> {
+    let fail = |reason: &str| Err(EngineError::BadRequest(reason.to_owned()));
+    if !sampler.cfg.is_finite() {
+        return fail("the guidance scale is not a finite number");
+    }
+    if !(sampler.temperature >= 0.0 && sampler.temperature.is_finite()) {
+        return fail("the temperature is negative or not a finite number");
+    }
+    if sampler.top_k == 0 {
+        return fail("top_k is 0; it keeps at least one code");
+    }
+    match sampler.decoding {
+        Decoding::Jacobi { window: Window::Fixed(0) } | Decoding::Coupled { window: Window::Fixed(0) } => {
+            fail("the window is 0; it holds at least one position")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The model that several slots share, and an id that none of them has.
+pub(crate) fn same_id(slots: &[Slot], id: u64) -> bool {
+    slots.iter().filter_map(|slot| slot.running.as_ref()).any(|running| running.id == id)
+}
+
+/// The codes of the given upper panel.
+pub(crate) fn given_codes(model: &Arc<Model>, request: &Request) -> Result<Vec<u32>, EngineError> {
+    let Some(panel) = &request.given else { return Ok(Vec::new()) };
+    let (w, h) = (panel.width, panel.height);
+    if !request.height.is_multiple_of(64) {
+        return Err(EngineError::BadRequest(format!("a height of {}: with a given panel it is a multiple of 64", request.height)));
+    }
+    if (w, h) != (request.width, request.height / 2) {
+        let reason = format!("the given panel is {w}x{h}, the upper half of the picture is {}x{}", request.width, request.height / 2);
+        return Err(EngineError::BadRequest(reason));
+    }
+    model.encode_panel(panel)
+}

@@ -1,0 +1,50 @@
+//! The feed-forward block: `W_down(silu(W_gate h) * (W_up h))`.
+
+use super::{Scratch, linear};
+use crate::config::Config;
+use crate::error::LoadError;
+use crate::kernels::{Pool, silu_mul_in_place};
+use crate::quant::Linear;
+use crate::weights::Tensors;
+
+/// One layer's feed-forward block.
+#[derive(Debug)]
+pub(super) struct Mlp {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+    inner: usize,
+}
+
+impl Mlp {
+    /// Loads `{prefix}.{gate,up,down}_proj`.
+    ///
+    /// # Errors
+    /// A tensor is missing or of a wrong shape or type.
+    pub(super) fn load(tensors: &Tensors, prefix: &str, config: &Config) -> Result<Self, LoadError> {
+        let (d, inner) = (config.hidden_size, config.intermediate_size);
+        let project = |name: &str, out: usize, from: usize| {
+            linear::load(tensors, &format!("{prefix}.{name}"), out, from, config.mlp_bias)
+        };
+        Ok(Self {
+            gate_proj: project("gate_proj", inner, d)?,
+            up_proj: project("up_proj", inner, d)?,
+            down_proj: project("down_proj", d, inner)?,
+            inner,
+        })
+    }
+
+    /// `scratch.output = MLP(scratch.input)` for all rows.
+    pub(super) fn forward(&self, pool: &Pool, scratch: &mut Scratch) {
+        let rows = scratch.rows;
+        scratch.gate.resize(rows * self.inner, 0.0);
+        scratch.up.resize(rows * self.inner, 0.0);
+        self.gate_proj.forward(&scratch.input, rows, &mut scratch.gate, pool);
+        self.up_proj.forward(&scratch.input, rows, &mut scratch.up, pool);
+        let up = &scratch.up;
+        pool.chunks_mut(&mut scratch.gate, self.inner, |row, gate| {
+            silu_mul_in_place(gate, &up[row * self.inner..(row + 1) * self.inner]);
+        });
+        self.down_proj.forward(&scratch.gate, rows, &mut scratch.output, pool);
+    }
+}

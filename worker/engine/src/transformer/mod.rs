@@ -1,0 +1,228 @@
+//! The decoder-only transformer: embedding, layers over static caches, head.
+//!
+//! **Promise.** A row of the result depends on its own sequence alone: not on the other sequences of the batch, not on how a
+//! sequence is cut into chunks, not on the number of threads.
+//!
+//! **Main path.** [`Transformer::load`], then [`Transformer::forward`] on one [`Chunk`] for each branch of each slot, then
+//! [`Transformer::logits`] on the rows whose scores are wanted.
+//!
+//! **Must never know.** Requests, sampling, pictures.
+
+mod attention;
+mod kv_cache;
+mod linear;
+mod mlp;
+mod rope;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use kv_cache::BranchCache;
+pub use rope::RopeTable;
+
+use crate::config::Config;
+use crate::error::LoadError;
+use crate::kernels::{Pool, add_in_place, rms_norm};
+use crate::quant::Linear;
+use crate::weights::Tensors;
+use attention::Attention;
+use mlp::Mlp;
+
+/// The next tokens of one sequence; they take the positions from `cache.len()` on.
+#[derive(Debug)]
+pub struct Chunk<'a> {
+    /// Keys and values of everything before; the new ones are added.
+    pub cache: &'a mut BranchCache,
+    /// Token ids.
+    pub tokens: &'a [u32],
+}
+
+/// A point of the forward pass that a trace sees. Values are (rows of all chunks, width).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// After the embedding.
+    Embedding,
+    /// Queries after their norm, before the rotation.
+    QueryNormed,
+    /// Keys after their norm, before the rotation.
+    KeyNormed,
+    /// Output of the attention block, before it is normed or added.
+    AttentionOut,
+    /// Output of the feed-forward block, before it is normed or added.
+    MlpOut,
+    /// The residual stream after a layer.
+    LayerOut,
+    /// After the final norm.
+    FinalNorm,
+}
+
+/// Called with (stage, layer, values) at every point of a forward pass.
+pub type Trace<'a> = dyn FnMut(Stage, usize, &[f32]) + 'a;
+
+/// Buffers of a forward pass, kept between passes. Their contents mean nothing between them, except [`Scratch::hidden`].
+#[derive(Debug, Default)]
+pub struct Scratch {
+    rows: usize,
+    /// The residual stream, (rows, hidden).
+    hidden: Vec<f32>,
+    /// Input and output of a block, (rows, hidden).
+    input: Vec<f32>,
+    output: Vec<f32>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    heads: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+}
+
+/// The weights.
+#[derive(Debug)]
+pub struct Transformer {
+    config: Config,
+    /// (vocabulary, hidden)
+    embed: Vec<f32>,
+    layers: Vec<Layer>,
+    norm: Vec<f32>,
+    head: Linear,
+    rope: Arc<RopeTable>,
+}
+
+#[derive(Debug)]
+struct Layer {
+    input_norm: Vec<f32>,
+    post_attention_norm: Vec<f32>,
+    attention: Attention,
+    mlp: Mlp,
+}
+
+impl Transformer {
+    /// Loads the transformer. Only `head_rows` of the head are kept: the image tokens for making pictures, everything for
+    /// comparisons.
+    ///
+    /// # Errors
+    /// A tensor is missing or of a wrong shape or type.
+    pub fn load(tensors: &Tensors, config: &Config, head_rows: Range<usize>) -> Result<Self, LoadError> {
+        let (vocab, d) = (config.vocab_size, config.hidden_size);
+        let embed_name = "model.embed_tokens.weight";
+        let head_name = if config.tie_word_embeddings { embed_name } else { "lm_head.weight" };
+        let head = tensors.float_rows(head_name, &[vocab, d], head_rows.clone())?;
+        let layers = (0..config.num_hidden_layers).map(|i| Layer::load(tensors, i, config));
+        Ok(Self {
+            config: config.clone(),
+            embed: tensors.floats(embed_name, &[vocab, d])?,
+            layers: layers.collect::<Result<_, _>>()?,
+            norm: tensors.floats("model.norm.weight", &[d])?,
+            head: Linear::from_f32(head, None, head_rows.len(), d),
+            rope: Arc::new(RopeTable::new(config, config.max_position_embeddings)),
+        })
+    }
+
+    /// Its shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The rotary table of a sequence that will have `positions` tokens.
+    pub fn rope(&self, positions: usize) -> Arc<RopeTable> {
+        if positions <= self.rope.positions() {
+            return Arc::clone(&self.rope);
+        }
+        Arc::new(RopeTable::new(&self.config, positions))
+    }
+
+    /// An empty cache for a sequence of `positions` tokens.
+    pub fn cache(&self, positions: usize) -> BranchCache {
+        BranchCache::new(&self.config, positions, self.rope(positions))
+    }
+
+    /// Runs all chunks through all layers: their caches grow, and `scratch` holds the residual stream of every row.
+    ///
+    /// # Panics
+    /// When a token is outside the vocabulary or a cache is too short: callers check both when they admit a request.
+    pub fn forward(&self, pool: &Pool, chunks: &mut [Chunk<'_>], scratch: &mut Scratch, trace: &mut Trace<'_>) {
+        let d = self.config.hidden_size;
+        scratch.rows = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
+        scratch.hidden.clear();
+        for token in chunks.iter().flat_map(|chunk| chunk.tokens) {
+            let at = *token as usize * d;
+            scratch.hidden.extend_from_slice(&self.embed[at..at + d]);
+        }
+        scratch.input.resize(scratch.rows * d, 0.0);
+        scratch.output.resize(scratch.rows * d, 0.0);
+        trace(Stage::Embedding, 0, &scratch.hidden);
+        for (i, layer) in self.layers.iter().enumerate() {
+            layer.forward(pool, i, &self.config, chunks, scratch, trace);
+            trace(Stage::LayerOut, i, &scratch.hidden);
+        }
+        for chunk in chunks {
+            chunk.cache.advance(chunk.tokens.len());
+        }
+    }
+
+    /// Scores of the given rows of the last forward pass: (rows, head rows).
+    pub fn logits(&self, pool: &Pool, scratch: &mut Scratch, rows: &[usize], logits: &mut Vec<f32>, trace: &mut Trace<'_>) {
+        let d = self.config.hidden_size;
+        scratch.input.clear();
+        for row in rows {
+            scratch.input.extend_from_slice(&scratch.hidden[row * d..(row + 1) * d]);
+        }
+        scratch.output.resize(rows.len() * d, 0.0);
+        rms_norm(&scratch.input, &self.norm, self.config.rms_norm_eps as f32, &mut scratch.output);
+        trace(Stage::FinalNorm, 0, &scratch.output);
+        logits.resize(rows.len() * self.head.out(), 0.0);
+        self.head.forward(&scratch.output, rows.len(), logits, pool);
+    }
+}
+
+impl Layer {
+    fn load(tensors: &Tensors, i: usize, config: &Config) -> Result<Self, LoadError> {
+        let prefix = format!("model.layers.{i}");
+        let norm = |name: &str| tensors.floats(&format!("{prefix}.{name}.weight"), &[config.hidden_size]);
+        Ok(Self {
+            input_norm: norm("input_layernorm")?,
+            post_attention_norm: norm("post_attention_layernorm")?,
+            attention: Attention::load(tensors, &format!("{prefix}.self_attn"), config)?,
+            mlp: Mlp::load(tensors, &format!("{prefix}.mlp"), config)?,
+        })
+    }
+
+    fn forward(
+        &self,
+        pool: &Pool,
+        i: usize,
+        config: &Config,
+        chunks: &mut [Chunk<'_>],
+        scratch: &mut Scratch,
+        trace: &mut Trace<'_>,
+    ) {
+        let eps = config.rms_norm_eps as f32;
+        self.enter(config, &self.input_norm, scratch);
+        self.attention.forward(pool, i, chunks, scratch, trace);
+        leave(config, &self.input_norm, eps, scratch);
+        self.enter(config, &self.post_attention_norm, scratch);
+        self.mlp.forward(pool, scratch);
+        trace(Stage::MlpOut, i, &scratch.output);
+        leave(config, &self.post_attention_norm, eps, scratch);
+    }
+
+    /// Fills a block's input: the residual stream, normed unless the norm comes after the block.
+    fn enter(&self, config: &Config, norm: &[f32], scratch: &mut Scratch) {
+        scratch.input.resize(scratch.hidden.len(), 0.0);
+        if config.swin_norm {
+            scratch.input.copy_from_slice(&scratch.hidden);
+        } else {
+            rms_norm(&scratch.hidden, norm, config.rms_norm_eps as f32, &mut scratch.input);
+        }
+    }
+}
+
+/// Adds a block's output to the residual stream, normed when the norm comes after the block.
+fn leave(config: &Config, norm: &[f32], eps: f32, scratch: &mut Scratch) {
+    if config.swin_norm {
+        rms_norm(&scratch.output, norm, eps, &mut scratch.input);
+        add_in_place(&mut scratch.hidden, &scratch.input);
+    } else {
+        add_in_place(&mut scratch.hidden, &scratch.output);
+    }
+}

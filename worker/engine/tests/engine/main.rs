@@ -1,0 +1,11 @@
+//! The engine from outside: recorded results of the reference, and the promise that a request's result is its own.
+
+mod conform;
+mod invariance;
+
+use std::path::PathBuf;
+
+/// The recorded results of the transformer.
+fn golden() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/conformance/golden/transformer")
+}
