@@ -8,8 +8,12 @@
 )]
 
 use super::lanes::dot;
+use super::panel::{F32Matrix, product};
 use super::pool::{Pool, SharedMut};
 use super::{Isa, current_isa};
+
+/// Up to so many rows weights are read where they lie; for more, copying them to a panel pays.
+const DIRECT_ROWS: usize = 4;
 
 /// Multiply-adds below which a product is not worth splitting.
 const MIN_TASK_MACS: usize = 32 * 1024;
@@ -36,7 +40,10 @@ pub fn matmul_nt(
     assert_eq!(w.len(), out * k, "w has the shape (out, k)");
     assert_eq!(y.len(), rows * out, "y has the shape (rows, out)");
     assert!(bias.is_none_or(|b| b.len() == out), "one bias by output");
-    let (columns, tasks) = split(out, rows * k, pool.threads());
+    if rows > DIRECT_ROWS {
+        return product(&F32Matrix { w, k }, x, bias, y, rows, out, k, pool);
+    }
+    let (columns, tasks) = split(out, rows * k, 8, pool.threads());
     let isa = current_isa();
     let y = SharedMut::new(y);
     pool.run(tasks, |task| {
@@ -98,12 +105,12 @@ pub fn matmul_nt_serial(
     unsafe { part.compute(current_isa(), y.as_mut_ptr()) };
 }
 
-/// Output columns by task, a multiple of eight, and the number of tasks. Depends on speed only, never on results.
-pub(crate) fn split(out: usize, macs_per_column: usize, threads: usize) -> (usize, usize) {
+/// Output columns by task, a multiple of `unit`, and the number of tasks. Decides speed only, never results.
+pub(crate) fn split(out: usize, macs_per_column: usize, unit: usize, threads: usize) -> (usize, usize) {
     // Four tasks for each thread even out what the operating system takes away.
     let wanted = if threads == 1 { 1 } else { threads * 4 };
     let least = (MIN_TASK_MACS / macs_per_column.max(1)).max(1);
-    let columns = out.div_ceil(wanted).max(least).next_multiple_of(8);
+    let columns = out.div_ceil(wanted).max(least).next_multiple_of(unit);
     (columns, out.div_ceil(columns))
 }
 
@@ -212,11 +219,14 @@ mod x86 {
         while i < whole {
             // SAFETY: i + 8 <= k, and both slices hold R and O rows of k.
             unsafe {
-                let ws: [__m256; O] = std::array::from_fn(|b| _mm256_loadu_ps(w.add(b * k + i)));
-                for a in 0..R {
+                let mut ws = [_mm256_setzero_ps(); O];
+                for (b, w_b) in ws.iter_mut().enumerate() {
+                    *w_b = _mm256_loadu_ps(w.add(b * k + i));
+                }
+                for (a, row) in acc.iter_mut().enumerate() {
                     let xs = _mm256_loadu_ps(x.add(a * k + i));
-                    for b in 0..O {
-                        acc[a][b] = _mm256_fmadd_ps(xs, ws[b], acc[a][b]);
+                    for (sum, w) in row.iter_mut().zip(ws) {
+                        *sum = _mm256_fmadd_ps(xs, w, *sum);
                     }
                 }
             }
@@ -228,17 +238,17 @@ mod x86 {
             unsafe {
                 let ws: [__m256; O] =
                     std::array::from_fn(|b| _mm256_maskload_ps(w.add(b * k + whole), mask));
-                for a in 0..R {
+                for (a, row) in acc.iter_mut().enumerate() {
                     let xs = _mm256_maskload_ps(x.add(a * k + whole), mask);
-                    for b in 0..O {
-                        acc[a][b] = _mm256_fmadd_ps(xs, ws[b], acc[a][b]);
+                    for (sum, w) in row.iter_mut().zip(ws) {
+                        *sum = _mm256_fmadd_ps(xs, w, *sum);
                     }
                 }
             }
         }
-        for a in 0..R {
-            for b in 0..O {
-                let sum = tree(acc[a][b]);
+        for (a, row) in acc.iter().enumerate() {
+            for (b, sum) in row.iter().enumerate() {
+                let sum = tree(*sum);
                 let value = p.bias.map_or(sum, |bias| sum + bias[o + b]);
                 // SAFETY: the element (r + a, o + b) is inside the part.
                 unsafe { *y.add((r + a) * p.ldy + o + b) = value };

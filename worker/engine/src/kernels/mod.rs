@@ -15,6 +15,7 @@ mod lanes;
 mod math;
 mod matmul;
 mod norm;
+pub(crate) mod panel;
 mod pool;
 mod select;
 

@@ -1,0 +1,165 @@
+//! Panels and tiles with AVX2 and FMA: twelve accumulators of eight lanes.
+#![expect(unsafe_code, reason = "vector instructions on raw addresses")]
+
+use std::arch::x86_64::*;
+
+use super::{BLOCK, GROUP, GROUPS, PANEL, Run};
+use crate::kernels::lanes::LANES;
+
+/// Multiplies all rows of the run with the panels and adds to `sums` (row, BLOCK, 8).
+///
+/// # Safety
+/// The machine has AVX2 and FMA; `panels` holds `groups` panels of `run.steps` steps; `sums` has BLOCK entries for each row.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn multiply(run: &Run<'_>, panels: *const f32, groups: usize, sums: *mut [f32; LANES]) {
+    assert!(groups <= GROUPS && run.x.len() >= (run.rows - 1) * run.ldx + run.steps * LANES, "run within its rows");
+    let mut r = 0;
+    while r < run.rows {
+        let rows = (run.rows - r).min(4);
+        for g in 0..groups {
+            // SAFETY: the rows and their sums exist, and the panel holds the group.
+            unsafe {
+                let x = run.x.as_ptr().add(r * run.ldx);
+                let w = panels.add(g * PANEL);
+                let acc = sums.add(r * BLOCK + g * GROUP);
+                match rows {
+                    1 => tile::<1, 6>(run, x, w, acc),
+                    2 => tile::<2, 6>(run, x, w, acc),
+                    3 => {
+                        tile::<3, 3>(run, x, w, acc);
+                        tile::<3, 3>(run, x, w.add(3 * LANES), acc.add(3));
+                    }
+                    _ => {
+                        tile::<4, 3>(run, x, w, acc);
+                        tile::<4, 3>(run, x, w.add(3 * LANES), acc.add(3));
+                    }
+                }
+            }
+        }
+        r += rows;
+    }
+}
+
+/// R rows by O outputs over one run.
+///
+/// # Safety
+/// As `multiply`, for the rows from `x` and the outputs from `w` and `acc` on.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn tile<const R: usize, const O: usize>(run: &Run<'_>, x: *const f32, w: *const f32, acc: *mut [f32; LANES]) {
+    let mut sums = [[_mm256_setzero_ps(); O]; R];
+    if !run.first {
+        for (a, row) in sums.iter_mut().enumerate() {
+            for (b, sum) in row.iter_mut().enumerate() {
+                // SAFETY: row a has BLOCK sums, of which these are within.
+                *sum = unsafe { _mm256_loadu_ps(acc.add(a * BLOCK + b).cast()) };
+            }
+        }
+    }
+    for step in 0..run.steps {
+        // SAFETY: step is below steps, for which x and w have room.
+        unsafe {
+            let w = w.add(step * GROUP * LANES);
+            let x = x.add(step * LANES);
+            if R < O {
+                // The smaller side stays in registers: twelve sums leave room for four more.
+                let mut xs = [_mm256_setzero_ps(); R];
+                for (a, x_a) in xs.iter_mut().enumerate() {
+                    *x_a = _mm256_loadu_ps(x.add(a * run.ldx));
+                }
+                for b in 0..O {
+                    let w_b = _mm256_loadu_ps(w.add(b * LANES));
+                    for (row, x_a) in sums.iter_mut().zip(xs) {
+                        row[b] = _mm256_fmadd_ps(x_a, w_b, row[b]);
+                    }
+                }
+            } else {
+                let mut ws = [_mm256_setzero_ps(); O];
+                for (b, w_b) in ws.iter_mut().enumerate() {
+                    *w_b = _mm256_loadu_ps(w.add(b * LANES));
+                }
+                for (a, row) in sums.iter_mut().enumerate() {
+                    let x_a = _mm256_loadu_ps(x.add(a * run.ldx));
+                    for (sum, w_b) in row.iter_mut().zip(ws) {
+                        *sum = _mm256_fmadd_ps(x_a, w_b, *sum);
+                    }
+                }
+            }
+        }
+    }
+    for (a, row) in sums.iter().enumerate() {
+        for (b, sum) in row.iter().enumerate() {
+            // SAFETY: as the loads above.
+            unsafe { _mm256_storeu_ps(acc.add(a * BLOCK + b).cast(), *sum) };
+        }
+    }
+}
+
+/// Adds the lanes of each output by the tree, then the bias, and writes `to`.
+///
+/// # Safety
+/// The machine has AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn finish(sums: &[[f32; LANES]], bias: Option<&[f32]>, to: &mut [f32]) {
+    for (i, four) in to.chunks_mut(4).enumerate() {
+        let lanes = &sums[i * 4..];
+        let mut values = [0.0_f32; 4];
+        // SAFETY: each entry is eight floats, and `values` has room for four.
+        unsafe {
+            let mut v = [_mm256_setzero_ps(); 4];
+            for (v, lane) in v.iter_mut().zip(lanes) {
+                *v = _mm256_loadu_ps(lane.as_ptr());
+            }
+            _mm_storeu_ps(values.as_mut_ptr(), tree4(v));
+        }
+        for (j, value) in four.iter_mut().enumerate() {
+            *value = bias.map_or(values[j], |b| values[j] + b[i * 4 + j]);
+        }
+    }
+}
+
+/// `lanes::tree` of four registers: halves, then pairs two apart, then neighbours.
+#[target_feature(enable = "avx2,fma")]
+fn tree4(v: [__m256; 4]) -> __m128 {
+    let [a, b, c, d] = [halves(v[0]), halves(v[1]), halves(v[2]), halves(v[3])];
+    let (ab_low, ab_high) = (_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+    let (cd_low, cd_high) = (_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+    let even = _mm_add_ps(_mm_movelh_ps(ab_low, cd_low), _mm_movelh_ps(ab_high, cd_high));
+    let odd = _mm_add_ps(_mm_movehl_ps(cd_low, ab_low), _mm_movehl_ps(cd_high, ab_high));
+    _mm_add_ps(even, odd)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn halves(v: __m256) -> __m128 {
+    _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v))
+}
+
+/// Copies `8 * steps` floats of a row (zeros beyond its end) to every GROUP-th group of eight.
+///
+/// # Safety
+/// The machine has AVX2; `to` has room for `steps` groups.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn copy_row(row: &[f32], steps: usize, to: *mut f32) {
+    let whole = steps.min(row.len() / LANES);
+    for step in 0..whole {
+        // SAFETY: the step is within the row and the panel.
+        unsafe { _mm256_storeu_ps(to.add(step * GROUP * LANES), _mm256_loadu_ps(row.as_ptr().add(step * LANES))) };
+    }
+    if whole < steps {
+        let mut last = [0.0; LANES];
+        let tail = &row[whole * LANES..];
+        last[..tail.len()].copy_from_slice(tail);
+        // SAFETY: the last step is within the panel.
+        unsafe { _mm256_storeu_ps(to.add(whole * GROUP * LANES), _mm256_loadu_ps(last.as_ptr())) };
+    }
+}
+
+/// Rounds to bf16, ties to even, and leaves the result in the upper halves. Finite values only.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn round_to_bf16(v: __m256) -> __m256i {
+    let bits = _mm256_castps_si256(v);
+    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+    let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+    _mm256_and_si256(rounded, _mm256_set1_epi32(0xFFFF_0000_u32 as i32))
+}
