@@ -58,6 +58,13 @@ pub(crate) fn is_bucket(bucket: &str) -> bool {
         && !bucket.contains("..")
 }
 
+/// A help for an `s3://` address whose bucket cannot have its name.
+pub(crate) fn bucket_help(uri: &str) -> Option<String> {
+    let bucket = uri.strip_prefix("s3://")?.split('/').next()?;
+    (!is_bucket(bucket))
+        .then(|| "a bucket has 3 to 63 lower case letters, digits, `-` and `.`".to_owned())
+}
+
 /// A key without the extension of its last component; a leading dot is no extension.
 pub(crate) fn without_extension(key: &str) -> &str {
     let name_at = key.rfind('/').map_or(0, |at| at + 1);

@@ -14,20 +14,28 @@
 
 mod diagnostic;
 mod expand;
+mod globs;
 mod ids;
 mod input;
 mod item;
 mod key;
+pub mod plan_errors;
 mod read;
+mod runnable;
+mod schedule;
 mod spec;
+mod sweep;
 mod template;
+mod units;
 mod validate;
 
 pub use diagnostic::{Diagnostic, Severity, SpecErrors};
+pub use globs::Globs;
 pub use ids::{canonical_json, seed};
 pub use input::{InputRow, InputSpec, ManifestFormat, OnBadInput, Subjects};
 pub use item::{Embed, Encoding, GivenPanel, Item, ItemError, JobVars, Output, Role};
 pub use read::schema::json_schema;
+pub use runnable::{Features, THIS_BUILD};
 pub use spec::{
     Cell, Decoding, Fit, GuidanceSchedule, ItemLimit, JobSpec, Kind, KvCache, MapKind, MaxFailed,
     ModelSpec, NormalFrame, OnExisting, OutputSpec, Parsed, Restore, Sampler, Seeds, Sidecar, Size,

@@ -23,6 +23,8 @@ pub struct Parsed {
     pub warnings: Vec<Diagnostic>,
     /// What this build cannot run; a job is submitted only when this is empty.
     pub cannot_run: Vec<Diagnostic>,
+    /// Where things stand, for mistakes that show only when inputs and destinations are known.
+    pub places: crate::plan_errors::Places,
 }
 
 /// The six kinds of job.

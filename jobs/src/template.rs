@@ -37,6 +37,7 @@ enum Filter {
     Upper,
     Trim,
     Safe,
+    SafePath,
     Slug,
     Short,
     Default(String),
@@ -58,6 +59,15 @@ pub(crate) struct TemplateError {
     pub(crate) code: &'static str,
     pub(crate) message: String,
     pub(crate) help: Option<String>,
+}
+
+impl Place {
+    /// Whether a missing value is fine.
+    pub(crate) fn has_default(&self) -> bool {
+        self.filters
+            .iter()
+            .any(|filter| matches!(filter, Filter::Default(_)))
+    }
 }
 
 impl Template {
@@ -263,6 +273,7 @@ fn parse_filter(text: &str) -> Result<(Filter, &str), FilterError> {
         ("upper", None) => Filter::Upper,
         ("trim", None) => Filter::Trim,
         ("safe", None) => Filter::Safe,
+        ("safe_path", None) => Filter::SafePath,
         ("slug", None) => Filter::Slug,
         ("short", None) => Filter::Short,
         (known, Some(_)) if FILTERS.contains(&known) => {
@@ -292,6 +303,7 @@ impl Filter {
             Self::Upper => value.to_uppercase(),
             Self::Trim => value.trim().to_owned(),
             Self::Safe => safe(&value),
+            Self::SafePath => value.split('/').map(safe).collect::<Vec<_>>().join("/"),
             Self::Slug => slug(&value),
             Self::Short => value.chars().take(8).collect(),
             Self::Default(_) => value,

@@ -186,6 +186,11 @@ impl<'t> Cx<'t> {
 
     /// Something valid that this build cannot run.
     pub(crate) fn cannot_run(&mut self, path: &str, feature: &str) {
+        self.cannot_run_but(path, feature, None);
+    }
+
+    /// Something valid that this build cannot run, and what it can.
+    pub(crate) fn cannot_run_but(&mut self, path: &str, feature: &str, help: Option<String>) {
         let message = format!("valid; this build cannot run: {feature}");
         let at = if self.given(path) {
             self.value_at(path)
@@ -198,7 +203,7 @@ impl<'t> Cx<'t> {
             path,
             "spec::cannot_run",
             message,
-            None,
+            help,
         );
     }
 

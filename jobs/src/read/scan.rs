@@ -418,8 +418,21 @@ impl Builder<'_> {
             column: marker.col() + 1,
             width: 1,
         };
+        if error.info().contains("recursion limit") {
+            return mistake(
+                "spec::too_deep",
+                at,
+                format!("nested deeper than {MAX_DEPTH}"),
+                None,
+            );
+        }
         // The parser words a tab in many ways: what the user must know is one.
-        for line in [at.line, at.line.saturating_sub(1)] {
+        let after = if error.info().contains("tab") {
+            at.line + 1
+        } else {
+            0
+        };
+        for line in [at.line, at.line.saturating_sub(1), after] {
             let source = self
                 .text
                 .split('\n')

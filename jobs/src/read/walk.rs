@@ -214,7 +214,11 @@ impl Walk<'_, '_> {
             Some(word) if self.cx.count() < HELPED_MISTAKES => {
                 Some(format!("did you mean {word}?"))
             }
-            _ if number_for_text && variants.iter().any(|variant| is_type(variant, "string")) => {
+            _ if number_for_text
+                && variants.iter().any(|variant| {
+                    is_type(variant, "string") && variant.get("pattern").is_none()
+                }) =>
+            {
                 Some("put it in quotes".to_owned())
             }
             _ => None,

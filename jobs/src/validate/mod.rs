@@ -1,5 +1,265 @@
-//! Raw to valid.
-pub(crate) fn parse(name: &str, text: &str) -> Result<crate::Parsed, crate::SpecErrors> {
-    let _ = text;
-    Err(crate::SpecErrors::new(name, text, Vec::new()))
+//! From raw to valid: what depends on the kind, on other keys, on the matrix. Ranges and words are checked before, by the walk.
+//!
+//! `parse` recites: scan, walk, header, combinations, cells, input, texts, output, the rest. Each part writes every mistake it
+//! finds and goes on with what is left.
+
+mod cells;
+mod header;
+mod inputs;
+mod outputs;
+mod rest;
+pub(crate) mod texts;
+mod unique;
+
+use std::sync::OnceLock;
+
+use serde_json::Value as Json;
+
+use crate::diagnostic::{Severity, SpecErrors};
+use crate::plan_errors::Places;
+use crate::read::cx::Cx;
+use crate::read::node::{Content, Node};
+use crate::read::raw::RawSpec;
+use crate::read::scan;
+use crate::read::schema::json_schema;
+use crate::read::walk::Walk;
+use crate::runnable::{Features, THIS_BUILD};
+use crate::spec::{JobSpec, Kind, Parsed};
+use crate::sweep;
+
+/// The schema is the same for every spec.
+fn schema() -> &'static Json {
+    static SCHEMA: OnceLock<Json> = OnceLock::new();
+    SCHEMA.get_or_init(json_schema)
+}
+
+/// Reads a spec for this build.
+pub(crate) fn parse(name: &str, text: &str) -> Result<Parsed, SpecErrors> {
+    parse_for(name, text, &THIS_BUILD)
+}
+
+/// Reads a spec for a build with these features.
+pub(crate) fn parse_for(name: &str, text: &str, features: &Features) -> Result<Parsed, SpecErrors> {
+    let scanned = scan::scan(text).map_err(|found| SpecErrors::new(name, text, found))?;
+    let mut cx = Cx::new(scanned.root.clone(), text);
+    cx.extend(scanned.mistakes);
+    let read = if matches!(scanned.root.content, Content::Map(_)) {
+        build(&mut cx, features)
+    } else {
+        let message = format!(
+            "a spec is a mapping with apiVersion, kind, metadata, input and output, got {}",
+            scanned.root.shown()
+        );
+        cx.error("", "spec::wrong_type", message, None);
+        None
+    };
+    if cx.is_clean() {
+        agree(&mut cx, text);
+    }
+    let mut found = cx.into_found();
+    found.sort_by_key(|found| (found.line, found.column));
+    let (errors, others): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|found| found.severity == Severity::Error);
+    match read {
+        Some((spec, places)) if errors.is_empty() => {
+            let (cannot_run, warnings) = others
+                .into_iter()
+                .partition(|found| found.severity == Severity::CannotRun);
+            Ok(Parsed {
+                spec,
+                warnings,
+                cannot_run,
+                places,
+            })
+        }
+        _ => Err(SpecErrors::new(name, text, errors)),
+    }
+}
+
+/// Two YAML readers must see the same document: what one of them reads in another way, some other tool would too.
+fn agree(cx: &mut Cx<'_>, text: &str) {
+    let same =
+        serde_yaml::from_str::<serde_yaml::Value>(text).is_ok_and(|value| value == cx.root.value());
+    if !same {
+        let message = "YAML readers disagree about this document".to_owned();
+        cx.error(
+            "",
+            "spec::ambiguous",
+            message,
+            Some("quote texts that look like numbers or hold special characters".to_owned()),
+        );
+    }
+}
+
+fn build(cx: &mut Cx<'_>, features: &Features) -> Option<(JobSpec, Places)> {
+    let root = cx.root.clone();
+    let raw = raw(cx, &root)?;
+    let header = header::read(cx, &raw);
+    rest::check(cx, &raw);
+    let kind = header.kind?;
+    header::refuse_keys_of_other_kinds(cx, kind);
+    let combinations = sweep::combinations(cx);
+    let cells = combinations
+        .as_deref()
+        .and_then(|combinations| cells::read(cx, &raw, kind, combinations, features));
+    let input = inputs::read(cx, &raw, kind);
+    let draw = cells::drawing(cx, &raw, kind);
+    let texts = texts::read(
+        cx,
+        &raw,
+        kind,
+        input.as_ref(),
+        combinations.as_deref().unwrap_or_default(),
+    );
+    let output = outputs::read(cx, &raw, kind, combinations.as_deref());
+    let (cells, input, draw, texts, output) = (cells?, input?, draw?, texts?, output?);
+    unique::check(
+        cx,
+        kind,
+        &input,
+        &draw,
+        &texts,
+        &output,
+        combinations.as_deref().unwrap_or_default(),
+    );
+    // After other mistakes it is likely only misspelt.
+    if cx.is_clean() {
+        unused_dimensions(cx, &root, &draw, kind);
+    }
+    let places = Places::new(cx, &input.spec, &texts);
+    let resources = raw.resources.unwrap_or_default();
+    let limits = raw.limits.unwrap_or_default();
+    let spec = JobSpec {
+        kind,
+        name: header.name?,
+        labels: raw
+            .metadata
+            .and_then(|metadata| metadata.labels)
+            .unwrap_or_default(),
+        input: input.spec,
+        on_bad_input: raw
+            .input
+            .as_ref()
+            .and_then(|input| input.on_bad_input)
+            .unwrap_or_default(),
+        allow_empty: raw
+            .input
+            .as_ref()
+            .and_then(|input| input.allow_empty)
+            .unwrap_or(false),
+        captions: texts.captions,
+        maps: draw.maps,
+        prompt_template: texts.prompt_template,
+        description: texts.description,
+        turn_name: texts.turn_name,
+        seeds: draw.seeds,
+        cells: cells.cells,
+        fit: draw.fit,
+        model: cells.model,
+        output,
+        priority: resources.priority.unwrap_or(50),
+        shard_items: resources.shard_items.unwrap_or(64),
+        max_attempts: raw.retry.and_then(|retry| retry.max_attempts).unwrap_or(3),
+        max_items: limits.max_items,
+        max_failed_items: limits.max_failed_items.as_ref().and_then(rest::max_failed),
+    };
+    rows_fit_limit(cx, &spec);
+    Some((spec, places))
+}
+
+/// Checks the form of the whole document and fills the raw types with what passed.
+fn raw(cx: &mut Cx<'_>, root: &Node) -> Option<RawSpec> {
+    let value = Walk {
+        cx,
+        schema: schema(),
+    }
+    .node(root, schema(), "")?;
+    match serde_yaml::from_value(value) {
+        Ok(raw) => Some(raw),
+        // The walk lets nothing through that the raw types refuse; if it ever does, it is still a mistake with words.
+        Err(error) => {
+            cx.error("", "spec::wrong_type", error.to_string(), None);
+            None
+        }
+    }
+}
+
+/// A dimension that nothing refers to makes the same pictures once for each of its values.
+fn unused_dimensions(cx: &mut Cx<'_>, root: &Node, draw: &cells::Drawing, kind: Kind) {
+    let varies = matches!(
+        draw.seeds,
+        crate::spec::Seeds::Start {
+            vary_cells: true,
+            ..
+        }
+    );
+    let Some(matrix) = root.get("matrix").filter(|_| !varies) else {
+        return;
+    };
+    let mut used = Vec::new();
+    for entry in root
+        .entries()
+        .iter()
+        .filter(|entry| !matches!(&*entry.key, "matrix" | "metadata" | "notify"))
+    {
+        references(&entry.value, &mut used);
+    }
+    if kind == Kind::Controllable && !cx.given("control.map") {
+        used.push("control".to_owned());
+    }
+    for entry in matrix
+        .entries()
+        .iter()
+        .filter(|entry| !matches!(&*entry.key, "include" | "exclude" | "max_combinations"))
+    {
+        if entry.value.elements().len() > 1 && !used.iter().any(|used| *used == *entry.key) {
+            let path = format!("matrix.{}", entry.key);
+            let message = format!("{path} is used nowhere: all its values make the same pictures");
+            let help = format!(
+                "write `\"{{{{ matrix.{} }}}}\"` where it belongs, for example in sampler",
+                entry.key
+            );
+            cx.error_at(
+                entry.key_at,
+                &path,
+                "spec::unused_dimension",
+                message,
+                Some(help),
+            );
+        }
+    }
+}
+
+/// Collects the KEY of every `{{ matrix.KEY }}` below a node.
+fn references(node: &Node, used: &mut Vec<String>) {
+    if let Some(text) = node.text() {
+        for (at, _) in text.match_indices("matrix.") {
+            let rest = &text[at + "matrix.".len()..];
+            let end = rest
+                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+                .unwrap_or(rest.len());
+            used.push(rest[..end].to_owned());
+        }
+    }
+    node.elements()
+        .iter()
+        .for_each(|element| references(element, used));
+    node.entries()
+        .iter()
+        .for_each(|entry| references(&entry.value, used));
+}
+
+/// Inline rows are counted at once: a limit that they exceed is visible in the text.
+fn rows_fit_limit(cx: &mut Cx<'_>, spec: &JobSpec) {
+    if let crate::InputSpec::Inline { rows } = &spec.input {
+        if let Err(error) = spec.n_items(rows.len() as u64) {
+            cx.error(
+                "limits.max_items",
+                "spec::too_many_items",
+                error.to_string(),
+                None,
+            );
+        }
+    }
 }

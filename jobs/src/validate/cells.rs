@@ -1,0 +1,502 @@
+//! What is drawn: sizes, seeds, maps, the sampler and the model, resolved for every combination of the matrix.
+
+use serde_json::Value as Json;
+
+use crate::read::cx::Cx;
+use crate::read::node::{Content, Entry, Node, quoted};
+use crate::read::raw::{ControlSource, RawCell, RawFit, RawSampler, RawSpec};
+use crate::read::walk::Walk;
+use crate::runnable::Features;
+use crate::spec::{Cell, Decoding, Fit, Kind, MapKind, ModelSpec, Sampler, Seeds, Size, Window};
+use crate::sweep::{self, Combination};
+use crate::units;
+use crate::validate::schema;
+
+/// The name under which workers offer the model when the spec does not say.
+const DEFAULT_MODEL: &str = "lumina-mgpt-2.0";
+
+/// The largest picture of a single panel, in pixels.
+const MAX_PICTURE: Size = Size {
+    width: 1536,
+    height: 1536,
+};
+/// The largest panel of two, in pixels.
+const MAX_PANEL: Size = Size {
+    width: 1536,
+    height: 768,
+};
+
+/// The blocks that may differ between combinations.
+const BLOCKS: [&str; 5] = ["generate", "predict", "control", "sampler", "model"];
+
+/// The combinations, resolved.
+pub(crate) struct Cells {
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) model: ModelSpec,
+}
+
+pub(crate) fn read(
+    cx: &mut Cx<'_>,
+    raw: &RawSpec,
+    kind: Kind,
+    combinations: &[Combination],
+    features: &Features,
+) -> Option<Cells> {
+    let mut cells = Vec::with_capacity(combinations.len());
+    let mut models: Vec<ModelSpec> = Vec::new();
+    let document = cx.root.clone();
+    for combination in combinations {
+        let resolved = resolve(cx, &document, kind, combination);
+        let read = read_cell(cx, kind, resolved, combination);
+        if let Some((cell, model)) = read {
+            models.push(model);
+            cells.push(cell);
+        }
+        cx.root = document.clone();
+    }
+    if cells.len() < combinations.len() {
+        return None;
+    }
+    let model = models.first()?.clone();
+    if models.iter().any(|other| *other != model) {
+        cx.cannot_run("model", "a matrix over model settings");
+    }
+    cannot_run(cx, raw, &cells, &models, features);
+    Some(Cells { cells, model })
+}
+
+/// Puts a combination's values into its blocks and makes them the document that positions are looked up in.
+fn resolve(
+    cx: &mut Cx<'_>,
+    document: &Node,
+    kind: Kind,
+    combination: &Combination,
+) -> Option<RawCell> {
+    let mut blocks: Vec<Entry> = Vec::new();
+    for entry in document
+        .entries()
+        .iter()
+        .filter(|entry| BLOCKS.contains(&&*entry.key))
+    {
+        let mut entry = entry.clone();
+        entry.value = sweep::substitute(cx, &entry.value, combination, &entry.key);
+        blocks.push(entry);
+    }
+    if kind == Kind::Controllable {
+        add_control_map(document, combination, &mut blocks);
+    }
+    cx.root = Node {
+        at: document.at,
+        content: Content::Map(blocks.into()),
+    };
+    let root = cx.root.clone();
+    let value = Walk {
+        cx,
+        schema: schema(),
+    }
+    .node(&root, schema(), "")?;
+    serde_yaml::from_value(value).ok()
+}
+
+/// A dimension named `control` is the map, when `control.map` does not say otherwise.
+fn add_control_map(document: &Node, combination: &Combination, blocks: &mut Vec<Entry>) {
+    let Some(value) = combination.values.get("control") else {
+        return;
+    };
+    if document
+        .get("control")
+        .is_some_and(|control| control.get("map").is_some())
+    {
+        return;
+    }
+    let map = Entry {
+        key: "map".into(),
+        key_at: value.at,
+        value: value.clone(),
+    };
+    match blocks.iter_mut().find(|entry| &*entry.key == "control") {
+        Some(block) => {
+            let entries: Vec<Entry> = block.value.entries().iter().cloned().chain([map]).collect();
+            block.value.content = Content::Map(entries.into());
+        }
+        None => {
+            let value = Node {
+                at: value.at,
+                content: Content::Map(vec![map].into()),
+            };
+            blocks.push(Entry {
+                key: "control".into(),
+                key_at: value.at,
+                value,
+            });
+        }
+    }
+}
+
+fn read_cell(
+    cx: &mut Cx<'_>,
+    kind: Kind,
+    raw: Option<RawCell>,
+    combination: &Combination,
+) -> Option<(Cell, ModelSpec)> {
+    let raw = raw?;
+    let before = cx.count();
+    let picture = picture(cx, kind, &raw);
+    let sampler = sampler(cx, kind, raw.sampler.as_ref());
+    let control = match kind {
+        Kind::Controllable => {
+            let map = raw.control.as_ref().and_then(|control| control.map);
+            if map.is_none() {
+                cx.missing(
+                    "control.map",
+                    "map: depth, or a dimension `control` in the matrix",
+                );
+            }
+            map
+        }
+        _ => None,
+    };
+    let model = raw.model.unwrap_or_default();
+    let name = model.name.unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+    if !crate::validate::header::is_name(&name) {
+        cx.error(
+            "model.name",
+            "spec::bad_name",
+            format!("model.name {} is no name of a model", quoted(&name)),
+            None,
+        );
+    }
+    let model = ModelSpec {
+        name,
+        weights: model.weights.unwrap_or_default(),
+        kv_cache: model.kv_cache.unwrap_or_default(),
+    };
+    let incomplete = kind == Kind::Controllable && control.is_none();
+    if cx.count() > before || incomplete {
+        return None;
+    }
+    Some((
+        Cell {
+            values: combination.json(),
+            picture: picture?,
+            sampler: sampler?,
+            control,
+        },
+        model,
+    ))
+}
+
+/// The whole picture: one panel for `text_to_image`, two of the same size one above the other for every other kind.
+fn picture(cx: &mut Cx<'_>, kind: Kind, raw: &RawCell) -> Option<Size> {
+    let generate = raw.generate.as_ref();
+    let (path, text, max) = match kind {
+        Kind::TextToImage => (
+            "generate.size",
+            generate.and_then(|generate| generate.size.clone()),
+            MAX_PICTURE,
+        ),
+        Kind::DensePrediction => (
+            "predict.panel",
+            raw.predict
+                .as_ref()
+                .and_then(|predict| predict.panel.clone()),
+            MAX_PANEL,
+        ),
+        _ => (
+            "generate.panel",
+            generate.and_then(|generate| generate.panel.clone()),
+            MAX_PANEL,
+        ),
+    };
+    let Some(text) = text else {
+        let example = format!(
+            "{}: {}",
+            path.rsplit('.').next().unwrap_or_default(),
+            if kind == Kind::TextToImage {
+                "768x768"
+            } else {
+                "512x512"
+            }
+        );
+        cx.missing(path, &example);
+        return None;
+    };
+    let Some(size) = units::size(&text) else {
+        let help = "write width x height in pixels".to_owned();
+        cx.error(
+            path,
+            "spec::bad_size",
+            format!(
+                "{path}: expected a size such as 512x512, got {}",
+                quoted(&text)
+            ),
+            Some(help),
+        );
+        return None;
+    };
+    if let Err((message, help)) = units::check_size(size, max) {
+        cx.error(
+            path,
+            "spec::bad_size",
+            format!("{path} {size}: {message}"),
+            help,
+        );
+        return None;
+    }
+    Some(if kind == Kind::TextToImage {
+        size
+    } else {
+        Size {
+            width: size.width,
+            height: 2 * size.height,
+        }
+    })
+}
+
+fn sampler(cx: &mut Cx<'_>, kind: Kind, raw: Option<&RawSampler>) -> Option<Sampler> {
+    let default = RawSampler::default();
+    let raw = raw.unwrap_or(&default);
+    let decoding = raw.decoding.unwrap_or_default();
+    let window = match &raw.window {
+        None | Some(Json::Null) => Window::Auto,
+        Some(Json::Number(number)) => Window::Fixed(u32::try_from(number.as_u64()?).ok()?),
+        Some(_) => Window::Auto,
+    };
+    if decoding == Decoding::Sequential && window != Window::Auto {
+        let message =
+            "sampler.window is for jacobi and coupled; sequential decoding has none".to_owned();
+        cx.error("sampler.window", "spec::not_for_decoding", message, None);
+    }
+    let cfg = if kind == Kind::DensePrediction {
+        1.0
+    } else {
+        4.0
+    };
+    Some(Sampler {
+        cfg: raw.cfg.unwrap_or(cfg),
+        top_k: raw.top_k.unwrap_or(4096),
+        top_p: raw.top_p.unwrap_or(1.0),
+        temperature: raw.temperature.unwrap_or(1.0),
+        decoding,
+        window,
+        guidance_schedule: raw.guidance_schedule.unwrap_or_default(),
+    })
+}
+
+fn cannot_run(
+    cx: &mut Cx<'_>,
+    raw: &RawSpec,
+    cells: &[Cell],
+    models: &[ModelSpec],
+    features: &Features,
+) {
+    for model in models {
+        if !features.weights.contains(&model.weights) {
+            let runs = words(features.weights.iter().map(|weights| weights.as_str()));
+            let help = format!("this build runs model.weights: {runs}");
+            cx.cannot_run_but(
+                "model.weights",
+                &format!("model.weights: {}", model.weights),
+                Some(help),
+            );
+        }
+        if !features.kv_cache.contains(&model.kv_cache) {
+            let runs = words(features.kv_cache.iter().map(|cache| cache.as_str()));
+            let help = format!("this build runs model.kv_cache: {runs}");
+            cx.cannot_run_but(
+                "model.kv_cache",
+                &format!("model.kv_cache: {}", model.kv_cache),
+                Some(help),
+            );
+        }
+    }
+    for sampler in cells.iter().map(|cell| &cell.sampler) {
+        if !features.decoding.contains(&sampler.decoding) {
+            cx.cannot_run(
+                "sampler.decoding",
+                &format!("sampler.decoding: {}", sampler.decoding),
+            );
+        }
+        if sampler.top_p < 1.0 {
+            cx.cannot_run("sampler.top_p", "sampler.top_p other than 1.0");
+        }
+    }
+    if let Some(control) = &raw.control {
+        if control.source == Some(ControlSource::Image) {
+            cx.cannot_run("control.source", "control.source: image (maps to derive)");
+        }
+        if control.params.is_some() {
+            if control.source == Some(ControlSource::Image) {
+                cx.cannot_run("control.params", "control.params");
+            } else {
+                let message = "control.params is for control.source: image".to_owned();
+                cx.key_error("control.params", "spec::needs_other", message, None);
+            }
+        }
+        let canny = control
+            .params
+            .as_ref()
+            .and_then(|params| params.canny.as_ref());
+        if let Some((Some(low), Some(high))) = canny.map(|canny| (canny.low, canny.high)) {
+            if low > high {
+                let message = format!("control.params.canny.low {low} is above high {high}");
+                cx.error(
+                    "control.params.canny.low",
+                    "spec::out_of_range",
+                    message,
+                    None,
+                );
+            }
+        }
+    }
+}
+
+/// Words with commas between them.
+fn words(words: impl Iterator<Item = &'static str>) -> String {
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// What is drawn of each row and combination: the same for all combinations.
+pub(crate) struct Drawing {
+    pub(crate) seeds: Seeds,
+    pub(crate) maps: Vec<MapKind>,
+    pub(crate) fit: Fit,
+}
+
+pub(crate) fn drawing(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Drawing> {
+    let (block, seeds, per_row, fit) = match kind {
+        Kind::DensePrediction => {
+            let predict = raw.predict.clone().unwrap_or_default();
+            ("predict", predict.seeds, None, predict.fit)
+        }
+        _ => {
+            let generate = raw.generate.clone().unwrap_or_default();
+            (
+                "generate",
+                generate.seeds,
+                generate.images_per_prompt,
+                generate.fit,
+            )
+        }
+    };
+    let default_fit = if kind == Kind::DensePrediction {
+        Fit::Pad
+    } else {
+        Fit::CenterCrop
+    };
+    let fit = match fit {
+        None => default_fit,
+        Some(RawFit::CenterCrop) => Fit::CenterCrop,
+        Some(RawFit::Pad) => Fit::Pad,
+        Some(RawFit::Tile) => {
+            cx.cannot_run(&format!("{block}.fit"), "fit: tile");
+            Fit::Pad
+        }
+    };
+    let seeds = self::seeds(cx, kind, block, seeds.as_ref(), per_row)?;
+    let maps = maps(cx, raw, kind)?;
+    Some(Drawing { seeds, maps, fit })
+}
+
+fn maps(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Vec<MapKind>> {
+    let (path, given) = match kind {
+        Kind::ImagePairs => (
+            "generate.maps",
+            raw.generate
+                .as_ref()
+                .and_then(|generate| generate.maps.clone()),
+        ),
+        Kind::DensePrediction => (
+            "predict.targets",
+            raw.predict
+                .as_ref()
+                .and_then(|predict| predict.targets.clone()),
+        ),
+        _ => return Some(Vec::new()),
+    };
+    let Some(maps) = given.filter(|maps| !maps.is_empty()) else {
+        cx.missing(
+            path,
+            &format!("{}: [depth]", path.rsplit('.').next().unwrap_or_default()),
+        );
+        return None;
+    };
+    for (n, map) in maps.iter().enumerate() {
+        if maps[..n].contains(map) {
+            cx.error(
+                path,
+                "spec::duplicate_value",
+                format!("{path} has {map} twice"),
+                None,
+            );
+            return None;
+        }
+    }
+    Some(maps)
+}
+
+fn seeds(
+    cx: &mut Cx<'_>,
+    kind: Kind,
+    block: &str,
+    seeds: Option<&Json>,
+    per_row: Option<u32>,
+) -> Option<Seeds> {
+    let path = format!("{block}.seeds");
+    match seeds {
+        Some(Json::Array(list)) => {
+            let list: Vec<u64> = list.iter().map(seed).collect::<Option<_>>()?;
+            for (n, seed) in list.iter().enumerate() {
+                if list[..n].contains(seed) {
+                    cx.error(
+                        &format!("{path}[{n}]"),
+                        "spec::duplicate_value",
+                        format!("{path} has {seed} twice"),
+                        None,
+                    );
+                    return None;
+                }
+            }
+            if let Some(per_row) = per_row.filter(|per_row| *per_row as usize != list.len()) {
+                let path = format!("{block}.images_per_prompt");
+                let message = format!("{path} is {per_row}, but {} seeds are listed", list.len());
+                cx.error(
+                    &path,
+                    "spec::contradiction",
+                    message,
+                    Some("leave it out, or give seeds as {start: N}".to_owned()),
+                );
+                return None;
+            }
+            // A list that lost its elements to other mistakes is not empty in the text.
+            (!list.is_empty()).then_some(Seeds::List(list))
+        }
+        Some(Json::Object(map)) => {
+            let start = map.get("start").map_or(Some(0), seed)?;
+            let vary_cells = map.get("vary").and_then(Json::as_str) == Some("cells");
+            Some(Seeds::Start {
+                start,
+                count: per_row.unwrap_or(1),
+                vary_cells,
+            })
+        }
+        Some(_) if !cx.given(&path) => None,
+        None | Some(_) => Some(match kind {
+            Kind::DensePrediction => Seeds::List(vec![0]),
+            _ => Seeds::Start {
+                start: 0,
+                count: per_row.unwrap_or(1),
+                vary_cells: false,
+            },
+        }),
+    }
+}
+
+/// A seed, written as a number or as digits.
+fn seed(value: &Json) -> Option<u64> {
+    match value {
+        Json::Number(number) => number.as_u64(),
+        Json::String(digits) => digits.parse().ok(),
+        _ => None,
+    }
+}

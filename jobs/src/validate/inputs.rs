@@ -1,0 +1,397 @@
+//! Where the rows come from.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value as Json;
+
+use crate::globs::Globs;
+use crate::input::{InputRow, InputSpec, ManifestFormat, Subjects};
+use crate::key;
+use crate::read::cx::Cx;
+use crate::read::node::quoted;
+use crate::read::raw::{RawInput, RawSpec, RawSubjects};
+use crate::spec::Kind;
+
+/// The input and what is known of it from the text alone.
+pub(crate) struct Input {
+    pub(crate) spec: InputSpec,
+}
+
+const SOURCES: [&str; 6] = [
+    "inline",
+    "manifest",
+    "prefix",
+    "webdataset",
+    "subjects",
+    "hf",
+];
+
+/// What objects are taken when the spec does not say.
+const IMAGES: [&str; 1] = ["**/*.{jpg,jpeg,png,webp,gif,bmp,tif,tiff}"];
+
+pub(crate) fn read(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Input> {
+    let input = raw.input.as_ref()?;
+    let given: Vec<&'static str> = SOURCES
+        .into_iter()
+        .filter(|source| cx.given(&format!("input.{source}")))
+        .collect();
+    match given.as_slice() {
+        [] => {
+            let help = "take one of inline, manifest, prefix, webdataset, subjects, hf";
+            cx.key_error(
+                "input",
+                "spec::missing",
+                "input has no source".to_owned(),
+                Some(help.to_owned()),
+            );
+            return None;
+        }
+        [_] => {}
+        [first, second, ..] => {
+            let message = format!("input takes one source, got {first} and {second}");
+            cx.key_error(
+                &format!("input.{second}"),
+                "spec::two_sources",
+                message,
+                None,
+            );
+            return None;
+        }
+    }
+    let source = given[0];
+    if kind == Kind::SubjectSet && source != "subjects" {
+        let message = format!("kind subject_set reads input.subjects, not input.{source}");
+        cx.key_error(
+            &format!("input.{source}"),
+            "spec::not_for_kind",
+            message,
+            None,
+        );
+        return None;
+    }
+    refuse_keys_of_other_sources(cx, source);
+    cannot_run(cx, input);
+    let spec = match source {
+        "inline" => inline(cx, input, kind)?,
+        "manifest" => manifest(cx, input)?,
+        "prefix" => {
+            let uri = s3_prefix(cx, "input.prefix", input.prefix.as_deref()?)?;
+            let (include, exclude) =
+                globs(cx, "input", input.include.as_ref(), input.exclude.as_ref())?;
+            InputSpec::Prefix {
+                uri,
+                include,
+                exclude,
+                limit: input.limit,
+            }
+        }
+        "subjects" => subjects(cx, input, input.subjects.as_ref()?)?,
+        // Not run yet: the form is checked, and an empty prefix stands for it in a spec that is never run.
+        _ => InputSpec::Inline { rows: Vec::new() },
+    };
+    Some(Input { spec })
+}
+
+fn cannot_run(cx: &mut Cx<'_>, input: &RawInput) {
+    if let Some(tars) = &input.webdataset {
+        if tars.starts_with("s3://") && tars.ends_with(".tar") {
+            cx.cannot_run("input.webdataset", "a webdataset input");
+        } else {
+            let message = format!(
+                "input.webdataset must be s3://bucket/….tar (got {})",
+                quoted(tars)
+            );
+            cx.error("input.webdataset", "spec::bad_uri", message, None);
+        }
+    }
+    if input.hf.is_some() {
+        cx.cannot_run("input.hf", "a Hugging Face input (hf)");
+    }
+    if input.filter.is_some() {
+        cx.cannot_run("input.where", "input.where");
+    }
+}
+
+fn refuse_keys_of_other_sources(cx: &mut Cx<'_>, source: &str) {
+    let keys: [(&str, &[&str]); 4] = [
+        ("columns", &["manifest", "webdataset", "hf"]),
+        ("where", &["manifest", "webdataset", "hf"]),
+        ("include", &["prefix"]),
+        ("exclude", &["prefix"]),
+    ];
+    for (key, sources) in keys {
+        let path = format!("input.{key}");
+        if cx.given(&path) && !sources.contains(&source) {
+            let message = format!("{path} is not used by input.{source}");
+            cx.key_error(
+                &path,
+                "spec::not_for_input",
+                message,
+                Some(format!("it belongs to {}", sources.join(", "))),
+            );
+        }
+    }
+}
+
+fn inline(cx: &mut Cx<'_>, input: &RawInput, kind: Kind) -> Option<InputSpec> {
+    let raw_rows = input.inline.as_ref()?;
+    let mut rows: Vec<InputRow> = Vec::with_capacity(raw_rows.len());
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for (n, fields) in raw_rows.iter().enumerate() {
+        let path = format!("input.inline[{n}]");
+        let mut row = InputRow {
+            index: n as u64,
+            fields: fields.clone(),
+            ..InputRow::default()
+        };
+        row.id = match fields.get("id") {
+            Some(Json::String(id)) => Some(id.clone()),
+            Some(Json::Number(id)) => Some(id.to_string()),
+            _ => None,
+        };
+        if row.id.as_deref() == Some("") {
+            cx.error(
+                &format!("{path}.id"),
+                "spec::bad_name",
+                format!("{path}.id is empty"),
+                None,
+            );
+        }
+        match fields.get("image").and_then(Json::as_str) {
+            Some(uri) => row.uri = s3_key(cx, &format!("{path}.image"), uri),
+            None if is_from_image(kind) => {
+                cx.missing(&format!("{path}.image"), "image: s3://bucket/key")
+            }
+            None => {}
+        }
+        let first = *seen.entry(row.row_id()).or_insert(n);
+        if first != n {
+            let line = cx.value_at(&format!("input.inline[{first}]")).line;
+            match &row.id {
+                Some(id) => {
+                    let message = format!("id {} was already used on line {line}", quoted(id));
+                    cx.error(&format!("{path}.id"), "spec::duplicate_id", message, None);
+                }
+                None => {
+                    let help = Some("give one of them an id".to_owned());
+                    cx.error(
+                        &path,
+                        "spec::duplicate_id",
+                        format!("this row is the same as the one on line {line}"),
+                        help,
+                    );
+                }
+            }
+        }
+        rows.push(row);
+    }
+    if let Some(limit) = input.limit {
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    Some(InputSpec::Inline { rows })
+}
+
+fn is_from_image(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Edit | Kind::Controllable | Kind::DensePrediction
+    )
+}
+
+fn manifest(cx: &mut Cx<'_>, input: &RawInput) -> Option<InputSpec> {
+    let uri = s3_key(cx, "input.manifest", input.manifest.as_deref()?)?;
+    let format = match uri.rsplit('.').next() {
+        Some("jsonl" | "ndjson") => ManifestFormat::Jsonl,
+        Some("csv") => ManifestFormat::Csv,
+        Some("txt") => ManifestFormat::Txt,
+        Some("parquet") => {
+            cx.cannot_run("input.manifest", "a Parquet manifest");
+            ManifestFormat::Jsonl
+        }
+        _ => {
+            let message = format!(
+                "input.manifest must end in .jsonl, .csv, .parquet or .txt (got {})",
+                quoted(&uri)
+            );
+            cx.error("input.manifest", "spec::bad_uri", message, None);
+            return None;
+        }
+    };
+    let given = input.columns.clone().unwrap_or_default();
+    for (name, _) in given
+        .iter()
+        .filter(|(name, column)| column.is_none() && *name != "id")
+    {
+        let path = format!("input.columns.{name}");
+        cx.key_error(
+            &path,
+            "spec::wrong_type",
+            format!("{path}: expected the name of a column, got nothing"),
+            None,
+        );
+    }
+    let id_column = match given.get("id") {
+        Some(column) => column.clone(),
+        None if format == ManifestFormat::Txt => None,
+        None => Some("id".to_owned()),
+    };
+    let columns: BTreeMap<_, _> = given
+        .into_iter()
+        .filter_map(|(name, column)| Some((name, column?)))
+        .collect();
+    if format == ManifestFormat::Txt {
+        if let Some((name, column)) = columns.iter().find(|(_, column)| *column != "prompt") {
+            let message = format!(
+                "columns.{name}: {} is not in a .txt manifest (columns: prompt)",
+                quoted(column)
+            );
+            cx.error(
+                &format!("input.columns.{name}"),
+                "spec::unknown_column",
+                message,
+                None,
+            );
+        }
+    }
+    Some(InputSpec::Manifest {
+        uri,
+        format,
+        columns,
+        id_column,
+        limit: input.limit,
+    })
+}
+
+fn subjects(cx: &mut Cx<'_>, input: &RawInput, raw: &RawSubjects) -> Option<InputSpec> {
+    cx.missing("input.subjects.prefix", "prefix: s3://bucket/prefix/");
+    cx.missing(
+        "input.prompts",
+        "prompts: [\"a {{ subject.name }} in the snow\"]",
+    );
+    let uri = s3_prefix(cx, "input.subjects.prefix", raw.prefix.as_deref()?)?;
+    let (include, exclude) = globs(
+        cx,
+        "input.subjects",
+        raw.include.as_ref(),
+        raw.exclude.as_ref(),
+    )?;
+    let mut classes = BTreeMap::new();
+    match &raw.classes {
+        Some(Json::Object(map)) => {
+            classes.extend(
+                map.iter()
+                    .filter_map(|(name, class)| Some((name.clone(), class.as_str()?.to_owned()))),
+            );
+        }
+        Some(Json::String(uri)) => {
+            s3_key(cx, "input.subjects.classes", uri)?;
+            cx.cannot_run(
+                "input.subjects.classes",
+                "subject classes from a file (a mapping in the spec runs)",
+            );
+        }
+        _ => {}
+    }
+    let max_references = raw
+        .references
+        .as_ref()
+        .and_then(|references| references.max)
+        .unwrap_or(u64::from(u32::MAX));
+    Some(InputSpec::Subjects(Subjects {
+        uri,
+        include,
+        exclude,
+        max_references,
+        classes,
+        limit: input.limit,
+    }))
+}
+
+type Patterns = (Vec<String>, Vec<String>);
+
+fn globs(
+    cx: &mut Cx<'_>,
+    block: &str,
+    include: Option<&Vec<String>>,
+    exclude: Option<&Vec<String>>,
+) -> Option<Patterns> {
+    let mut good = true;
+    for (key, patterns) in [("include", include), ("exclude", exclude)] {
+        for (n, pattern) in patterns.into_iter().flatten().enumerate() {
+            if let Err(reason) = Globs::check(pattern) {
+                let path = format!("{block}.{key}[{n}]");
+                cx.error(
+                    &path,
+                    "spec::bad_glob",
+                    format!("{path}: {} is no glob: {reason}", quoted(pattern)),
+                    None,
+                );
+                good = false;
+            }
+        }
+    }
+    let include = match include {
+        Some(patterns) if !patterns.is_empty() => patterns.clone(),
+        _ => IMAGES.map(str::to_owned).to_vec(),
+    };
+    good.then(|| (include, exclude.cloned().unwrap_or_default()))
+}
+
+/// `s3://bucket/key` with a key.
+fn s3_key(cx: &mut Cx<'_>, path: &str, uri: &str) -> Option<String> {
+    match key::split_s3(uri) {
+        Some((_, key))
+            if !key.is_empty() && !key.ends_with('/') && !key.chars().any(char::is_control) =>
+        {
+            Some(uri.to_owned())
+        }
+        _ => {
+            bad_uri(cx, path, uri, "s3://bucket/key");
+            None
+        }
+    }
+}
+
+/// `s3://bucket/prefix/`, the slash added when it is missing.
+fn s3_prefix(cx: &mut Cx<'_>, path: &str, uri: &str) -> Option<String> {
+    match key::split_s3(uri) {
+        Some((_, key)) if !key.chars().any(char::is_control) => {
+            Some(if key.is_empty() || uri.ends_with('/') {
+                uri.to_owned()
+            } else {
+                format!("{uri}/")
+            })
+        }
+        _ => {
+            bad_uri(cx, path, uri, "s3://bucket/prefix/");
+            None
+        }
+    }
+}
+
+fn bad_uri(cx: &mut Cx<'_>, path: &str, uri: &str, form: &str) {
+    let local = uri.starts_with('/') || uri.starts_with("file:") || uri.starts_with('.');
+    let help = if local {
+        Some("file:// is allowed only with --allow-local".to_owned())
+    } else {
+        key::bucket_help(uri)
+    };
+    cx.error(
+        path,
+        "spec::bad_uri",
+        format!("{path} must be {form} (got {})", quoted(uri)),
+        help,
+    );
+}
+
+/// The inline rows as names see them: only their columns matter.
+pub(crate) fn rows_for_names(raw: &RawSpec) -> Option<InputSpec> {
+    let rows = raw.input.as_ref()?.inline.as_ref()?;
+    let row = |fields: &BTreeMap<String, Json>| InputRow {
+        fields: fields.clone(),
+        ..InputRow::default()
+    };
+    Some(InputSpec::Inline {
+        rows: rows.iter().map(row).collect(),
+    })
+}

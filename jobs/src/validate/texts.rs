@@ -1,0 +1,516 @@
+//! Captions, prompts, descriptions, names and destinations: every template is read and every path in it checked.
+
+use crate::input::InputSpec;
+use crate::plan_errors::ColumnUse;
+use crate::read::cx::Cx;
+use crate::read::nearest::nearest;
+use crate::read::node::quoted;
+use crate::read::raw::RawSpec;
+use crate::spec::Kind;
+use crate::sweep::Combination;
+use crate::template::Template;
+use crate::validate::inputs::Input;
+
+/// The texts of a job.
+pub(crate) struct Texts {
+    pub(crate) captions: Vec<Template>,
+    pub(crate) prompt_template: Option<Template>,
+    pub(crate) description: Option<Template>,
+    pub(crate) turn_name: Option<String>,
+    /// How many turns are stored of each item.
+    pub(crate) turns: usize,
+    /// Columns of a manifest that the texts use, to be looked up when it is read.
+    pub(crate) columns: Vec<ColumnUse>,
+}
+
+pub(crate) fn read(
+    cx: &mut Cx<'_>,
+    raw: &RawSpec,
+    kind: Kind,
+    input: Option<&Input>,
+    combinations: &[Combination],
+) -> Option<Texts> {
+    let before = cx.count();
+    let mut checker = Checker {
+        cx,
+        kind,
+        input: input.map(|input| &input.spec),
+        combinations,
+        columns: Vec::new(),
+    };
+    let mut turns = 1;
+    let captions = match kind {
+        Kind::SubjectSet => checker.prompts(raw),
+        Kind::Edit => {
+            turns = raw.turns.as_ref().map_or(1, Vec::len);
+            checker.turns(raw)
+        }
+        Kind::DensePrediction => checker.caption(
+            "predict",
+            raw.predict
+                .as_ref()
+                .and_then(|predict| predict.prompt_template.as_deref()),
+            "",
+        ),
+        _ => {
+            let given = raw
+                .generate
+                .as_ref()
+                .and_then(|generate| generate.prompt_template.as_deref());
+            checker.caption("generate", given, "{{ row.prompt }}")
+        }
+    };
+    let prompt = raw.prompt.clone().unwrap_or_default();
+    let prompt_template = prompt
+        .template
+        .map(|text| checker.read("prompt.template", &text, Scope::Prompt));
+    let description = prompt
+        .description
+        .map(|text| checker.read("prompt.description", &text, Scope::Caption));
+    let columns = checker.columns;
+    let turn_name = raw.turns.as_ref().and_then(|turns| {
+        Some(
+            turns
+                .first()?
+                .name
+                .clone()
+                .unwrap_or_else(|| "turn".to_owned()),
+        )
+    });
+    let texts = Texts {
+        captions,
+        prompt_template: prompt_template.flatten(),
+        description: description.flatten(),
+        turn_name,
+        turns,
+        columns,
+    };
+    (cx.count() == before || !texts.captions.is_empty()).then_some(texts)
+}
+
+/// Where a template stands, which decides what it may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// A caption or an instruction: nothing that differs between runs of the same spec.
+    Caption,
+    /// The model's whole prompt string.
+    Prompt,
+    /// The name of a file.
+    Name,
+    /// The destination.
+    Dest,
+}
+
+/// Reads templates and checks their paths.
+pub(crate) struct Checker<'a, 't> {
+    pub(crate) cx: &'a mut Cx<'t>,
+    pub(crate) kind: Kind,
+    pub(crate) input: Option<&'a InputSpec>,
+    pub(crate) combinations: &'a [Combination],
+    pub(crate) columns: Vec<ColumnUse>,
+}
+
+impl Checker<'_, '_> {
+    fn caption(&mut self, block: &str, given: Option<&str>, default: &str) -> Vec<Template> {
+        let path = format!("{block}.prompt_template");
+        self.read(&path, given.unwrap_or(default), Scope::Caption)
+            .into_iter()
+            .collect()
+    }
+
+    fn prompts(&mut self, raw: &RawSpec) -> Vec<Template> {
+        let prompts = raw
+            .input
+            .as_ref()
+            .and_then(|input| input.prompts.clone())
+            .unwrap_or_default();
+        let mut captions = Vec::new();
+        for (n, prompt) in prompts.iter().enumerate() {
+            let path = format!("input.prompts[{n}]");
+            if prompts[..n].contains(prompt) {
+                self.cx.error(
+                    &path,
+                    "spec::duplicate_value",
+                    format!("{path} is there twice"),
+                    None,
+                );
+            }
+            self.refuse_empty(&path, prompt);
+            captions.extend(self.read(&path, prompt, Scope::Caption));
+        }
+        captions
+    }
+
+    fn turns(&mut self, raw: &RawSpec) -> Vec<Template> {
+        let turns = raw.turns.clone().unwrap_or_default();
+        if turns.is_empty() {
+            self.cx
+                .missing("turns", "turns: [{instruction: \"remove the chairs\"}]");
+        }
+        let mut names: Vec<String> = Vec::new();
+        let mut first = None;
+        for (n, turn) in turns.iter().enumerate() {
+            let path = format!("turns[{n}]");
+            self.turn_words(&path, turn, &names);
+            names.push(turn.name.clone().unwrap_or_default());
+            match &turn.instruction {
+                None => self.cx.missing(
+                    &format!("{path}.instruction"),
+                    "instruction: \"remove the chairs\"",
+                ),
+                Some(text) => {
+                    let path = format!("{path}.instruction");
+                    self.refuse_empty(&path, text);
+                    let template = self.read(&path, text, Scope::Caption);
+                    if n == 0 {
+                        first = template;
+                    }
+                }
+            }
+        }
+        if turns.len() > 1 {
+            self.cx.cannot_run("turns", "several turns");
+        }
+        first.into_iter().collect()
+    }
+
+    fn turn_words(&mut self, path: &str, turn: &crate::read::raw::RawTurn, earlier: &[String]) {
+        if let Some(name) = &turn.name {
+            let at = format!("{path}.name");
+            if !crate::validate::header::is_name(name) {
+                self.cx.error(
+                    &at,
+                    "spec::bad_name",
+                    format!("{at} {} is no simple name", quoted(name)),
+                    None,
+                );
+            } else if earlier.contains(name) {
+                self.cx.error(
+                    &at,
+                    "spec::duplicate_value",
+                    format!("{at} {} is there twice", quoted(name)),
+                    None,
+                );
+            }
+        }
+        if let Some(from) = &turn.from {
+            let at = format!("{path}.from");
+            if earlier.contains(from) {
+                self.cx.cannot_run(&at, "turns.from");
+            } else {
+                let help = nearest(from, earlier.iter().map(String::as_str))
+                    .map(|near| format!("did you mean {near}?"));
+                self.cx.error(
+                    &at,
+                    "spec::unknown_turn",
+                    format!("{at}: no earlier turn is named {}", quoted(from)),
+                    help,
+                );
+            }
+        }
+    }
+
+    fn refuse_empty(&mut self, path: &str, text: &str) {
+        if text.trim().is_empty() {
+            self.cx
+                .error(path, "spec::empty_prompt", format!("{path} is empty"), None);
+        }
+    }
+
+    /// Reads a template; every path in it is checked, every mistake reported.
+    pub(crate) fn read(&mut self, path: &str, text: &str, scope: Scope) -> Option<Template> {
+        let at = self.cx.value_at(path);
+        if text.len() > crate::expand::MAX_PROMPT_BYTES {
+            let message = format!(
+                "{path} has {} bytes, limit {}",
+                text.len(),
+                crate::expand::MAX_PROMPT_BYTES
+            );
+            self.cx.error(path, "spec::too_long", message, None);
+            return None;
+        }
+        let template = match Template::parse(text) {
+            Ok(template) => template,
+            Err(error) => {
+                let at = self.cx.inside(at, "{{", error.nth);
+                self.cx
+                    .error_at(at, path, error.code, error.message, error.help);
+                return None;
+            }
+        };
+        let mut good = true;
+        for place in template.places() {
+            let written = self.cx.given(path);
+            let at = if written {
+                self.cx.inside(at, "{{", place.nth)
+            } else {
+                at
+            };
+            if let Err((message, help)) = self.check_path(&place.path, scope, place.has_default()) {
+                self.cx
+                    .error_at(at, path, "spec::unknown_template", message, help);
+                good = false;
+            } else if let Some(column) = place.path.strip_prefix("row.") {
+                good &= self.check_column(column, at, path, written, place.has_default());
+            }
+        }
+        good.then_some(template)
+    }
+
+    fn check_path(
+        &self,
+        path: &str,
+        scope: Scope,
+        has_default: bool,
+    ) -> Result<(), (String, Option<String>)> {
+        let known = known_paths(self.kind, scope);
+        if let Some(key) = path.strip_prefix("matrix.") {
+            if scope != Scope::Dest {
+                return self.check_matrix_key(key, has_default);
+            }
+        }
+        if path.starts_with("row.")
+            && path.len() > "row.".len()
+            && scope != Scope::Dest
+            && self.kind != Kind::SubjectSet
+        {
+            return Ok(());
+        }
+        if known.contains(&path) {
+            return Ok(());
+        }
+        let help = match nearest(path, known.iter().copied()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("known here: {}", known.join(", ")),
+        };
+        Err((
+            format!("{{{{ {path} }}}}: there is no {} here", quoted(path)),
+            Some(help),
+        ))
+    }
+
+    fn check_matrix_key(
+        &self,
+        key: &str,
+        has_default: bool,
+    ) -> Result<(), (String, Option<String>)> {
+        let have = self
+            .combinations
+            .iter()
+            .filter(|combination| combination.values.contains_key(key))
+            .count();
+        // No combinations at all: the matrix is wrong, and that was said.
+        if have == self.combinations.len() || (have > 0 && has_default) {
+            return Ok(());
+        }
+        let mut keys: Vec<&str> = self
+            .combinations
+            .iter()
+            .flat_map(|combination| combination.values.keys())
+            .map(String::as_str)
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        if keys.is_empty() {
+            return Err((format!("{{{{ matrix.{key} }}}}: there is no matrix"), None));
+        }
+        if have == 0 {
+            let message = format!("{{{{ matrix.{key} }}}}: the matrix has no {}", quoted(key));
+            return Err((message, Some(format!("its keys are {}", keys.join(", ")))));
+        }
+        let message = format!(
+            "{{{{ matrix.{key} }}}}: {} of {} combinations have no {}",
+            self.combinations.len() - have,
+            self.combinations.len(),
+            quoted(key)
+        );
+        Err((
+            message,
+            Some(format!(
+                "add | default(\"…\") or give {key} in every include"
+            )),
+        ))
+    }
+
+    /// A column that a template names: looked up in inline rows at once, and noted for manifests.
+    fn check_column(
+        &mut self,
+        column: &str,
+        at: crate::read::node::Pos,
+        path: &str,
+        written: bool,
+        has_default: bool,
+    ) -> bool {
+        if matches!(column, "id" | "index") || has_default {
+            return true;
+        }
+        match self.input {
+            Some(InputSpec::Inline { rows }) => {
+                let rows = rows.clone();
+                self.check_inline_column(column, at, path, written, &rows)
+            }
+            Some(InputSpec::Manifest { columns, .. }) => {
+                let mapped = columns.get(column).cloned();
+                let mapping = format!("input.columns.{column}");
+                let source = "input.manifest".to_owned();
+                let (shown, at_path, at) = match &mapped {
+                    Some(_) => (
+                        format!("columns.{column}"),
+                        mapping.clone(),
+                        self.cx.value_at(&mapping),
+                    ),
+                    None if written => (format!("{{{{ row.{column} }}}}"), path.to_owned(), at),
+                    None => (
+                        format!("columns.{column}"),
+                        source.clone(),
+                        self.cx.value_at(&source),
+                    ),
+                };
+                self.columns.push(ColumnUse::new(
+                    mapped.unwrap_or_else(|| column.to_owned()),
+                    shown,
+                    at_path,
+                    at,
+                ));
+                true
+            }
+            Some(InputSpec::Prefix { .. } | InputSpec::Subjects(_)) if !written => {
+                let help = format!(
+                    "prompt_template: \"…\" in {}",
+                    path.split('.').next().unwrap_or_default()
+                );
+                self.cx.key_error(
+                    path,
+                    "spec::missing",
+                    format!("{path} is missing: objects below a prefix have no prompt"),
+                    Some(help),
+                );
+                false
+            }
+            Some(InputSpec::Prefix { .. } | InputSpec::Subjects(_)) => {
+                let message =
+                    format!("{{{{ row.{column} }}}}: objects below a prefix have no columns");
+                self.cx.error_at(
+                    at,
+                    path,
+                    "spec::unknown_column",
+                    message,
+                    Some("known here: row.id, row.index, input.path, input.stem".to_owned()),
+                );
+                false
+            }
+            None => true,
+        }
+    }
+
+    fn check_inline_column(
+        &mut self,
+        column: &str,
+        at: crate::read::node::Pos,
+        path: &str,
+        written: bool,
+        rows: &[crate::InputRow],
+    ) -> bool {
+        let lacks = |row: &crate::InputRow| {
+            row.fields
+                .get(column)
+                .is_none_or(serde_json::Value::is_null)
+        };
+        let caption = path.ends_with("prompt_template") && !path.starts_with("predict");
+        if written && !rows.is_empty() && rows.iter().all(lacks) {
+            let mut names: Vec<&str> = rows
+                .iter()
+                .flat_map(|row| row.fields.keys())
+                .map(String::as_str)
+                .collect();
+            names.sort_unstable();
+            names.dedup();
+            let message = format!(
+                "{{{{ row.{column} }}}}: the input has no column {}",
+                quoted(column)
+            );
+            let help = format!("columns are {}", names.join(", "));
+            self.cx
+                .error_at(at, path, "spec::unknown_column", message, Some(help));
+            return false;
+        }
+        let mut good = true;
+        for (n, row) in rows.iter().enumerate() {
+            let cell = format!("input.inline[{n}].{column}");
+            let empty = caption
+                && row
+                    .fields
+                    .get(column)
+                    .and_then(serde_json::Value::as_str)
+                    .is_some_and(|text| text.trim().is_empty());
+            if lacks(row) {
+                // A wrong value was taken out by the walk, which said so.
+                good &= self.cx.given(&cell);
+                self.cx.missing(&cell, &format!("{column}: \"…\""));
+            } else if empty && column == "prompt" {
+                good = false;
+                self.cx.error(
+                    &cell,
+                    "spec::empty_prompt",
+                    format!("{cell} is empty"),
+                    None,
+                );
+            } else if row
+                .fields
+                .get(column)
+                .and_then(serde_json::Value::as_str)
+                .is_some_and(|text| text.len() > crate::expand::MAX_PROMPT_BYTES)
+            {
+                good = false;
+                let message = format!(
+                    "{cell} has more than {} bytes",
+                    crate::expand::MAX_PROMPT_BYTES
+                );
+                self.cx.error(&cell, "spec::too_long", message, None);
+            }
+        }
+        good
+    }
+}
+
+/// The closed list of paths, less those that start with `row.` and `matrix.`.
+fn known_paths(kind: Kind, scope: Scope) -> Vec<&'static str> {
+    let mut known = Vec::new();
+    if matches!(scope, Scope::Dest | Scope::Name) {
+        known.extend(["job.name", "job.id", "run.date", "run.index"]);
+    }
+    if scope == Scope::Dest {
+        return known;
+    }
+    known.extend(["row.id", "row.index"]);
+    if !matches!(kind, Kind::TextToImage | Kind::ImagePairs) {
+        known.extend(["input.path", "input.stem", "input.file"]);
+    }
+    match kind {
+        Kind::SubjectSet => known.extend(["subject.name", "subject.class"]),
+        Kind::ImagePairs => known.push("map"),
+        Kind::Controllable => known.extend(["map", "control"]),
+        Kind::DensePrediction => known.extend(["map", "target"]),
+        Kind::TextToImage | Kind::Edit => {}
+    }
+    match scope {
+        Scope::Name => {
+            known.extend(["seed", "k", "ext", "width", "height"]);
+            match kind {
+                Kind::SubjectSet => known.extend(["prompt.index", "prompt.text"]),
+                Kind::Edit => known.extend(["turn.index", "turn.name"]),
+                _ => {}
+            }
+        }
+        Scope::Prompt => {
+            known.extend(["caption", "width", "height"]);
+            match kind {
+                Kind::SubjectSet => known.push("description"),
+                Kind::Edit => known.push("instruction"),
+                _ => {}
+            }
+        }
+        Scope::Caption | Scope::Dest => {}
+    }
+    known
+}

@@ -1,0 +1,161 @@
+//! Whether names can be unique, by the dimensions that they mention.
+//!
+//! What varies is row, combination, prompt, map, k and turn. A name must mention each one that has more than one value; whether
+//! two rows happen to give the same text is seen when they are read.
+
+use crate::input::InputSpec;
+use crate::read::cx::Cx;
+use crate::spec::{Kind, OutputSpec, Seeds};
+use crate::sweep::Combination;
+use crate::validate::cells::Drawing;
+use crate::validate::inputs::Input;
+use crate::validate::texts::Texts;
+
+pub(crate) fn check(
+    cx: &mut Cx<'_>,
+    kind: Kind,
+    input: &Input,
+    draw: &Drawing,
+    texts: &Texts,
+    output: &OutputSpec,
+    combinations: &[Combination],
+) {
+    let mut mentioned: Vec<String> = output
+        .name
+        .places()
+        .map(|place| place.path.clone())
+        .collect();
+    mentioned.extend(
+        output
+            .partition_by
+            .iter()
+            .map(|dimension| crate::expand::partition_path(dimension)),
+    );
+    let has = |path: &str| mentioned.iter().any(|mentioned| mentioned == path);
+    let starts = |prefix: &str| {
+        mentioned
+            .iter()
+            .any(|mentioned| mentioned.starts_with(prefix))
+    };
+    let (seed_has_row, seed_has_cell) = match draw.seeds {
+        Seeds::List(_) => (false, false),
+        Seeds::Start { vary_cells, .. } => (has("seed"), has("seed") && vary_cells),
+    };
+    let rows = match &input.spec {
+        InputSpec::Inline { rows } => Some(rows.len() as u64),
+        InputSpec::Manifest { limit, .. } | InputSpec::Prefix { limit, .. } => *limit,
+        InputSpec::Subjects(subjects) => subjects.limit,
+    };
+    // (what it is, how many values, whether the name tells them apart, what to add)
+    let dimensions = [
+        (
+            "row",
+            rows.unwrap_or(u64::MAX),
+            starts("row.") || starts("input.") || seed_has_row,
+            "{{ row.id }}",
+        ),
+        (
+            "combination",
+            combinations.len() as u64,
+            seed_has_cell || told_apart(&mentioned, kind, combinations),
+            "the matrix keys",
+        ),
+        (
+            "prompt",
+            texts.captions.len() as u64,
+            starts("prompt."),
+            "{{ prompt.index }}",
+        ),
+        (
+            "map",
+            draw.maps.len() as u64,
+            has("map") || has("target"),
+            "{{ map }}",
+        ),
+        (
+            "image",
+            draw.seeds.count(),
+            has("seed") || has("k"),
+            "{{ seed }}",
+        ),
+        (
+            "turn",
+            texts.turns as u64,
+            starts("turn."),
+            "{{ turn.name }}",
+        ),
+    ];
+    let missing: Vec<_> = dimensions
+        .iter()
+        .filter(|(_, count, told, _)| *count > 1 && !told)
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    let example = output
+        .name
+        .render(
+            |path| Ok::<_, ()>(Some(example_of(path).to_owned())),
+            |_| (),
+        )
+        .unwrap_or_default();
+    let same: u64 = missing.iter().fold(1, |product: u64, (_, count, _, _)| {
+        product.saturating_mul(*count)
+    });
+    let what = if same == u64::MAX {
+        "all items of the input".to_owned()
+    } else {
+        format!("{same} items")
+    };
+    let add: Vec<&str> = missing.iter().map(|(_, _, _, add)| *add).collect();
+    let help = if missing.len() == 1 && missing[0].0 == "row" {
+        "add {{ row.id }} or {{ seed }}".to_owned()
+    } else {
+        format!("add {}", add.join(" and "))
+    };
+    let path = if cx.given("output.name") {
+        "output.name"
+    } else {
+        "output.partition_by"
+    };
+    cx.error(
+        path,
+        "spec::name_not_unique",
+        format!("output.name gives the same key for {what} (e.g. \"{example}\")"),
+        Some(help),
+    );
+}
+
+/// Whether the matrix keys that a name mentions have other values in every combination.
+fn told_apart(mentioned: &[String], kind: Kind, combinations: &[Combination]) -> bool {
+    let mut seen = std::collections::HashSet::new();
+    let control = kind == Kind::Controllable
+        && mentioned
+            .iter()
+            .any(|path| path == "map" || path == "control");
+    combinations.iter().all(|combination| {
+        let values = combination.json();
+        let projected: Vec<String> = values
+            .iter()
+            .filter(|(key, _)| {
+                (control && *key == "control")
+                    || mentioned
+                        .iter()
+                        .any(|path| path.strip_prefix("matrix.") == Some(key))
+            })
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        seen.insert(projected)
+    })
+}
+
+/// A plausible value, to show what a name becomes.
+fn example_of(path: &str) -> &str {
+    match path {
+        "ext" => "png",
+        "seed" | "k" | "row.index" | "prompt.index" | "turn.index" | "job.id" | "run.index" => "0",
+        "map" | "target" | "control" => "depth",
+        "run.date" => "2026-11-23",
+        other => other.rsplit('.').next().unwrap_or(other),
+    }
+}

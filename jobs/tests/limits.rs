@@ -1,0 +1,217 @@
+//! Hostile texts end in a message, soon and without much memory; no text whatever makes the reader panic.
+
+use std::time::{Duration, Instant};
+
+use nightshift_jobs::parse;
+
+/// 100 ms is the promise on an idle machine; a busy one gets five times that before the test complains.
+const SOON: Duration = Duration::from_millis(500);
+
+/// The first line of what is said about a text that must be refused.
+fn refused(what: &str, text: &str) -> String {
+    let started = Instant::now();
+    let errors = parse("job.yaml", text).expect_err(what);
+    let took = started.elapsed();
+    assert!(took < SOON, "{what} took {took:?}");
+    let said = errors.to_string();
+    assert!(
+        said.len() < 64 * 1024,
+        "{what}: {} bytes of message",
+        said.len()
+    );
+    said.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn hostile_texts_are_refused_soon() {
+    let cases: [(&str, String, &str); 14] = [
+        (
+            "3.2 MiB",
+            "x".repeat(3_355_443),
+            "job.yaml:1:1: file is 3.2 MiB, limit 1 MiB",
+        ),
+        (
+            "20,000 deep in brackets",
+            "[".repeat(20_000),
+            "nested deeper than 32",
+        ),
+        (
+            "20,000 deep in braces",
+            "{a: ".repeat(20_000),
+            "nested deeper than 32",
+        ),
+        (
+            "20,000 deep in dashes",
+            "- ".repeat(20_000),
+            "nested deeper than 32",
+        ),
+        (
+            "200,000 question marks",
+            "? ".repeat(200_000),
+            "nested deeper than 32",
+        ),
+        (
+            "a scalar of a mebibyte",
+            format!("a: {}", "x".repeat((1 << 20) - 10)),
+            "unknown key",
+        ),
+        (
+            "a quoted scalar of a mebibyte",
+            format!("a: \"{}\"", "\\n".repeat((1 << 19) - 10)),
+            "unknown key",
+        ),
+        (
+            "a block scalar of a mebibyte",
+            format!("a: |\n{}", " x\n".repeat(300_000)),
+            "unknown key",
+        ),
+        (
+            "a key of a mebibyte",
+            format!("{}: 1", "k".repeat((1 << 20) - 10)),
+            "job.yaml",
+        ),
+        (
+            "100,000 keys",
+            (0..100_000).map(|n| format!("k{n}:\n")).collect(),
+            "more than 20000 nodes",
+        ),
+        (
+            "9,000 unknown keys",
+            (0..9_000).map(|n| format!("k{n}: x\n")).collect(),
+            "unknown key",
+        ),
+        (
+            "a million commas",
+            format!("a: [{}]", ",".repeat(1_000_000)),
+            "job.yaml",
+        ),
+        ("half a million anchors", "&a ".repeat(300_000), "job.yaml"),
+        (
+            "billion laughs",
+            laughs(),
+            "the document expands to more than 20000 nodes",
+        ),
+    ];
+    for (what, text, expected) in cases {
+        let said = refused(what, &text);
+        assert!(said.contains(expected), "{what}: {said}");
+    }
+}
+
+fn laughs() -> String {
+    let mut text = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
+    for n in 1..30 {
+        let names = vec![format!("*a{}", n - 1); 9].join(", ");
+        text.push_str(&format!("a{n}: &a{n} [{names}]\n"));
+    }
+    text
+}
+
+/// A small generator, so that a failure is seen again.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % n.max(1)
+    }
+}
+
+/// What the mutations put in: everything that means something to YAML, to templates or to our units.
+const PIECES: [&str; 48] = [
+    ":",
+    ": ",
+    "\n",
+    "\n  ",
+    "\t",
+    "- ",
+    "[",
+    "]",
+    "{",
+    "}",
+    "{{ ",
+    " }}",
+    "|",
+    ">",
+    "&a ",
+    "*a",
+    "!!str ",
+    "? ",
+    "#",
+    "'",
+    "\"",
+    "---\n",
+    "...",
+    "%TAG ! x\n",
+    "<<: *a",
+    "null",
+    "~",
+    "on",
+    ".nan",
+    "1e999",
+    "99999999999999999999",
+    "-1",
+    "0x",
+    "0.0",
+    "\u{feff}",
+    "\u{202e}",
+    "\r",
+    "\r\n",
+    "\u{85}",
+    "\u{2028}",
+    "é",
+    "𝄞",
+    "{{ matrix.cfg }}",
+    "{{ row.x | pad(99) }}",
+    "s3://",
+    "5%",
+    "\\u0000",
+    "include: []",
+];
+
+#[test]
+fn no_mutation_of_an_example_panics() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("specs");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.retain(|path| path.extension().is_some_and(|ext| ext == "yaml"));
+    files.sort();
+    let rounds: usize = std::env::var("FUZZ_ROUNDS").map_or(40, |rounds| rounds.parse().unwrap());
+    for (n, file) in files.iter().enumerate() {
+        let text = std::fs::read_to_string(file).unwrap();
+        for round in 0..rounds {
+            let mut dice = Dice((n * 1_000_003 + round) as u64);
+            let mut chars: Vec<char> = text.chars().collect();
+            for _ in 0..=dice.below(4) {
+                let (from, to) = (dice.below(chars.len()), dice.below(chars.len()));
+                match dice.below(5) {
+                    0 => drop(chars.splice(from..(from + dice.below(9)).min(chars.len()), [])),
+                    1 | 2 => {
+                        drop(chars.splice(from..from, PIECES[dice.below(PIECES.len())].chars()))
+                    }
+                    3 => chars.swap(from, to),
+                    _ => chars.truncate(from),
+                }
+                if chars.is_empty() {
+                    break;
+                }
+            }
+            let mutated: String = chars.into_iter().collect();
+            match parse("job.yaml", &mutated) {
+                Ok(parsed) => drop(serde_json::to_string(&parsed.spec).unwrap()),
+                Err(errors) => {
+                    assert!(
+                        !errors.diagnostics.is_empty(),
+                        "refused without a word:\n{mutated}"
+                    );
+                    assert!(errors.to_string().starts_with("job.yaml:"), "{errors}");
+                }
+            }
+        }
+    }
+}
