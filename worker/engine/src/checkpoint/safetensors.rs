@@ -1,48 +1,51 @@
-//! The safetensors directory.
+//! The safetensors directory: a length, a JSON header, then the data. Read here because the crate's reader wants the whole
+//! file in memory.
 
 use std::collections::BTreeMap;
 
-use ::safetensors::{Dtype as Stored, SafeTensors};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Dtype, Entry, Source};
 
+#[derive(Deserialize)]
+struct Info {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: (u64, u64),
+}
+
 pub(super) fn directory(source: &Source<'_>) -> Result<BTreeMap<String, Entry>, String> {
-    let head = source.read(0, 8)?;
-    let length = u64::from_le_bytes(
-        head.try_into()
-            .map_err(|_| "the file is too short".to_owned())?,
-    );
-    let header = source.read(
-        0,
-        length
-            .checked_add(8)
-            .ok_or("the header's length overflows")?,
-    )?;
-    let (_, metadata) = SafeTensors::read_metadata(&header)
-        .map_err(|error| format!("safetensors header: {error}"))?;
-    let data = length + 8;
+    let length = source.read(0, 8)?.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
+    let header = source.read(8, length)?;
+    let header: BTreeMap<String, Value> =
+        serde_json::from_slice(&header).map_err(|error| format!("safetensors header: {error}"))?;
+    let data = 8 + length;
     let mut entries = BTreeMap::new();
-    for (name, info) in metadata.tensors() {
-        let fail = |reason: String| format!("tensor `{name}`: {reason}");
-        let (start, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
-        if data.checked_add(end).is_none_or(|end| end > source.len) || start > end {
-            return Err(fail("its data lies beyond the end of the file".to_owned()));
+    for (name, info) in header {
+        if name == "__metadata__" {
+            continue;
         }
-        let dtype = dtype(info.dtype)
-            .ok_or_else(|| fail(format!("element type {:?} is not supported", info.dtype)))?;
-        let strides = row_major(&info.shape);
-        let entry = Entry::view(
-            dtype,
-            info.shape.clone(),
-            strides,
-            0,
-            data + start,
-            end - start,
-        )
-        .map_err(fail)?;
-        entries.insert(name.clone(), entry);
+        let entry = entry(info, data, source.len).map_err(|reason| format!("tensor `{name}`: {reason}"))?;
+        entries.insert(name, entry);
     }
     Ok(entries)
+}
+
+fn entry(info: Value, data: u64, file_len: u64) -> Result<Entry, String> {
+    let info: Info = serde_json::from_value(info).map_err(|error| error.to_string())?;
+    let (start, end) = info.data_offsets;
+    if start > end || data.checked_add(end).is_none_or(|end| end > file_len) {
+        return Err("its data lies beyond the end of the file".to_owned());
+    }
+    let dtype = dtype(&info.dtype).ok_or_else(|| format!("element type {} is not supported", info.dtype))?;
+    let strides = row_major(&info.shape);
+    let entry = Entry::view(dtype, info.shape, strides, 0, data + start, end - start)?;
+    // `view` has checked that the elements fit; here they must fill their place as well.
+    if entry.count() as u64 * dtype.bytes() != end - start {
+        return Err(format!("{} bytes do not make the shape {:?}", end - start, entry.shape));
+    }
+    Ok(entry)
 }
 
 fn row_major(shape: &[usize]) -> Vec<usize> {
@@ -53,18 +56,18 @@ fn row_major(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-fn dtype(stored: Stored) -> Option<Dtype> {
-    Some(match stored {
-        Stored::F64 => Dtype::F64,
-        Stored::F32 => Dtype::F32,
-        Stored::F16 => Dtype::F16,
-        Stored::BF16 => Dtype::Bf16,
-        Stored::I64 => Dtype::I64,
-        Stored::I32 => Dtype::I32,
-        Stored::I16 => Dtype::I16,
-        Stored::I8 => Dtype::I8,
-        Stored::U8 => Dtype::U8,
-        Stored::BOOL => Dtype::Bool,
+fn dtype(name: &str) -> Option<Dtype> {
+    Some(match name {
+        "F64" => Dtype::F64,
+        "F32" => Dtype::F32,
+        "F16" => Dtype::F16,
+        "BF16" => Dtype::Bf16,
+        "I64" => Dtype::I64,
+        "I32" => Dtype::I32,
+        "I16" => Dtype::I16,
+        "I8" => Dtype::I8,
+        "U8" => Dtype::U8,
+        "BOOL" => Dtype::Bool,
         _ => return None,
     })
 }

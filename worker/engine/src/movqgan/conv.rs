@@ -118,6 +118,16 @@ impl Conv {
         }
     }
 
+    /// The shape of a convolution without values; it cannot run.
+    pub(super) fn hollow(kind: Kind, cin: usize, cout: usize) -> Self {
+        Self {
+            kind,
+            cin,
+            weights: Packed::new(cout, 0, |_, _| 0.0),
+            bias: Vec::new(),
+        }
+    }
+
     /// The convolution with its bias.
     pub(super) fn forward(&self, input: &Input<'_>, pool: &Pool) -> Map {
         let (h, w) = self.output_size(input);

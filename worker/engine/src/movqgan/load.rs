@@ -1,38 +1,29 @@
 //! The model's structure from the names and shapes of its tensors: number of levels and blocks, channels, attentions and
 //! shortcuts are whatever the file has, as long as it is consistent. Names as in the checkpoint.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::attention::Attention;
-use super::blocks::{Level, Mid, Resnet};
+use super::blocks::Level;
 use super::codebook::Codebook;
-use super::conv::{Conv, Kind};
+use super::conv::Kind;
 use super::decoder::Decoder;
 use super::encoder::Encoder;
-use super::norm::Norm;
+use super::loader::Loader;
 use super::{Config, MoVqGan, MovqError};
 use crate::checkpoint::Checkpoint;
 
-/// Parts of a checkpoint that are the model; everything else (EMA copies, losses, counters) is ignored, as upstream ignores it.
-const PARTS: [&str; 5] = [
-    "encoder.",
-    "decoder.",
-    "quantize.",
-    "quant_conv.",
-    "post_quant_conv.",
-];
-/// Groups of every norm.
-const GROUPS: usize = 32;
-/// More levels or blocks than this are no MoVQGAN.
-const COUNT_MAX: usize = 64;
-
+/// Loads the model of a checkpoint.
 pub(super) fn load(checkpoint: &Checkpoint) -> Result<MoVqGan, MovqError> {
-    let loader = Loader {
-        checkpoint,
-        used: RefCell::default(),
-    };
+    model(&Loader::of_file(checkpoint))
+}
+
+/// The structure that tensors of these names and shapes make; without their values.
+pub(super) fn structure(shapes: &BTreeMap<String, Vec<usize>>) -> Result<Config, MovqError> {
+    Ok(model(&Loader::of_shapes(shapes))?.config)
+}
+
+fn model(loader: &Loader<'_>) -> Result<MoVqGan, MovqError> {
     let [n_embed, embed_dim] = loader.shape_of("quantize.embedding.weight")?;
     let table = loader.tensor("quantize.embedding.weight", &[n_embed, embed_dim])?;
     let [z_out, ..] = loader.shape_of::<4>("encoder.conv_out.weight")?;
@@ -43,8 +34,8 @@ pub(super) fn load(checkpoint: &Checkpoint) -> Result<MoVqGan, MovqError> {
     let post_quant_conv = loader
         .conv("post_quant_conv", Kind::Point, embed_dim, Some(z_in))?
         .0;
-    let (encoder, down_channels) = encoder(&loader)?;
-    let (decoder, up_channels) = decoder(&loader, embed_dim)?;
+    let (encoder, down_channels) = encoder(loader)?;
+    let (decoder, up_channels) = decoder(loader, embed_dim)?;
     if down_channels.len() != up_channels.len() {
         let reason = format!(
             "the decoder has {} levels, the encoder {}",
@@ -70,7 +61,7 @@ pub(super) fn load(checkpoint: &Checkpoint) -> Result<MoVqGan, MovqError> {
         config,
         encoder,
         decoder,
-        codebook: Codebook::new(n_embed, embed_dim, table),
+        codebook: Codebook::new(table.len() / embed_dim, embed_dim, table),
         quant_conv,
         post_quant_conv,
     })
@@ -159,262 +150,6 @@ fn decoder(loader: &Loader<'_>, embed_dim: usize) -> Result<(Decoder, Vec<usize>
         },
         widths,
     ))
-}
-
-struct Loader<'a> {
-    checkpoint: &'a Checkpoint,
-    used: RefCell<BTreeSet<String>>,
-}
-
-impl Loader<'_> {
-    fn error(&self, name: &str, reason: impl Into<String>) -> MovqError {
-        MovqError::Tensor {
-            path: self.checkpoint.path().to_owned(),
-            name: name.to_owned(),
-            reason: reason.into(),
-        }
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.checkpoint.entries().contains_key(name)
-    }
-
-    /// The shape of a tensor that must have N dimensions, none of them empty.
-    fn shape_of<const N: usize>(&self, name: &str) -> Result<[usize; N], MovqError> {
-        let entry = self
-            .checkpoint
-            .entries()
-            .get(name)
-            .ok_or_else(|| self.error(name, "it is missing"))?;
-        match <[usize; N]>::try_from(entry.shape.as_slice()) {
-            Ok(shape) if !shape.contains(&0) => Ok(shape),
-            _ => Err(self.error(
-                name,
-                format!(
-                    "its shape is {:?}, {N} dimensions are expected",
-                    entry.shape
-                ),
-            )),
-        }
-    }
-
-    /// A tensor of floats of exactly this shape.
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, MovqError> {
-        let entry = self
-            .checkpoint
-            .entries()
-            .get(name)
-            .ok_or_else(|| self.error(name, "it is missing"))?;
-        if entry.shape != shape {
-            return Err(self.error(
-                name,
-                format!("its shape is {:?}, not {shape:?}", entry.shape),
-            ));
-        }
-        if !entry.dtype.is_float() {
-            return Err(self.error(
-                name,
-                format!("its elements are {:?}, not floats", entry.dtype),
-            ));
-        }
-        self.used.borrow_mut().insert(name.to_owned());
-        Ok(self.checkpoint.read_f32(name)?)
-    }
-
-    /// A convolution and its output channels.
-    fn conv(
-        &self,
-        name: &str,
-        kind: Kind,
-        cin: usize,
-        cout: Option<usize>,
-    ) -> Result<(Conv, usize), MovqError> {
-        let weight_name = format!("{name}.weight");
-        let cout = match cout {
-            Some(cout) => cout,
-            None => self.shape_of::<4>(&weight_name)?[0],
-        };
-        let side = if kind == Kind::Point { 1 } else { 3 };
-        let weight = self.tensor(&weight_name, &[cout, cin, side, side])?;
-        let bias = self.tensor(&format!("{name}.bias"), &[cout])?;
-        Ok((Conv::new(kind, cin, cout, &weight, bias), cout))
-    }
-
-    /// A plain norm, or with `zq` (length of a code vector) a modulated one.
-    fn norm(&self, name: &str, channels: usize, zq: Option<usize>) -> Result<Norm, MovqError> {
-        if channels % GROUPS != 0 {
-            return Err(self.error(
-                name,
-                format!("{channels} channels do not divide into {GROUPS} groups"),
-            ));
-        }
-        let own = if zq.is_some() {
-            format!("{name}.norm_layer")
-        } else {
-            name.to_owned()
-        };
-        let weight = self.tensor(&format!("{own}.weight"), &[channels])?;
-        let bias = self.tensor(&format!("{own}.bias"), &[channels])?;
-        let point = |part: &str, zq| {
-            Ok::<_, MovqError>(
-                self.conv(&format!("{name}.{part}"), Kind::Point, zq, Some(channels))?
-                    .0,
-            )
-        };
-        let modulation = match zq {
-            Some(zq) => Some((point("conv_y", zq)?, point("conv_b", zq)?)),
-            None => None,
-        };
-        Ok(Norm {
-            weight,
-            bias,
-            modulation,
-        })
-    }
-
-    fn resnet(
-        &self,
-        name: &str,
-        cin: usize,
-        zq: Option<usize>,
-    ) -> Result<(Resnet, usize), MovqError> {
-        let norm1 = self.norm(&format!("{name}.norm1"), cin, zq)?;
-        let (conv1, cout) = self.conv(&format!("{name}.conv1"), Kind::Same, cin, None)?;
-        let norm2 = self.norm(&format!("{name}.norm2"), cout, zq)?;
-        let (conv2, _) = self.conv(&format!("{name}.conv2"), Kind::Same, cout, Some(cout))?;
-        let nin_shortcut = if cin == cout {
-            None
-        } else {
-            Some(
-                self.conv(
-                    &format!("{name}.nin_shortcut"),
-                    Kind::Point,
-                    cin,
-                    Some(cout),
-                )?
-                .0,
-            )
-        };
-        Ok((
-            Resnet {
-                name: name.to_owned(),
-                norm1,
-                conv1,
-                norm2,
-                conv2,
-                nin_shortcut,
-            },
-            cout,
-        ))
-    }
-
-    fn attention(
-        &self,
-        name: &str,
-        channels: usize,
-        zq: Option<usize>,
-    ) -> Result<Attention, MovqError> {
-        let point = |part: &str| {
-            Ok::<_, MovqError>(
-                self.conv(
-                    &format!("{name}.{part}"),
-                    Kind::Point,
-                    channels,
-                    Some(channels),
-                )?
-                .0,
-            )
-        };
-        Ok(Attention {
-            name: name.to_owned(),
-            norm: self.norm(&format!("{name}.norm"), channels, zq)?,
-            q: point("q")?,
-            k: point("k")?,
-            v: point("v")?,
-            proj_out: point("proj_out")?,
-        })
-    }
-
-    /// All blocks of a level with their attentions, and the level's channels.
-    #[expect(clippy::type_complexity, reason = "the level's own field type")]
-    fn blocks(
-        &self,
-        level: &str,
-        mut channels: usize,
-        zq: Option<usize>,
-    ) -> Result<(Vec<(Resnet, Option<Attention>)>, usize), MovqError> {
-        let with_attention = self.has(&format!("{level}.attn.0.q.weight"));
-        let mut blocks = Vec::new();
-        for j in 0..self.count(&format!("{level}.block"))? {
-            let (block, out) = self.resnet(&format!("{level}.block.{j}"), channels, zq)?;
-            channels = out;
-            let attention = match with_attention {
-                true => Some(self.attention(&format!("{level}.attn.{j}"), channels, zq)?),
-                false => None,
-            };
-            blocks.push((block, attention));
-        }
-        Ok((blocks, channels))
-    }
-
-    fn mid(&self, name: &str, channels: usize, zq: Option<usize>) -> Result<Mid, MovqError> {
-        let block = |part: &str| {
-            let name = format!("{name}.{part}");
-            match self.resnet(&name, channels, zq)? {
-                (block, out) if out == channels => Ok(block),
-                (_, out) => Err(self.error(
-                    &format!("{name}.conv1.weight"),
-                    format!("{out} channels, not {channels}"),
-                )),
-            }
-        };
-        let (block_1, block_2) = (block("block_1")?, block("block_2")?);
-        Ok(Mid {
-            block_1,
-            attn_1: self.attention(&format!("{name}.attn_1"), channels, zq)?,
-            block_2,
-        })
-    }
-
-    /// How many consecutive `prefix.0`, `prefix.1`, ... there are; at least one.
-    fn count(&self, prefix: &str) -> Result<usize, MovqError> {
-        let exists = |i: usize| {
-            let start = format!("{prefix}.{i}.");
-            self.checkpoint
-                .entries()
-                .range(start.clone()..)
-                .next()
-                .is_some_and(|(name, _)| name.starts_with(&start))
-        };
-        match (0..COUNT_MAX).take_while(|&i| exists(i)).count() {
-            0 => Err(self.error(&format!("{prefix}.0"), "it is missing")),
-            n => Ok(n),
-        }
-    }
-
-    /// A tensor inside the model that nothing used means that the model is another one than was understood.
-    fn check_leftovers(&self) -> Result<(), MovqError> {
-        let used = self.used.borrow();
-        let left = |name: &&String| {
-            PARTS.iter().any(|part| name.starts_with(part)) && !used.contains(*name)
-        };
-        match self.checkpoint.entries().keys().find(left) {
-            Some(name) => Err(self.error(name, "it has no place in the model")),
-            None => Ok(()),
-        }
-    }
-
-    fn parameters(&self) -> u64 {
-        let used = self.used.borrow();
-        used.iter()
-            .map(|name| {
-                self.checkpoint.entries()[name]
-                    .shape
-                    .iter()
-                    .product::<usize>() as u64
-            })
-            .sum()
-    }
 }
 
 pub(super) fn open(path: &Path) -> Result<MoVqGan, MovqError> {

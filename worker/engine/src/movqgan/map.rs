@@ -2,20 +2,20 @@
 
 /// A feature map, channels last: element (y, x, c) at `(y * w + x) * c_total + c`. One picture, no batch.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Map {
+pub(crate) struct Map {
     /// Rows.
-    pub h: usize,
+    pub(crate) h: usize,
     /// Columns.
-    pub w: usize,
+    pub(crate) w: usize,
     /// Channels.
-    pub c: usize,
+    pub(crate) c: usize,
     /// (h, w, c)
-    pub data: Vec<f32>,
+    pub(crate) data: Vec<f32>,
 }
 
 impl Map {
     /// A map of zeros.
-    pub fn zeros(h: usize, w: usize, c: usize) -> Self {
+    pub(crate) fn zeros(h: usize, w: usize, c: usize) -> Self {
         Self {
             h,
             w,
@@ -28,7 +28,7 @@ impl Map {
     ///
     /// # Panics
     /// When the length does not fit the shape.
-    pub fn from_chw(chw: &[f32], c: usize, h: usize, w: usize) -> Self {
+    pub(crate) fn from_chw(chw: &[f32], c: usize, h: usize, w: usize) -> Self {
         assert_eq!(chw.len(), c * h * w, "the data fill the shape");
         let mut map = Self::zeros(h, w, c);
         for (p, pixel) in map.data.chunks_exact_mut(c.max(1)).enumerate() {
@@ -40,7 +40,7 @@ impl Map {
     }
 
     /// To channels first, (c, h, w).
-    pub fn to_chw(&self) -> Vec<f32> {
+    pub(crate) fn to_chw(&self) -> Vec<f32> {
         let plane = self.h * self.w;
         let mut chw = vec![0.0; self.data.len()];
         for (p, pixel) in self.data.chunks_exact(self.c.max(1)).enumerate() {

@@ -14,6 +14,7 @@ mod decoder;
 mod encoder;
 mod gemm;
 mod load;
+mod loader;
 pub(crate) mod map;
 mod norm;
 pub(crate) mod pixels;
@@ -64,6 +65,16 @@ pub enum MovqError {
     /// Codes that do not fill the grid, or that the codebook does not have.
     #[error("{0}")]
     Codes(String),
+}
+
+/// The model that tensors of these names and shapes make, without their values.
+///
+/// # Errors
+/// [`MovqError::Tensor`], as loading would say.
+pub fn structure(
+    shapes: &std::collections::BTreeMap<String, Vec<usize>>,
+) -> Result<Config, MovqError> {
+    load::structure(shapes)
 }
 
 /// What was found in the weights.

@@ -9,7 +9,7 @@ pub(crate) fn scale_table() -> [f32; 256] {
 }
 
 /// A picture as the encoder's input.
-pub(super) fn to_map(image: &RgbImage) -> Map {
+pub(crate) fn to_map(image: &RgbImage) -> Map {
     let table = scale_table();
     let data = image.data.iter().map(|&v| table[usize::from(v)]).collect();
     Map {
@@ -21,7 +21,7 @@ pub(super) fn to_map(image: &RgbImage) -> Map {
 }
 
 /// The decoder's output as a picture.
-pub(super) fn to_image(map: &Map) -> RgbImage {
+pub(crate) fn to_image(map: &Map) -> RgbImage {
     let data = map.data.iter().map(|&x| to_u8(x)).collect();
     RgbImage {
         width: map.w as u32,

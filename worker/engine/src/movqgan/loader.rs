@@ -1,0 +1,313 @@
+//! Tensors by name and shape, and the modules made of them. Whatever is missing, of another shape, of another type or left
+//! over is an error that names the tensor.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::MovqError;
+use super::attention::Attention;
+use super::blocks::{Mid, Resnet};
+use super::conv::{Conv, Kind};
+use super::norm::Norm;
+use crate::checkpoint::Checkpoint;
+
+/// Parts of a checkpoint that are the model; everything else (EMA copies, losses, counters) is ignored, as upstream ignores it.
+const PARTS: [&str; 5] = [
+    "encoder.",
+    "decoder.",
+    "quantize.",
+    "quant_conv.",
+    "post_quant_conv.",
+];
+/// Groups of every norm.
+const GROUPS: usize = 32;
+/// More levels or blocks than this are no MoVQGAN.
+const COUNT_MAX: usize = 64;
+
+/// Hands out tensors and remembers which.
+pub(super) struct Loader<'a> {
+    path: PathBuf,
+    shapes: BTreeMap<String, Vec<usize>>,
+    /// Where the values are; without it only names and shapes are checked.
+    values: Option<&'a Checkpoint>,
+    used: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Loader<'a> {
+    /// Tensors of a file.
+    pub(super) fn of_file(checkpoint: &'a Checkpoint) -> Self {
+        let shape = |(name, entry): (&String, &crate::checkpoint::Entry)| {
+            (name.clone(), entry.shape.clone())
+        };
+        let shapes = checkpoint.entries().iter().map(shape).collect();
+        Self {
+            path: checkpoint.path().to_owned(),
+            shapes,
+            values: Some(checkpoint),
+            used: RefCell::default(),
+        }
+    }
+
+    /// Names and shapes alone.
+    pub(super) fn of_shapes(shapes: &BTreeMap<String, Vec<usize>>) -> Self {
+        Self {
+            path: PathBuf::from("(a list)"),
+            shapes: shapes.clone(),
+            values: None,
+            used: RefCell::default(),
+        }
+    }
+
+    pub(super) fn error(&self, name: &str, reason: impl Into<String>) -> MovqError {
+        MovqError::Tensor {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.shapes.contains_key(name)
+    }
+
+    fn shape(&self, name: &str) -> Result<&[usize], MovqError> {
+        let shape = self
+            .shapes
+            .get(name)
+            .ok_or_else(|| self.error(name, "it is missing"))?;
+        Ok(shape)
+    }
+
+    /// The shape of a tensor that must have N dimensions, none of them empty.
+    pub(super) fn shape_of<const N: usize>(&self, name: &str) -> Result<[usize; N], MovqError> {
+        let shape = self.shape(name)?;
+        match <[usize; N]>::try_from(shape) {
+            Ok(shape) if !shape.contains(&0) => Ok(shape),
+            _ => Err(self.error(
+                name,
+                format!("its shape is {shape:?}, {N} dimensions are expected"),
+            )),
+        }
+    }
+
+    /// A tensor of floats of exactly this shape; empty when only names and shapes are known.
+    pub(super) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, MovqError> {
+        let found = self.shape(name)?;
+        if found != shape {
+            return Err(self.error(name, format!("its shape is {found:?}, not {shape:?}")));
+        }
+        self.used.borrow_mut().insert(name.to_owned());
+        let Some(checkpoint) = self.values else {
+            return Ok(Vec::new());
+        };
+        let dtype = checkpoint.entries()[name].dtype;
+        if !dtype.is_float() {
+            return Err(self.error(name, format!("its elements are {dtype:?}, not floats")));
+        }
+        Ok(checkpoint.read_f32(name)?)
+    }
+
+    /// A convolution and its output channels.
+    pub(super) fn conv(
+        &self,
+        name: &str,
+        kind: Kind,
+        cin: usize,
+        cout: Option<usize>,
+    ) -> Result<(Conv, usize), MovqError> {
+        let weight_name = format!("{name}.weight");
+        let cout = match cout {
+            Some(cout) => cout,
+            None => self.shape_of::<4>(&weight_name)?[0],
+        };
+        let side = if kind == Kind::Point { 1 } else { 3 };
+        let weight = self.tensor(&weight_name, &[cout, cin, side, side])?;
+        let bias = self.tensor(&format!("{name}.bias"), &[cout])?;
+        let conv = match self.values {
+            Some(_) => Conv::new(kind, cin, cout, &weight, bias),
+            None => Conv::hollow(kind, cin, cout),
+        };
+        Ok((conv, cout))
+    }
+
+    /// A plain norm, or with `zq` (length of a code vector) a modulated one.
+    pub(super) fn norm(
+        &self,
+        name: &str,
+        channels: usize,
+        zq: Option<usize>,
+    ) -> Result<Norm, MovqError> {
+        if channels % GROUPS != 0 {
+            return Err(self.error(
+                name,
+                format!("{channels} channels do not divide into {GROUPS} groups"),
+            ));
+        }
+        let own = if zq.is_some() {
+            format!("{name}.norm_layer")
+        } else {
+            name.to_owned()
+        };
+        let weight = self.tensor(&format!("{own}.weight"), &[channels])?;
+        let bias = self.tensor(&format!("{own}.bias"), &[channels])?;
+        let point = |part: &str, zq| {
+            Ok::<_, MovqError>(
+                self.conv(&format!("{name}.{part}"), Kind::Point, zq, Some(channels))?
+                    .0,
+            )
+        };
+        let modulation = match zq {
+            Some(zq) => Some((point("conv_y", zq)?, point("conv_b", zq)?)),
+            None => None,
+        };
+        Ok(Norm {
+            weight,
+            bias,
+            modulation,
+        })
+    }
+
+    fn resnet(
+        &self,
+        name: &str,
+        cin: usize,
+        zq: Option<usize>,
+    ) -> Result<(Resnet, usize), MovqError> {
+        let norm1 = self.norm(&format!("{name}.norm1"), cin, zq)?;
+        let (conv1, cout) = self.conv(&format!("{name}.conv1"), Kind::Same, cin, None)?;
+        let norm2 = self.norm(&format!("{name}.norm2"), cout, zq)?;
+        let (conv2, _) = self.conv(&format!("{name}.conv2"), Kind::Same, cout, Some(cout))?;
+        let nin_shortcut = if cin == cout {
+            None
+        } else {
+            Some(
+                self.conv(
+                    &format!("{name}.nin_shortcut"),
+                    Kind::Point,
+                    cin,
+                    Some(cout),
+                )?
+                .0,
+            )
+        };
+        Ok((
+            Resnet {
+                name: name.to_owned(),
+                norm1,
+                conv1,
+                norm2,
+                conv2,
+                nin_shortcut,
+            },
+            cout,
+        ))
+    }
+
+    fn attention(
+        &self,
+        name: &str,
+        channels: usize,
+        zq: Option<usize>,
+    ) -> Result<Attention, MovqError> {
+        let point = |part: &str| {
+            Ok::<_, MovqError>(
+                self.conv(
+                    &format!("{name}.{part}"),
+                    Kind::Point,
+                    channels,
+                    Some(channels),
+                )?
+                .0,
+            )
+        };
+        Ok(Attention {
+            name: name.to_owned(),
+            norm: self.norm(&format!("{name}.norm"), channels, zq)?,
+            q: point("q")?,
+            k: point("k")?,
+            v: point("v")?,
+            proj_out: point("proj_out")?,
+        })
+    }
+
+    /// All blocks of a level with their attentions, and the level's channels.
+    #[expect(clippy::type_complexity, reason = "the level's own field type")]
+    pub(super) fn blocks(
+        &self,
+        level: &str,
+        mut channels: usize,
+        zq: Option<usize>,
+    ) -> Result<(Vec<(Resnet, Option<Attention>)>, usize), MovqError> {
+        let with_attention = self.has(&format!("{level}.attn.0.q.weight"));
+        let mut blocks = Vec::new();
+        for j in 0..self.count(&format!("{level}.block"))? {
+            let (block, out) = self.resnet(&format!("{level}.block.{j}"), channels, zq)?;
+            channels = out;
+            let attention = match with_attention {
+                true => Some(self.attention(&format!("{level}.attn.{j}"), channels, zq)?),
+                false => None,
+            };
+            blocks.push((block, attention));
+        }
+        Ok((blocks, channels))
+    }
+
+    pub(super) fn mid(
+        &self,
+        name: &str,
+        channels: usize,
+        zq: Option<usize>,
+    ) -> Result<Mid, MovqError> {
+        let block = |part: &str| {
+            let name = format!("{name}.{part}");
+            match self.resnet(&name, channels, zq)? {
+                (block, out) if out == channels => Ok(block),
+                (_, out) => Err(self.error(
+                    &format!("{name}.conv1.weight"),
+                    format!("{out} channels, not {channels}"),
+                )),
+            }
+        };
+        let (block_1, block_2) = (block("block_1")?, block("block_2")?);
+        Ok(Mid {
+            block_1,
+            attn_1: self.attention(&format!("{name}.attn_1"), channels, zq)?,
+            block_2,
+        })
+    }
+
+    /// How many consecutive `prefix.0`, `prefix.1`, ... there are; at least one.
+    pub(super) fn count(&self, prefix: &str) -> Result<usize, MovqError> {
+        let exists = |i: usize| {
+            let start = format!("{prefix}.{i}.");
+            self.shapes
+                .range(start.clone()..)
+                .next()
+                .is_some_and(|(name, _)| name.starts_with(&start))
+        };
+        match (0..COUNT_MAX).take_while(|&i| exists(i)).count() {
+            0 => Err(self.error(&format!("{prefix}.0"), "it is missing")),
+            n => Ok(n),
+        }
+    }
+
+    /// A tensor inside the model that nothing used means that the model is another one than was understood.
+    pub(super) fn check_leftovers(&self) -> Result<(), MovqError> {
+        let used = self.used.borrow();
+        let left = |name: &&String| {
+            PARTS.iter().any(|part| name.starts_with(part)) && !used.contains(*name)
+        };
+        match self.shapes.keys().find(left) {
+            Some(name) => Err(self.error(name, "it has no place in the model")),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn parameters(&self) -> u64 {
+        let used = self.used.borrow();
+        used.iter()
+            .map(|name| self.shapes[name].iter().product::<usize>() as u64)
+            .sum()
+    }
+}
