@@ -13,7 +13,8 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::round_to_bf16;
 
-use super::lanes::{LANES, dot};
+pub(crate) use super::lanes::LANES;
+use super::lanes::dot;
 use super::matmul::split;
 use super::pool::{Pool, SharedMut};
 use super::{Isa, current_isa};
@@ -22,11 +23,14 @@ use super::{Isa, current_isa};
 pub(crate) const GROUP: usize = 6;
 /// Panels held at a time: 12 outputs of 256 weights are 12 KiB, half of a first-level cache that two threads share.
 const GROUPS: usize = 2;
-const BLOCK: usize = GROUP * GROUPS;
+/// Outputs whose sums are held at a time.
+pub(crate) const BLOCK: usize = GROUP * GROUPS;
 /// Weights of an output in a panel; a multiple of the quantisation group.
 pub(crate) const RUN: usize = 256;
 /// Floats of a panel.
 pub(crate) const PANEL: usize = RUN * GROUP;
+/// Up to so many rows a panel costs more than it saves.
+pub(crate) const NARROW: usize = 4;
 /// Rows whose partial sums are held at a time; more rows expand the weights again.
 const ROWS: usize = 64;
 
@@ -44,6 +48,14 @@ pub(crate) trait Matrix: Sync {
     /// has room for `steps` groups.
     #[cfg(target_arch = "x86_64")]
     unsafe fn expand(&self, o: usize, n: usize, k0: usize, steps: usize, panel: *mut f32);
+
+    /// The lane sums of at most [`NARROW`] rows with the outputs `[o, o + n)` over all of k, without a panel. Row r of `x`
+    /// begins at `r * ldx` and is padded to whole groups of eight; the sums of (row, output) go to `r * BLOCK + i` of `sums`.
+    ///
+    /// # Safety
+    /// The machine has AVX2 and FMA; the outputs exist; `x` and `sums` have room for all rows.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn narrow(&self, x: *const f32, ldx: usize, rows: usize, o: usize, n: usize, sums: *mut [f32; LANES]);
 }
 
 /// `y = x w^T + bias`: x (rows, k), w (out, k), y (rows, out), row-major.
@@ -152,29 +164,12 @@ impl<M: Matrix> Part<'_, M> {
         let mut sums = vec![[0.0_f32; LANES]; self.rows * BLOCK];
         for o in outs.clone().step_by(BLOCK) {
             let n = BLOCK.min(outs.end - o);
-            let groups = n.div_ceil(GROUP);
-            for k0 in (0..width).step_by(RUN) {
-                let steps = RUN.min(width - k0) / LANES;
-                for g in 0..groups {
-                    // SAFETY: the outputs exist, and each group has its own part of the scratch.
-                    unsafe {
-                        let count = GROUP.min(n - g * GROUP);
-                        self.w.expand(o + g * GROUP, count, k0, steps, panels.add(g * PANEL));
-                    }
-                }
-                let tile = Run {
-                    x: &self.x[k0..],
-                    ldx: width,
-                    rows: self.rows,
-                    steps,
-                    first: k0 == 0,
-                };
-                // SAFETY: `sums` has BLOCK entries for each row, the panels hold `groups` groups of `steps`.
-                unsafe {
-                    match isa {
-                        Isa::Avx512 => avx512::multiply(&tile, panels, groups, sums.as_mut_ptr()),
-                        _ => avx2::multiply(&tile, panels, groups, sums.as_mut_ptr()),
-                    }
+            // SAFETY: the outputs exist, `sums` has BLOCK entries for each row, and x holds every row to its padded end.
+            unsafe {
+                if self.rows <= NARROW {
+                    self.w.narrow(self.x.as_ptr(), width, self.rows, o, n, sums.as_mut_ptr());
+                } else {
+                    self.block(isa, o, n, panels, sums.as_mut_ptr());
                 }
             }
             for r in 0..self.rows {
@@ -183,6 +178,37 @@ impl<M: Matrix> Part<'_, M> {
                 unsafe {
                     let to = std::slice::from_raw_parts_mut(y.add(r * self.ldy + o), n);
                     avx2::finish(&sums[r * BLOCK..][..BLOCK], bias, to);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<M: Matrix> Part<'_, M> {
+    /// The lane sums of all rows with the outputs `[o, o + n)`, run by run.
+    ///
+    /// # Safety
+    /// `isa` is not scalar and the machine has it; the outputs exist, at most BLOCK; `panels` is a [`Scratch`], `sums` has
+    /// BLOCK entries for each row.
+    unsafe fn block(&self, isa: Isa, o: usize, n: usize, panels: *mut f32, sums: *mut [f32; LANES]) {
+        let width = self.k.next_multiple_of(LANES);
+        let groups = n.div_ceil(GROUP);
+        for k0 in (0..width).step_by(RUN) {
+            let steps = RUN.min(width - k0) / LANES;
+            for g in 0..groups {
+                // SAFETY: the outputs exist, and each group has its own part of the scratch.
+                unsafe {
+                    let count = GROUP.min(n - g * GROUP);
+                    self.w.expand(o + g * GROUP, count, k0, steps, panels.add(g * PANEL));
+                }
+            }
+            let run = Run { x: &self.x[k0..], ldx: width, rows: self.rows, steps, first: k0 == 0 };
+            // SAFETY: the panels hold `groups` groups of `steps`; `sums` as promised.
+            unsafe {
+                match isa {
+                    Isa::Avx512 => avx512::multiply(&run, panels, groups, sums),
+                    _ => avx2::multiply(&run, panels, groups, sums),
                 }
             }
         }
@@ -226,5 +252,12 @@ impl Matrix for F32Matrix<'_> {
             // SAFETY: as promised by the caller; the slice ends with the row, whose tail is padded.
             unsafe { avx2::copy_row(row, steps, panel.add(i * LANES)) };
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn narrow(&self, x: *const f32, ldx: usize, rows: usize, o: usize, n: usize, sums: *mut [f32; LANES]) {
+        let w = &self.w[o * self.k..(o + n) * self.k];
+        // SAFETY: the caller's promises; the slice holds the n outputs.
+        unsafe { avx2::narrow(w, self.k, x, ldx, rows, sums) };
     }
 }

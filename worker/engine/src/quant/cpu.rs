@@ -4,7 +4,10 @@
 use super::bf16;
 use super::bytes::Bytes;
 use super::int4::Int4Matrix;
-use crate::kernels::panel::Matrix;
+use crate::kernels::panel::{LANES, Matrix};
+
+#[cfg(target_arch = "x86_64")]
+mod narrow;
 
 /// Weights stored as bf16.
 pub(super) struct Bf16Matrix<'a> {
@@ -30,6 +33,13 @@ impl Matrix for Bf16Matrix<'_> {
             unsafe { x86::widen(row, steps, panel.add(i * 8)) };
         }
     }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn narrow(&self, x: *const f32, ldx: usize, rows: usize, o: usize, n: usize, sums: *mut [f32; LANES]) {
+        let w = &self.bytes[o * self.k * 2..(o + n) * self.k * 2];
+        // SAFETY: the caller's promises; the slice holds the n outputs.
+        unsafe { narrow::bf16(w, self.k, x, ldx, rows, sums) };
+    }
 }
 
 impl Matrix for Int4Matrix {
@@ -54,6 +64,13 @@ impl Matrix for Int4Matrix {
                 }
             }
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn narrow(&self, x: *const f32, ldx: usize, rows: usize, o: usize, n: usize, sums: *mut [f32; LANES]) {
+        assert!(o + n <= self.out, "outputs exist");
+        // SAFETY: the caller's promises.
+        unsafe { narrow::int4(self, x, ldx, rows, o, n, sums) };
     }
 }
 
@@ -102,7 +119,12 @@ mod x86 {
     /// The machine has AVX2; `to` has room for 16 steps of a panel.
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn dequantise(codes: &[u8; GROUP_BYTES], scale: u16, zero: u16, to: *mut f32) {
-        let (low, high) = byte_tables(scale, zero);
+        let bytes = byte_table(
+            _mm256_set1_ps(bf16::from_bits(scale)),
+            _mm256_set1_ps(bf16::from_bits(zero)),
+        );
+        let low = _mm256_permute2x128_si256::<0x00>(bytes, bytes);
+        let high = _mm256_permute2x128_si256::<0x11>(bytes, bytes);
         let nibble = _mm256_set1_epi8(15);
         for half in 0..2 {
             // SAFETY: 32 of the 64 bytes, and 8 of the 16 steps.
@@ -116,28 +138,25 @@ mod x86 {
         }
     }
 
-    /// The lower and the upper bytes of the sixteen values, each in both halves of a register; `int4::table` in vector form.
+    /// The lower bytes of the sixteen values, then their upper bytes; `int4::table` in vector form.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn byte_tables(scale: u16, zero: u16) -> (__m256i, __m256i) {
-        let scale = _mm256_set1_ps(bf16::from_bits(scale));
-        let zero = _mm256_set1_ps(bf16::from_bits(zero));
-        let first = values(_mm256_setr_ps(-8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0), scale, zero);
-        let last = values(_mm256_setr_ps(0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0), scale, zero);
-        // Packing works on halves of registers; the permutation puts quarters 0, 2, 1, 3 in order.
+    pub(super) fn byte_table(scale: __m256, zero: __m256) -> __m256i {
+        // In this order packing, which works on halves of registers, leaves the words in order.
+        let first = values(_mm256_setr_ps(-8.0, -7.0, -6.0, -5.0, 0.0, 1.0, 2.0, 3.0), scale, zero);
+        let last = values(_mm256_setr_ps(-4.0, -3.0, -2.0, -1.0, 4.0, 5.0, 6.0, 7.0), scale, zero);
         let words = _mm256_packus_epi32(_mm256_srli_epi32::<16>(first), _mm256_srli_epi32::<16>(last));
-        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
         let lower = _mm256_and_si256(words, _mm256_set1_epi16(0xFF));
         let bytes = _mm256_packus_epi16(lower, _mm256_srli_epi16::<8>(words));
-        let bytes = _mm256_permute4x64_epi64::<0b11_01_10_00>(bytes);
-        (_mm256_permute2x128_si256::<0x00>(bytes, bytes), _mm256_permute2x128_si256::<0x11>(bytes, bytes))
+        _mm256_permute4x64_epi64::<0b11_01_10_00>(bytes)
     }
 
+    /// The values of eight codes (less 8) as bf16 in the upper halves; the lower halves hold rests.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     fn values(codes: __m256, scale: __m256, zero: __m256) -> __m256i {
-        let product = _mm256_castsi256_ps(round_to_bf16(_mm256_mul_ps(codes, scale)));
-        round_to_bf16(_mm256_add_ps(product, zero))
+        let product = _mm256_and_si256(round_to_bf16(_mm256_mul_ps(codes, scale)), _mm256_set1_epi32(0xFFFF_0000_u32 as i32));
+        round_to_bf16(_mm256_add_ps(_mm256_castsi256_ps(product), zero))
     }
 
     /// Writes the values of 32 codes to four steps of a panel.

@@ -94,6 +94,77 @@ unsafe fn tile<const R: usize, const O: usize>(run: &Run<'_>, x: *const f32, w: 
     }
 }
 
+/// [`Matrix::narrow`](super::Matrix::narrow) for f32 weights `w` (outputs, k), read where they lie.
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn narrow(w: &[f32], k: usize, x: *const f32, ldx: usize, rows: usize, sums: *mut [f32; LANES]) {
+    let n = w.len() / k;
+    let mut o = 0;
+    while o < n {
+        let outs = (n - o).min(3);
+        let w = &w[o * k..(o + outs) * k];
+        // SAFETY: passed on; the slice holds exactly the outputs of the tile.
+        unsafe {
+            let sums = sums.add(o);
+            match (rows, outs) {
+                (1, 3) => direct::<1, 3>(w, k, x, ldx, sums),
+                (2, 3) => direct::<2, 3>(w, k, x, ldx, sums),
+                (3, 3) => direct::<3, 3>(w, k, x, ldx, sums),
+                (4, 3) => direct::<4, 3>(w, k, x, ldx, sums),
+                _ => {
+                    for b in 0..outs {
+                        for r in 0..rows {
+                            direct::<1, 1>(&w[b * k..][..k], k, x.add(r * ldx), ldx, sums.add(r * BLOCK + b));
+                        }
+                    }
+                }
+            }
+        }
+        o += outs;
+    }
+}
+
+/// R rows by O outputs of plain weights over all of k.
+///
+/// # Safety
+/// As `narrow`; `w` holds O outputs.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn direct<const R: usize, const O: usize>(w: &[f32], k: usize, x: *const f32, ldx: usize, to: *mut [f32; LANES]) {
+    let mut sums = [[_mm256_setzero_ps(); O]; R];
+    let whole = k / LANES * LANES;
+    let mask = _mm256_cmpgt_epi32(
+        _mm256_set1_epi32((k - whole) as i32),
+        _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+    );
+    let mut i = 0;
+    while i < k {
+        let mut ws = [_mm256_setzero_ps(); O];
+        for (b, w_b) in ws.iter_mut().enumerate() {
+            // SAFETY: the last, partial group is read under its mask, the others lie within the row.
+            *w_b = unsafe {
+                let at = w.as_ptr().add(b * k + i);
+                if i < whole { _mm256_loadu_ps(at) } else { _mm256_maskload_ps(at, mask) }
+            };
+        }
+        for (a, row) in sums.iter_mut().enumerate() {
+            // SAFETY: rows are padded to whole groups.
+            let x_a = unsafe { _mm256_loadu_ps(x.add(a * ldx + i)) };
+            for (sum, w_b) in row.iter_mut().zip(ws) {
+                *sum = _mm256_fmadd_ps(x_a, w_b, *sum);
+            }
+        }
+        i += LANES;
+    }
+    for (a, row) in sums.iter().enumerate() {
+        for (b, sum) in row.iter().enumerate() {
+            // SAFETY: the sums of the tile are within those of the block.
+            unsafe { _mm256_storeu_ps(to.add(a * BLOCK + b).cast(), *sum) };
+        }
+    }
+}
+
 /// Adds the lanes of each output by the tree, then the bias, and writes `to`.
 ///
 /// # Safety
@@ -154,12 +225,11 @@ pub(super) unsafe fn copy_row(row: &[f32], steps: usize, to: *mut f32) {
     }
 }
 
-/// Rounds to bf16, ties to even, and leaves the result in the upper halves. Finite values only.
+/// Rounds to bf16, ties to even: the result stands in the upper halves, the lower ones hold rests. Finite values only.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 pub(crate) fn round_to_bf16(v: __m256) -> __m256i {
     let bits = _mm256_castps_si256(v);
     let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-    let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
-    _mm256_and_si256(rounded, _mm256_set1_epi32(0xFFFF_0000_u32 as i32))
+    _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)))
 }
