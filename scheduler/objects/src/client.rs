@@ -1,10 +1,29 @@
 //! The client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use bytes::Bytes;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    retry::RetryConfig,
+};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{
+    BucketLocationConstraint, ChecksumMode as Reading, CreateBucketConfiguration, EncodingType,
+};
+use aws_smithy_http_client::tls;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest, Sha256};
 
-use crate::{Error, ObjectStream, S3Uri, StoreConfig};
+use crate::retry::{Budget, Failure, attempt};
+use crate::{ChecksumMode, Error, ObjectStream, S3Uri, StoreConfig};
 
 /// Metadata name under which [`Objects::put`] keeps the hex sha256 of the body, unless the caller sets it.
 pub const SHA256_KEY: &str = "sha256";
@@ -82,7 +101,25 @@ pub struct Page {
 /// A connection to one endpoint. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Objects {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     config: StoreConfig,
+    /// Adds no checksums of its own: works everywhere.
+    plain: Client,
+    /// The SDK's default: streamed bodies carry signed trailers.
+    trailers: Client,
+    use_trailers: AtomicBool,
+}
+
+/// An answer to GET whose body is still to be read.
+pub(crate) struct Opened {
+    pub(crate) body: ByteStream,
+    etag: String,
+    bytes: u64,
+    metadata: BTreeMap<String, String>,
 }
 
 impl Objects {
@@ -91,74 +128,385 @@ impl Objects {
     /// # Errors
     /// [`Error::Invalid`] when the endpoint is no URL.
     pub async fn connect(config: StoreConfig) -> Result<Self, Error> {
-        Ok(Self { config })
-    }
-
-    fn unfinished<T>(&self, uri: &S3Uri) -> Result<T, Error> {
-        let detail = format!("not connected to {:?}", self.config.endpoint);
-        Err(Error::Unavailable {
-            uri: uri.clone(),
-            attempts: 0,
-            seconds: 0.0,
-            detail,
+        if let Some(endpoint) = &config.endpoint
+            && !["http://", "https://"]
+                .iter()
+                .any(|scheme| endpoint.len() > scheme.len() && endpoint.starts_with(scheme))
+        {
+            return Err(Error::Invalid {
+                detail: format!(
+                    "`{endpoint}` is not the URL of an S3 endpoint; write http://host:port or https://host"
+                ),
+            });
+        }
+        let use_trailers = match config.checksum_mode {
+            ChecksumMode::Auto => config.is_aws(),
+            ChecksumMode::WhenSupported => true,
+            ChecksumMode::WhenRequired => false,
+        };
+        let plain = sdk_config(&config);
+        let trailers = plain
+            .to_builder()
+            .request_checksum_calculation(RequestChecksumCalculation::WhenSupported)
+            .response_checksum_validation(ResponseChecksumValidation::WhenSupported)
+            .build();
+        let inner = Inner {
+            plain: Client::from_conf(plain),
+            trailers: Client::from_conf(trailers),
+            use_trailers: AtomicBool::new(use_trailers),
+            config,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
         })
     }
 
-    /// Writes an object.
+    /// The mode in use: the one that was set, or the one that [`Objects::probe`] found. Never `Auto`.
+    pub fn checksum_mode(&self) -> ChecksumMode {
+        if self.inner.use_trailers.load(Ordering::Relaxed) {
+            ChecksumMode::WhenSupported
+        } else {
+            ChecksumMode::WhenRequired
+        }
+    }
+
+    /// Takes over what a probe found, unless the mode was set by hand.
+    pub(crate) fn adopt(&self, streamed_ok: bool) {
+        if self.inner.config.checksum_mode == ChecksumMode::Auto {
+            self.inner
+                .use_trailers
+                .store(streamed_ok, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn client(&self, mode: ChecksumMode) -> &Client {
+        if mode == ChecksumMode::WhenSupported {
+            &self.inner.trailers
+        } else {
+            &self.inner.plain
+        }
+    }
+
+    fn current(&self) -> &Client {
+        self.client(self.checksum_mode())
+    }
+
+    pub(crate) fn retry_budget(&self) -> Duration {
+        self.inner.config.retry_budget
+    }
+
+    pub(crate) fn attempt_timeout(&self) -> Duration {
+        self.inner.config.attempt_timeout
+    }
+
+    /// Time for an attempt that sends this many bytes: slower than 256 KiB/s counts as broken.
+    fn sending_timeout(&self, bytes: usize) -> Duration {
+        self.attempt_timeout() + Duration::from_secs((bytes >> 18) as u64)
+    }
+
+    /// Writes an object, with its sha256 as checksum and, unless set, as metadata [`SHA256_KEY`].
+    ///
+    /// When an attempt ended without an answer, the object is looked up before anything is sent again: if it has our sha256, it is ours.
     ///
     /// # Errors
     /// [`Error::Denied`], [`Error::NotFound`] (no such bucket), [`Error::Refused`], [`Error::Invalid`], [`Error::Unavailable`].
-    pub async fn put(&self, uri: &S3Uri, _body: Bytes, _how: &Put) -> Result<PutOutcome, Error> {
-        self.unfinished(uri)
+    pub async fn put(&self, uri: &S3Uri, body: Bytes, how: &Put) -> Result<PutOutcome, Error> {
+        let sum = Sha256::digest(&body);
+        let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut metadata: HashMap<String, String> = how.metadata.clone().into_iter().collect();
+        check_metadata(&metadata)?;
+        metadata
+            .entry(SHA256_KEY.to_owned())
+            .or_insert_with(|| hex.clone());
+        let mut budget = Budget::new(uri, self.retry_budget());
+        let mut unknown = false;
+        loop {
+            let request = self
+                .current()
+                .put_object()
+                .bucket(&uri.bucket)
+                .key(&uri.key)
+                .content_type(if how.content_type.is_empty() {
+                    "application/octet-stream"
+                } else {
+                    &how.content_type
+                })
+                .set_metadata(Some(metadata.clone()))
+                .checksum_sha256(STANDARD.encode(sum))
+                .set_if_none_match(how.create_only.then(|| "*".to_owned()))
+                .body(ByteStream::from(body.clone()));
+            let failure = match attempt(uri, self.sending_timeout(body.len()), request.send()).await
+            {
+                Ok(_) => return Ok(PutOutcome::Created),
+                Err(Failure::Condition) if how.create_only => {
+                    // Perhaps our own earlier attempt, of which we never heard.
+                    let ours = unknown && self.holds(uri, &hex).await?;
+                    return Ok(if ours {
+                        PutOutcome::Created
+                    } else {
+                        PutOutcome::AlreadyExists
+                    });
+                }
+                Err(failure) => failure,
+            };
+            let this_unknown = matches!(failure, Failure::Later { unknown: true, .. });
+            budget.spend(failure).await?;
+            unknown |= this_unknown;
+            // A miss is no proof: the write may still be on its way. The repetition is safe, since it carries the same bytes and condition.
+            if this_unknown
+                && self
+                    .look(uri)
+                    .await
+                    .is_ok_and(|found| found.is_some_and(|info| is_ours(&info, &hex)))
+            {
+                return Ok(PutOutcome::Created);
+            }
+        }
     }
 
-    /// Looks at an object; none if there is none.
+    /// Whether the object has this sha256.
+    async fn holds(&self, uri: &S3Uri, hex: &str) -> Result<bool, Error> {
+        Ok(self
+            .head(uri)
+            .await?
+            .is_some_and(|info| is_ours(&info, hex)))
+    }
+
+    /// Looks at an object; none if there is none (or no such bucket: the answer to HEAD does not tell).
     ///
     /// # Errors
     /// [`Error::Denied`], [`Error::Refused`], [`Error::Unavailable`].
     pub async fn head(&self, uri: &S3Uri) -> Result<Option<ObjectInfo>, Error> {
-        self.unfinished(uri)
+        let mut budget = Budget::new(uri, self.retry_budget());
+        loop {
+            match self.look(uri).await {
+                Ok(found) => return Ok(found),
+                Err(failure) => budget.spend(failure).await?,
+            }
+        }
     }
 
-    /// Reads an object of at most `limit_bytes`, if `if_match` is given only with that ETag.
+    /// One attempt of [`Objects::head`].
+    async fn look(&self, uri: &S3Uri) -> Result<Option<ObjectInfo>, Failure> {
+        let request = self
+            .current()
+            .head_object()
+            .bucket(&uri.bucket)
+            .key(&uri.key)
+            .checksum_mode(Reading::Enabled);
+        let found = match attempt(uri, self.attempt_timeout(), request.send()).await {
+            Ok(found) => found,
+            Err(Failure::Final(Error::NotFound { .. })) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        // `abc=-2` is a sum over the sums of two parts, which says nothing of the bytes.
+        let sha256 = found
+            .checksum_sha256()
+            .and_then(|sum| STANDARD.decode(sum).ok())
+            .filter(|sum| sum.len() == 32);
+        Ok(Some(ObjectInfo {
+            key: uri.key.clone(),
+            bytes: unsigned(found.content_length()),
+            etag: unquoted(found.e_tag()),
+            content_type: found.content_type().unwrap_or_default().to_owned(),
+            sha256: sha256.map(|sum| sum.iter().map(|byte| format!("{byte:02x}")).collect()),
+            metadata: lowercase(found.metadata),
+        }))
+    }
+
+    /// Reads an object of at most `limit_bytes`, if `if_match` (an ETag without quotes) is given only with that ETag.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Changed`], [`Error::TooLarge`], [`Error::Denied`], [`Error::Refused`], [`Error::Unavailable`].
     pub async fn get(
         &self,
         uri: &S3Uri,
-        _limit_bytes: u64,
-        _if_match: Option<&str>,
+        limit_bytes: u64,
+        if_match: Option<&str>,
     ) -> Result<Got, Error> {
-        self.unfinished(uri)
+        let mut budget = Budget::new(uri, self.retry_budget());
+        loop {
+            match self.try_get(uri, limit_bytes, if_match).await {
+                Ok(got) => return Ok(got),
+                Err(failure) => budget.spend(failure).await?,
+            }
+        }
     }
 
-    /// Reads an object of any size, chunk by chunk.
+    async fn try_get(
+        &self,
+        uri: &S3Uri,
+        limit_bytes: u64,
+        if_match: Option<&str>,
+    ) -> Result<Got, Failure> {
+        let Opened {
+            mut body,
+            etag,
+            bytes,
+            metadata,
+        } = self.open(uri, if_match, None).await?;
+        let too_large = |bytes| {
+            Failure::Final(Error::TooLarge {
+                uri: uri.clone(),
+                bytes,
+                limit_bytes,
+            })
+        };
+        if bytes > limit_bytes {
+            return Err(too_large(bytes));
+        }
+        let mut whole = BytesMut::new();
+        loop {
+            match tokio::time::timeout(self.attempt_timeout(), body.next()).await {
+                Ok(Some(Ok(chunk))) => {
+                    // The stated size is not trusted either.
+                    if (whole.len() + chunk.len()) as u64 > limit_bytes {
+                        return Err(too_large((whole.len() + chunk.len()) as u64));
+                    }
+                    whole.extend_from_slice(&chunk);
+                }
+                Ok(Some(Err(error))) => {
+                    return Err(Failure::broken(format!(
+                        "the body broke off or has another checksum: {error}"
+                    )));
+                }
+                Ok(None) if whole.len() as u64 == bytes => {
+                    return Ok(Got {
+                        body: whole.freeze(),
+                        etag,
+                        bytes,
+                        metadata,
+                    });
+                }
+                Ok(None) => {
+                    return Err(Failure::broken(format!(
+                        "the body ended after {} of {bytes} bytes",
+                        whole.len()
+                    )));
+                }
+                Err(_) => return Err(Failure::broken("the body stalled")),
+            }
+        }
+    }
+
+    /// Reads an object of any size, chunk by chunk, if `if_match` is given only with that ETag.
     ///
     /// # Errors
     /// As [`Objects::get`].
     pub async fn get_stream(
         &self,
         uri: &S3Uri,
-        _if_match: Option<&str>,
+        if_match: Option<&str>,
     ) -> Result<ObjectStream, Error> {
-        self.unfinished(uri)
+        let mut budget = Budget::new(uri, self.retry_budget());
+        loop {
+            match self.open(uri, if_match, None).await {
+                Ok(opened) => {
+                    return Ok(ObjectStream::new(
+                        self.clone(),
+                        uri.clone(),
+                        opened.etag,
+                        opened.bytes,
+                        opened.body,
+                    ));
+                }
+                Err(failure) => budget.spend(failure).await?,
+            }
+        }
+    }
+
+    /// One attempt of GET, up to the first byte of the body.
+    pub(crate) async fn open(
+        &self,
+        uri: &S3Uri,
+        if_match: Option<&str>,
+        range: Option<Range<u64>>,
+    ) -> Result<Opened, Failure> {
+        let request = self
+            .current()
+            .get_object()
+            .bucket(&uri.bucket)
+            .key(&uri.key)
+            .checksum_mode(Reading::Enabled)
+            .set_if_match(if_match.map(|etag| format!("\"{etag}\"")))
+            .set_range(
+                range.map(|range| format!("bytes={}-{}", range.start, range.end.saturating_sub(1))),
+            );
+        match attempt(uri, self.attempt_timeout(), request.send()).await {
+            Ok(got) => Ok(Opened {
+                etag: unquoted(got.e_tag()),
+                bytes: unsigned(got.content_length()),
+                metadata: lowercase(got.metadata),
+                body: got.body,
+            }),
+            Err(Failure::Condition) => Err(Failure::Final(Error::Changed {
+                uri: uri.clone(),
+                wanted: if_match.unwrap_or_default().to_owned(),
+            })),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// One page of the objects whose key begins with `prefix.key`; `after` is [`Page::next`] of the page before.
     ///
     /// # Errors
     /// [`Error::NotFound`] (no such bucket), [`Error::Denied`], [`Error::Refused`], [`Error::Unavailable`].
-    pub async fn list_page(&self, prefix: &S3Uri, _after: Option<String>) -> Result<Page, Error> {
-        self.unfinished(prefix)
+    pub async fn list_page(&self, prefix: &S3Uri, after: Option<String>) -> Result<Page, Error> {
+        let mut budget = Budget::new(prefix, self.retry_budget());
+        loop {
+            let request = self
+                .current()
+                .list_objects_v2()
+                .bucket(&prefix.bucket)
+                .prefix(&prefix.key)
+                // XML cannot carry every key.
+                .encoding_type(EncodingType::Url)
+                .set_continuation_token(after.clone());
+            let page = match attempt(prefix, self.attempt_timeout(), request.send()).await {
+                Ok(page) => page,
+                Err(failure) => {
+                    budget.spend(failure).await?;
+                    continue;
+                }
+            };
+            let encoded = page.encoding_type() == Some(&EncodingType::Url);
+            let listed = |object: &aws_sdk_s3::types::Object| {
+                let key = object.key().unwrap_or_default();
+                Listed {
+                    key: if encoded { decode(key) } else { key.to_owned() },
+                    bytes: unsigned(object.size()),
+                    etag: unquoted(object.e_tag()),
+                }
+            };
+            let next = page
+                .next_continuation_token()
+                .filter(|_| page.is_truncated() == Some(true))
+                .map(str::to_owned);
+            return Ok(Page {
+                objects: page.contents().iter().map(listed).collect(),
+                next,
+            });
+        }
     }
 
     /// Deletes an object; one that does not exist counts as deleted.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Refused`], [`Error::Unavailable`].
+    /// [`Error::Denied`], [`Error::NotFound`] (no such bucket), [`Error::Refused`], [`Error::Unavailable`].
     pub async fn delete(&self, uri: &S3Uri) -> Result<(), Error> {
-        self.unfinished(uri)
+        let mut budget = Budget::new(uri, self.retry_budget());
+        loop {
+            let request = self
+                .current()
+                .delete_object()
+                .bucket(&uri.bucket)
+                .key(&uri.key);
+            match attempt(uri, self.attempt_timeout(), request.send()).await {
+                Ok(_) => return Ok(()),
+                Err(Failure::Final(Error::NotFound { hint: None, .. })) => return Ok(()),
+                Err(failure) => budget.spend(failure).await?,
+            }
+        }
     }
 
     /// Makes a bucket; one that we own already counts as made.
@@ -166,9 +514,181 @@ impl Objects {
     /// # Errors
     /// [`Error::Denied`], [`Error::Refused`], [`Error::Unavailable`].
     pub async fn create_bucket(&self, bucket: &str) -> Result<(), Error> {
-        self.unfinished(&S3Uri {
+        let uri = S3Uri {
             bucket: bucket.to_owned(),
             key: String::new(),
-        })
+        };
+        let region = self
+            .inner
+            .config
+            .region
+            .as_deref()
+            .filter(|region| *region != "us-east-1" && self.inner.config.is_aws());
+        let place = region.map(|region| {
+            CreateBucketConfiguration::builder()
+                .location_constraint(BucketLocationConstraint::from(region))
+                .build()
+        });
+        let mut budget = Budget::new(&uri, self.retry_budget());
+        loop {
+            let request = self
+                .current()
+                .create_bucket()
+                .bucket(bucket)
+                .set_create_bucket_configuration(place.clone());
+            match attempt(&uri, self.attempt_timeout(), request.send()).await {
+                Ok(_) => return Ok(()),
+                Err(Failure::Final(Error::Refused { code, .. }))
+                    if code == "BucketAlreadyOwnedByYou" =>
+                {
+                    return Ok(());
+                }
+                Err(failure) => budget.spend(failure).await?,
+            }
+        }
+    }
+}
+
+fn sdk_config(config: &StoreConfig) -> aws_sdk_s3::Config {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(
+            tls::rustls_provider::CryptoMode::Ring,
+        ))
+        .build_https();
+    let mut builder = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(http)
+        .region(Region::new(
+            config
+                .region
+                .clone()
+                .unwrap_or_else(|| "us-east-1".to_owned()),
+        ))
+        .force_path_style(config.path_style())
+        .retry_config(RetryConfig::disabled())
+        // Attempts are timed here, by the bytes they move.
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(config.attempt_timeout.min(Duration::from_secs(5)))
+                .build(),
+        )
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    if let Some(endpoint) = &config.endpoint {
+        builder = builder.endpoint_url(endpoint);
+    }
+    match (&config.access_key_id, &config.secret_access_key) {
+        (Some(key), Some(secret)) => {
+            builder = builder.credentials_provider(Credentials::new(
+                key,
+                secret,
+                config.session_token.clone(),
+                None,
+                "nightshift",
+            ));
+        }
+        _ => builder = builder.allow_no_auth(),
+    }
+    builder.build()
+}
+
+fn is_ours(info: &ObjectInfo, hex: &str) -> bool {
+    info.sha256
+        .as_deref()
+        .or(info.metadata.get(SHA256_KEY).map(String::as_str))
+        == Some(hex)
+}
+
+/// Metadata travels in HTTP headers.
+fn check_metadata(metadata: &HashMap<String, String>) -> Result<(), Error> {
+    for (name, value) in metadata {
+        let good_name = !name.is_empty()
+            && name.bytes().all(|byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
+            });
+        if !good_name
+            || !value
+                .bytes()
+                .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+        {
+            let detail = format!(
+                "metadata `{name}` cannot be sent: names have a-z, 0-9, `-` and `_`, values printable ASCII"
+            );
+            return Err(Error::Invalid { detail });
+        }
+    }
+    Ok(())
+}
+
+fn unquoted(etag: Option<&str>) -> String {
+    etag.unwrap_or_default()
+        .trim_start_matches("W/")
+        .trim_matches('"')
+        .to_owned()
+}
+
+fn unsigned(bytes: Option<i64>) -> u64 {
+    bytes
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .unwrap_or_default()
+}
+
+fn lowercase(metadata: Option<HashMap<String, String>>) -> BTreeMap<String, String> {
+    metadata
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .collect()
+}
+
+/// Undoes `encoding-type=url`: AWS writes a space as `+`, and a plus as `%2B`.
+fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3))
+            .flatten()
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (bytes[at], hex) {
+            (_, Some(byte)) => {
+                decoded.push(byte);
+                at += 2;
+            }
+            (b'+', _) => decoded.push(b' '),
+            (byte, _) => decoded.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decodes_what_a_listing_encodes() {
+        assert_eq!(decode("a+b%2Bc%20d%C3%BC/%25"), "a b+c dü/%");
+        assert_eq!(decode("50%"), "50%");
+        assert_eq!(decode("%zz%é"), "%zz%é");
+    }
+
+    #[test]
+    fn metadata_that_no_header_can_carry_is_refused() {
+        let one = |name: &str, value: &str| {
+            check_metadata(&HashMap::from([(name.to_owned(), value.to_owned())]))
+        };
+        assert!(one("item_id", "0a b").is_ok());
+        for (name, value) in [
+            ("", "x"),
+            ("Item", "x"),
+            ("a b", "x"),
+            ("a", "ü"),
+            ("a", "x\ny"),
+        ] {
+            assert!(one(name, value).is_err(), "{name:?} {value:?}");
+        }
     }
 }

@@ -1,8 +1,12 @@
 //! Reading an object of any size.
 
+use std::time::Duration;
+
+use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 
-use crate::Error;
+use crate::retry::{Budget, Failure};
+use crate::{Error, Objects, S3Uri};
 
 /// An object being read.
 #[derive(Debug)]
@@ -11,14 +15,77 @@ pub struct ObjectStream {
     pub etag: String,
     /// Size of the whole object.
     pub bytes: u64,
+    objects: Objects,
+    uri: S3Uri,
+    body: Option<ByteStream>,
+    read: u64,
 }
 
 impl ObjectStream {
+    pub(crate) fn new(
+        objects: Objects,
+        uri: S3Uri,
+        etag: String,
+        bytes: u64,
+        body: ByteStream,
+    ) -> Self {
+        Self {
+            etag,
+            bytes,
+            objects,
+            uri,
+            body: Some(body),
+            read: 0,
+        }
+    }
+
     /// The next bytes; none at the end. A broken connection is taken up again where it broke, if the object is still the same.
     ///
     /// # Errors
-    /// [`Error::Changed`], [`Error::Unavailable`].
+    /// [`Error::Changed`] or [`Error::NotFound`] when it is not the same any more, [`Error::Unavailable`] when the endpoint stays away.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        Ok(None)
+        let uri = self.uri.clone();
+        let mut budget = Budget::new(&uri, self.objects.retry_budget());
+        loop {
+            match self.try_next(self.objects.attempt_timeout()).await {
+                Ok(chunk) => return Ok(chunk),
+                Err(failure) => {
+                    self.body = None;
+                    budget.spend(failure).await?;
+                }
+            }
+        }
+    }
+
+    async fn try_next(&mut self, limit: Duration) -> Result<Option<Bytes>, Failure> {
+        if self.read == self.bytes {
+            return Ok(None);
+        }
+        if self.body.is_none() {
+            let again = self
+                .objects
+                .open(&self.uri, Some(&self.etag), Some(self.read..self.bytes))
+                .await?;
+            self.body = Some(again.body);
+        }
+        let body = self.body.as_mut().expect("opened above");
+        match tokio::time::timeout(limit, body.next()).await {
+            Ok(Some(Ok(chunk))) => {
+                self.read += chunk.len() as u64;
+                if self.read > self.bytes {
+                    return Err(Failure::Final(Error::Changed {
+                        uri: self.uri.clone(),
+                        wanted: self.etag.clone(),
+                    }));
+                }
+                Ok(Some(chunk))
+            }
+            Ok(Some(Err(error))) => Err(Failure::broken(error.to_string())),
+            Ok(None) => Err(Failure::broken(format!(
+                "the body ended after {} of {} bytes",
+                self.read, self.bytes
+            ))),
+            Err(_) => Err(Failure::broken("the body stalled")),
+        }
     }
 }
