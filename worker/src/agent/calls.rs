@@ -1,0 +1,228 @@
+//! The tasks beside the loop: store calls, feeding, publishing, closing. Each answers with one [`Note`].
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use nightshift_engine::Picture;
+use nightshift_store::{ItemReport, ItemStatus, ShardKind, WorkerId};
+use tokio::task::AbortHandle;
+
+use super::Agent;
+use super::held::End;
+use super::notes::{Answer, Note, spent};
+use crate::close;
+use crate::failure::{Failure, ShardError};
+use crate::feed::{self, Outlets, Prepared};
+use crate::lease::Guard;
+use crate::render;
+use crate::retry::jitter;
+use crate::shared::Shared;
+use crate::sink;
+
+/// Longest wait for one answer of the database; the call is repeated after it.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+impl Agent {
+    pub(super) fn call_register(&mut self) {
+        if std::mem::replace(&mut self.registering, true) {
+            return;
+        }
+        let (shared, registration) = (Arc::clone(&self.shared), self.registration());
+        let pause = self.backoff.pause();
+        self.spawn(None, false, async move {
+            tokio::time::sleep(pause).await;
+            Note::Registered(answer(&shared, shared.store.register(&registration)).await)
+        });
+    }
+
+    pub(super) fn call_claim(&mut self, worker: WorkerId, n: u32) {
+        let shared = Arc::clone(&self.shared);
+        self.spawn(None, false, async move {
+            // No time limit: a lease whose answer is not read would have to run out.
+            Note::Claimed(Some(
+                shared.store.claim(worker, n, shared.config.lease).await,
+            ))
+        });
+    }
+
+    pub(super) fn call_progress(&mut self, token: i64) {
+        let items: Vec<String> = self
+            .tickets
+            .values()
+            .map(|ticket| {
+                format!(
+                    "{}/{}",
+                    ticket.prepared.job.info.job, ticket.prepared.item.index
+                )
+            })
+            .collect();
+        let draining = self.level > crate::shutdown::Level::Run;
+        let health = self.health.json(self.slots, &items, draining);
+        let Some(held) = self.held.get_mut(&token) else {
+            return;
+        };
+        held.calling = true;
+        let mut report = held.take_report();
+        report.health = Some(health);
+        let (shared, mut lease) = (Arc::clone(&self.shared), Box::new(held.lease.clone()));
+        self.spawn(Some(token), false, async move {
+            let answer = answer(&shared, shared.store.progress(&mut lease, &report)).await;
+            Note::Reported {
+                lease,
+                report,
+                answer,
+            }
+        });
+    }
+
+    pub(super) fn call_end(&mut self, token: i64, end: End) {
+        let Some(held) = self.held.get_mut(&token) else {
+            return;
+        };
+        held.calling = true;
+        let (shared, lease, report) = (
+            Arc::clone(&self.shared),
+            held.lease.clone(),
+            held.take_report(),
+        );
+        self.spawn(Some(token), false, async move {
+            let store = &shared.store;
+            let answer = match &end {
+                End::Finish => answer(&shared, store.finish(&lease, &report)).await,
+                End::Release => answer(&shared, store.release(&lease, &report)).await,
+                End::Fail { code, message } => {
+                    answer(&shared, store.fail(&lease, &report, code, message)).await
+                }
+            };
+            Note::Ended {
+                token,
+                end,
+                report,
+                answer,
+            }
+        });
+    }
+
+    /// Begins the work of a lease.
+    pub(super) fn start(&mut self, token: i64) {
+        let Some(held) = self.held.get(&token) else {
+            return;
+        };
+        let (shared, lease, guard) = (
+            Arc::clone(&self.shared),
+            held.lease.clone(),
+            held.guard.clone(),
+        );
+        let outlets = Outlets {
+            prepared: self.prepared.0.clone(),
+            fed: self.fed.0.clone(),
+        };
+        let task = match lease.kind {
+            ShardKind::Items => self.spawn(Some(token), false, async move {
+                let result = Box::pin(feed::feed(&shared, &lease, &guard, &outlets)).await;
+                Note::FeedEnded { token, result }
+            }),
+            ShardKind::Close => self.spawn(Some(token), false, async move {
+                let result = Box::pin(close::close(&shared, &lease, &guard)).await;
+                Note::Closed { token, result }
+            }),
+        };
+        if let Some(held) = self.held.get_mut(&token) {
+            held.task = Some(task);
+        }
+    }
+
+    /// Encodes and stores a picture beside the engine.
+    pub(super) fn publish(&mut self, prepared: Prepared, picture: Box<Picture>, busy: Duration) {
+        let token = prepared.token;
+        let Some(held) = self.held.get_mut(&token) else {
+            return;
+        };
+        held.publishing += 1;
+        let (shared, guard) = (Arc::clone(&self.shared), held.guard.clone());
+        self.spawn(Some(token), true, async move {
+            let (tokens, steps) = (picture.tokens, picture.steps);
+            let result = Box::pin(publish(&shared, &guard, prepared, picture))
+                .await
+                .map(|report| Box::new(spent(report, busy.as_millis(), tokens, steps)));
+            Note::Published { token, result }
+        });
+    }
+
+    /// Runs a task; a panic becomes a note too, so that no lease waits for an answer that never comes.
+    fn spawn(
+        &mut self,
+        token: Option<i64>,
+        was_publishing: bool,
+        task: impl Future<Output = Note> + Send + 'static,
+    ) -> AbortHandle {
+        let notes = self.notes.0.clone();
+        self.tasks.spawn(async move {
+            let note = AssertUnwindSafe(task).catch_unwind().await;
+            let note = note.unwrap_or(Note::Panicked {
+                token,
+                was_publishing,
+            });
+            // The loop has ended: nobody is interested.
+            drop(notes.send(note).await);
+        })
+    }
+}
+
+/// Waits for an answer of the database, but not forever: a silent connection must not eat the lease.
+async fn answer<T>(
+    shared: &Shared,
+    call: impl Future<Output = Result<T, nightshift_store::Error>>,
+) -> Answer<T> {
+    let patience = ANSWER_MAX.min(shared.config.lease / 3);
+    match tokio::time::timeout(patience, call).await {
+        Ok(answer) => {
+            if let Err(error) = &answer {
+                tracing::warn!(%error, "a call to the database failed");
+            }
+            Some(answer)
+        }
+        Err(_) => {
+            tracing::warn!(?patience, "the database does not answer");
+            tokio::time::sleep(jitter(Duration::from_millis(200))).await;
+            None
+        }
+    }
+}
+
+async fn publish(
+    shared: &Shared,
+    guard: &Guard,
+    prepared: Prepared,
+    picture: Box<Picture>,
+) -> Result<ItemReport, ShardError> {
+    let Prepared {
+        job, item, given, ..
+    } = prepared;
+    let (for_render, its_item, its_given) = (Arc::clone(&job), item.clone(), given.clone());
+    let rendered = tokio::task::spawn_blocking(move || {
+        let Some(image) = picture.image else {
+            return Err(Failure::own(
+                "no_image_tokenizer",
+                "the model was loaded for codes only",
+            ));
+        };
+        render::files(&its_item, &image, its_given.as_deref(), for_render.origin())
+    });
+    let rendered = rendered
+        .await
+        .unwrap_or_else(|error| Err(Failure::own("render_panic", error.to_string())));
+    let failed = |failure: Failure| failure.report(item.index, Some(&item), ItemStatus::Failed);
+    let files = match rendered {
+        Ok(files) => files,
+        Err(failure) => return Ok(failed(failure)),
+    };
+    let facts = given.as_ref().map(|given| &given.facts);
+    match sink::publish(shared, &job, guard, &item, files, facts).await? {
+        Ok(artifacts) => Ok(feed::ok_report(&job, &item, artifacts, facts)),
+        Err(failure) => Ok(failed(failure)),
+    }
+}

@@ -1,0 +1,468 @@
+//! The agent: one loop, one owner of state. Wait, note what happened, check the leases, report, claim, and hand over.
+//!
+//! Everything slow is a task beside the loop (store calls, feeding, publishing, closing) that answers by a message; the loop
+//! itself never waits for the database, the object store or the engine.
+
+mod calls;
+mod held;
+mod notes;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nightshift_objects::Objects;
+use nightshift_store::{Registration, ShardKind, Store, WorkerId};
+use serde_json::json;
+use tokio::sync::{OnceCell, mpsc};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::feed::{Fed, Prepared};
+use crate::generate::{Command, EngineThread, Generator, Outcome};
+use crate::health::Health;
+use crate::retry::{Backoff, jitter};
+use crate::shared::Shared;
+use crate::shutdown::{Level, Shutdown};
+use crate::translate;
+
+use held::{Held, Mode};
+use notes::Note;
+
+/// Close shards that run beside the engine at a time.
+const CLOSING_MAX: usize = 2;
+/// Messages on the way to the loop; senders wait beyond it.
+const NOTES: usize = 64;
+/// How long the last calls of a worker that must end at once may take.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Why a worker ended although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The database does not want this worker: wrong version, wrong login. The message says what to do.
+    #[error(transparent)]
+    Store(#[from] nightshift_store::Error),
+    /// The engine panicked twice in a row; a supervisor should start the process again.
+    #[error("the engine died")]
+    EngineDied,
+    /// The system gives no thread for the engine.
+    #[error("cannot start the engine's thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Runs a worker until `stop` asks it to end: claims shards, makes pictures with `generator`, publishes and reports.
+///
+/// # Errors
+/// [`WorkerError`]; its leases were given back as far as the database could be reached.
+pub async fn run(
+    config: Config,
+    store: Store,
+    objects: Objects,
+    generator: Box<dyn Generator>,
+    stop: Shutdown,
+) -> Result<(), WorkerError> {
+    let models = generator.models();
+    let slots = generator.slots();
+    let engine = EngineThread::start(generator).map_err(WorkerError::Thread)?;
+    let shared = Arc::new(Shared {
+        config,
+        store,
+        objects,
+        models,
+        conditions: OnceCell::new(),
+        touched: Mutex::new(BTreeMap::new()),
+    });
+    let mut agent = Agent::new(shared, engine, slots, stop);
+    match agent.first_registration().await? {
+        true => agent.work().await,
+        false => Ok(()),
+    }
+}
+
+/// An item in the engine.
+struct Ticket {
+    token: i64,
+    prepared: Prepared,
+}
+
+struct Agent {
+    shared: Arc<Shared>,
+    engine: EngineThread,
+    engine_died: bool,
+    slots: usize,
+    stop: Shutdown,
+    level: Level,
+    /// When patience with pictures in slots, and then with the last calls, ends.
+    patience_until: Option<Instant>,
+    worker: Option<WorkerId>,
+    registering: bool,
+    /// Leases by token.
+    held: BTreeMap<i64, Held>,
+    /// Busy slots. A cancelled one stays busy until the engine says so.
+    tickets: BTreeMap<u64, Ticket>,
+    next_ticket: u64,
+    claiming: bool,
+    next_claim: Instant,
+    backoff: Backoff,
+    health: Health,
+    prepared: (mpsc::Sender<Prepared>, mpsc::Receiver<Prepared>),
+    fed: (mpsc::Sender<(i64, Fed)>, mpsc::Receiver<(i64, Fed)>),
+    notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
+    tasks: JoinSet<()>,
+}
+
+/// What ended a wait.
+enum Event {
+    Stop(Level),
+    Time,
+    Engine(Option<Outcome>),
+    Prepared(Prepared),
+    Fed(i64, Fed),
+    Note(Note),
+}
+
+impl Agent {
+    fn new(shared: Arc<Shared>, engine: EngineThread, slots: usize, stop: Shutdown) -> Self {
+        let prefetch = shared.config.prefetch.max(1);
+        Self {
+            engine,
+            engine_died: false,
+            slots,
+            level: stop.level(),
+            stop,
+            patience_until: None,
+            worker: None,
+            registering: false,
+            held: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            next_ticket: 1,
+            claiming: false,
+            next_claim: Instant::now(),
+            backoff: Backoff::default(),
+            health: Health::new(),
+            prepared: mpsc::channel(prefetch),
+            fed: mpsc::channel(NOTES),
+            notes: mpsc::channel(NOTES),
+            tasks: JoinSet::new(),
+            shared,
+        }
+    }
+
+    /// Announces the worker, however long the database takes to come up. `false`: asked to stop meanwhile.
+    async fn first_registration(&mut self) -> Result<bool, WorkerError> {
+        loop {
+            let registration = self.registration();
+            let registered = tokio::select! {
+                _ = self.stop.beyond(Level::Run) => return Ok(false),
+                registered = self.shared.store.register(&registration) => registered,
+            };
+            match registered {
+                Ok(worker) => {
+                    tracing::info!(worker = worker.0, name = %registration.name, "registered");
+                    self.worker = Some(worker);
+                    return Ok(true);
+                }
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, "cannot register yet");
+                    tokio::time::sleep(self.backoff.pause()).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn registration(&self) -> Registration {
+        let config = &self.shared.config;
+        Registration {
+            name: config.name.clone(),
+            models: self.shared.models.clone(),
+            info: json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "pid": std::process::id(),
+                "slots": self.slots,
+                "threads": config.threads,
+                "lease_ms": config.lease.as_millis() as u64,
+            }),
+        }
+    }
+
+    /// The loop.
+    async fn work(&mut self) -> Result<(), WorkerError> {
+        loop {
+            match self.wait().await {
+                Event::Stop(level) => self.obey(level),
+                Event::Time => {}
+                Event::Engine(outcome) => self.collect(outcome),
+                Event::Prepared(prepared) => self.hand_over(prepared),
+                Event::Fed(token, fed) => self.note_fed(token, fed),
+                Event::Note(note) => self.note(note)?,
+            }
+            let now = Instant::now();
+            self.check_trust(now);
+            self.report(now);
+            self.claim(now);
+            if self.is_over(now) {
+                break;
+            }
+        }
+        match self.engine_died {
+            true => Err(WorkerError::EngineDied),
+            false => Ok(()),
+        }
+    }
+
+    async fn wait(&mut self) -> Event {
+        while self.tasks.try_join_next().is_some() {}
+        let room = self.has_room();
+        let wake = self.wake_at(Instant::now());
+        let alive = !self.engine_died;
+        tokio::select! {
+            level = self.stop.beyond(self.level) => Event::Stop(level),
+            Some(note) = self.notes.1.recv() => Event::Note(note),
+            Some((token, fed)) = self.fed.1.recv() => Event::Fed(token, fed),
+            outcome = self.engine.outcomes.recv(), if alive => Event::Engine(outcome),
+            Some(prepared) = self.prepared.1.recv(), if room => Event::Prepared(prepared),
+            () = tokio::time::sleep_until(wake.into()) => Event::Time,
+        }
+    }
+
+    /// Whether one more item may go to the engine: a free slot, and the uploads keep up.
+    fn has_room(&self) -> bool {
+        let publishing: usize = self.held.values().map(|held| held.publishing).sum();
+        !self.engine_died
+            && self.tickets.len() < self.slots
+            && publishing < self.shared.config.uploads.max(1)
+    }
+
+    fn wake_at(&self, now: Instant) -> Instant {
+        let mut at = now + Duration::from_secs(60);
+        if self.may_claim() {
+            at = at.min(self.next_claim);
+        }
+        if let Some(until) = self.patience_until {
+            at = at.min(until);
+        }
+        self.held
+            .values()
+            .fold(at, |at, held| at.min(held.wake_at(now)))
+    }
+
+    /// A first signal drains, a second one or the end of the grace drops what is in the slots.
+    fn obey(&mut self, level: Level) {
+        if level <= self.level {
+            return;
+        }
+        self.level = level;
+        tracing::info!(
+            leases = self.held.len(),
+            at_once = level == Level::Now,
+            "asked to stop"
+        );
+        let patience = match level {
+            Level::Now => LAST_WORDS,
+            _ => self.shared.config.grace,
+        };
+        self.patience_until = Some(Instant::now() + patience);
+        let mode = if level == Level::Now {
+            Mode::Dropping
+        } else {
+            Mode::Draining
+        };
+        for token in self.held.keys().copied().collect::<Vec<_>>() {
+            self.turn(token, mode.clone());
+        }
+    }
+
+    /// Changes what is to become of a lease; never back to something milder.
+    fn turn(&mut self, token: i64, mode: Mode) {
+        let Some(held) = self.held.get_mut(&token) else {
+            return;
+        };
+        match (&held.mode, &mode) {
+            (Mode::Running, _) => {}
+            (Mode::Draining, Mode::Dropping | Mode::Failing { .. }) => {}
+            _ => return,
+        }
+        held.mode = mode;
+        if held.mode == Mode::Draining {
+            // A job that is being closed is finished; a feeder stops.
+            if held.lease.kind == ShardKind::Items
+                && let Some(task) = held.task.take()
+            {
+                task.abort();
+            }
+            return;
+        }
+        held.drop_work();
+        self.cancel_tickets(token);
+    }
+
+    /// Asks the engine to forget the pictures of a lease.
+    fn cancel_tickets(&mut self, token: i64) {
+        if let Some(held) = self.held.get_mut(&token) {
+            for ticket in std::mem::take(&mut held.in_slots).into_keys() {
+                self.engine.send(Command::Cancel { ticket });
+            }
+        }
+    }
+
+    /// Drops leases that are not trusted any more: nothing more is published or said for them.
+    fn check_trust(&mut self, now: Instant) {
+        let late: Vec<i64> = self
+            .held
+            .iter()
+            .filter(|(_, held)| !held.lease.is_trusted(now))
+            .map(|(token, _)| *token)
+            .collect();
+        for token in late {
+            self.lose(token, "it was not renewed in time");
+        }
+    }
+
+    /// Forgets a lease that is not ours any more.
+    fn lose(&mut self, token: i64, why: &str) {
+        self.cancel_tickets(token);
+        if let Some(mut held) = self.held.remove(&token) {
+            held.drop_work();
+            self.health.lost += 1;
+            let (job, shard) = (held.lease.job, held.lease.shard);
+            tracing::warn!(
+                job,
+                shard,
+                token,
+                why,
+                "lost a lease; its work is discarded"
+            );
+        }
+    }
+
+    /// Sends reports and ends that are due.
+    fn report(&mut self, now: Instant) {
+        for token in self.held.keys().copied().collect::<Vec<_>>() {
+            let held = &self.held[&token];
+            if let Some(end) = held.due_end(now) {
+                self.call_end(token, end);
+            } else if held.report_due(now) {
+                self.call_progress(token);
+            }
+        }
+    }
+
+    /// Whether there is room for a lease that could start now. A lease that waits in a local queue is a lease that dies.
+    fn may_claim(&self) -> bool {
+        let closing = self
+            .held
+            .values()
+            .filter(|held| held.lease.kind == ShardKind::Close)
+            .count();
+        let unstarted: u64 = self.held.values().map(Held::unstarted).sum();
+        let free = self.slots.saturating_sub(self.tickets.len()) as u64;
+        self.level == Level::Run
+            && self.worker.is_some()
+            && !self.claiming
+            && !self.engine_died
+            && closing < CLOSING_MAX
+            && free > unstarted
+    }
+
+    fn claim(&mut self, now: Instant) {
+        if let Some(worker) = self.worker
+            && self.may_claim()
+            && now >= self.next_claim
+        {
+            // One at a time: a shard has more items than most workers have slots.
+            self.claiming = true;
+            self.call_claim(worker, 1);
+        }
+    }
+
+    /// An item goes into a slot, unless its lease is gone or draining.
+    fn hand_over(&mut self, prepared: Prepared) {
+        let Some(held) = self
+            .held
+            .get_mut(&prepared.token)
+            .filter(|held| held.mode == Mode::Running)
+        else {
+            return;
+        };
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let panel = prepared.given.as_ref().map(|given| given.panel.clone());
+        self.engine.send(Command::Admit {
+            ticket,
+            model: prepared.job.model.clone(),
+            request: Box::new(translate::request(&prepared.item, panel)),
+        });
+        held.in_slots
+            .insert(ticket, crate::failure::signed(prepared.item.index));
+        self.tickets.insert(
+            ticket,
+            Ticket {
+                token: prepared.token,
+                prepared,
+            },
+        );
+    }
+
+    /// What the engine says.
+    fn collect(&mut self, outcome: Option<Outcome>) {
+        match outcome {
+            Some(Outcome::Finished {
+                ticket,
+                picture,
+                busy,
+            }) => {
+                self.health.pictures += 1;
+                if let Some(ticket) = self.take_ticket(ticket) {
+                    self.publish(ticket.prepared, picture, busy);
+                }
+            }
+            Some(Outcome::Failed {
+                ticket,
+                code,
+                message,
+            }) => {
+                if let Some(ticket) = self.take_ticket(ticket) {
+                    self.item_failed(&ticket.prepared, code, message);
+                }
+            }
+            Some(Outcome::Cancelled { ticket }) => drop(self.tickets.remove(&ticket)),
+            None => {
+                tracing::error!("the engine died; giving back all leases");
+                self.engine_died = true;
+                self.tickets.clear();
+                for held in self.held.values_mut() {
+                    held.in_slots.clear();
+                }
+                self.obey(Level::Now);
+            }
+        }
+    }
+
+    /// The item of a slot that became free, if its lease still wants it.
+    fn take_ticket(&mut self, ticket: u64) -> Option<Ticket> {
+        // A cancelled slot stays busy until the engine confirms it.
+        let token = self.tickets.get(&ticket)?.token;
+        self.held.get_mut(&token)?.in_slots.remove(&ticket)?;
+        self.tickets.remove(&ticket)
+    }
+
+    /// Whether everything that could be ended has been.
+    fn is_over(&mut self, now: Instant) -> bool {
+        if self.level == Level::Run {
+            return false;
+        }
+        let late = self.patience_until.is_some_and(|until| now >= until);
+        if late && self.level == Level::Drain {
+            self.obey(Level::Now);
+            self.report(now);
+            return false;
+        }
+        late || (self.held.is_empty() && !self.claiming)
+    }
+
+    /// The pause before the next question when there was no work.
+    fn idle_pause(&self) -> Duration {
+        jitter(self.shared.config.poll_every)
+    }
+}

@@ -1,0 +1,167 @@
+//! Closing a job: when all items are final, one worker writes what belongs to the whole job, and last `_SUCCESS`.
+//!
+//! Everything streams: pages of items and chunks of inputs in order into files of a private folder, then one upload each.
+//! It may be stopped and begun again at any point: the files are a function of the rows, and `_SUCCESS` comes last.
+
+mod manifest;
+mod parquet;
+mod spool;
+mod stats;
+mod table;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use nightshift_jobs::{InputRow, OnExisting, Sidecar};
+use nightshift_objects::{Put, SHA256_KEY};
+use nightshift_store::{ItemRow, Lease};
+use serde_json::json;
+
+use crate::failure::{ShardError, unsigned};
+use crate::inputs;
+use crate::job::{FOLDER, Job};
+use crate::lease::Guard;
+use crate::retry::patiently;
+use crate::shared::Shared;
+
+use spool::{Spool, Spooled};
+
+/// Items of one page; their input rows are held at the same time.
+const PAGE: i64 = 1_000;
+
+/// Closes the job of a lease.
+///
+/// # Errors
+/// [`ShardError`]: the lease ended, the destination refuses writes, the spool folder is full.
+pub(crate) async fn close(shared: &Shared, lease: &Lease, guard: &Guard) -> Result<(), ShardError> {
+    let job = Arc::new(Box::pin(Job::open(shared, lease, guard)).await?);
+    let mut spool = Spool::create(&shared.config.spool, &job)?;
+    let mut after = -1;
+    loop {
+        let page = patiently(guard, || shared.store.finished(lease, after, PAGE)).await??;
+        let (Some(first), Some(last)) = (page.first(), page.last()) else {
+            break;
+        };
+        after = last.report.index;
+        let from = job.spec.row_of(unsigned(first.report.index));
+        let to = job.spec.row_of(unsigned(last.report.index)) + 1;
+        let rows = inputs::rows(shared, lease, guard, from, to).await?;
+        spool = write_page(spool, Arc::clone(&job), page, rows).await?;
+    }
+    let spooled = blocking(move || spool.finish()).await?;
+    if job.overwrites() {
+        // Before the new manifest replaces the only list of what was there.
+        manifest::delete_stale(shared, &job, guard, &spooled.keys).await?;
+    }
+    publish(shared, &job, guard, &spooled).await
+}
+
+async fn write_page(
+    mut spool: Spool,
+    job: Arc<Job>,
+    page: Vec<ItemRow>,
+    rows: BTreeMap<u64, InputRow>,
+) -> Result<Spool, ShardError> {
+    blocking(move || {
+        for item in &page {
+            let row = &rows[&job.spec.row_of(unsigned(item.report.index))];
+            spool.add(&job, item, row)?;
+        }
+        Ok(spool)
+    })
+    .await
+}
+
+/// Compression and disks are kept off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ShardError> + Send + 'static,
+) -> Result<T, ShardError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(ShardError::failed("worker_panic", error)))
+}
+
+/// Uploads everything; the table first, `_SUCCESS` last.
+async fn publish(
+    shared: &Shared,
+    job: &Job,
+    guard: &Guard,
+    spooled: &Spooled,
+) -> Result<(), ShardError> {
+    let (name, content_type, other) = match job.spec.output().sidecar {
+        Sidecar::Parquet => (
+            "metadata.parquet",
+            "application/vnd.apache.parquet",
+            "metadata.jsonl",
+        ),
+        Sidecar::Jsonl => ("metadata.jsonl", "application/jsonl", "metadata.parquet"),
+    };
+    if job.spec.on_existing() != OnExisting::Refuse {
+        // Readers refuse two tables; the destination may have had the other one.
+        let uri = job.uri(other);
+        patiently(guard, || shared.objects.delete(&uri)).await??;
+    }
+    put(shared, job, guard, name, content_type, &spooled.metadata).await?;
+    for (name, file) in [
+        ("items.jsonl", &spooled.items),
+        ("errors.jsonl", &spooled.errors),
+    ] {
+        put(
+            shared,
+            job,
+            guard,
+            &format!("{FOLDER}{name}"),
+            "application/jsonl",
+            file,
+        )
+        .await?;
+    }
+    job.write(
+        shared,
+        guard,
+        "stats.json",
+        "application/json",
+        format!("{:#}\n", spooled.stats),
+    )
+    .await?;
+    let manifest = format!("{FOLDER}manifest.jsonl");
+    let manifest_sha256 = put(
+        shared,
+        job,
+        guard,
+        &manifest,
+        "application/jsonl",
+        &spooled.manifest,
+    )
+    .await?;
+    let success = json!({ "manifest_sha256": manifest_sha256, "items": spooled.stats["items"] });
+    job.write(
+        shared,
+        guard,
+        "_SUCCESS",
+        "application/json",
+        format!("{success}\n"),
+    )
+    .await
+}
+
+/// Uploads one spooled file and returns its sha256 in hex.
+async fn put(
+    shared: &Shared,
+    job: &Job,
+    guard: &Guard,
+    key: &str,
+    content_type: &str,
+    file: &tempfile::NamedTempFile,
+) -> Result<String, ShardError> {
+    let body = spool::bytes_of(file)?;
+    let to_hash = body.clone();
+    let sha256 = blocking(move || Ok(crate::render::sha256_hex(&to_hash))).await?;
+    let how = Put {
+        create_only: false,
+        content_type: content_type.to_owned(),
+        metadata: BTreeMap::from([(SHA256_KEY.to_owned(), sha256.clone())]),
+    };
+    let uri = job.uri(key);
+    patiently(guard, || shared.objects.put(&uri, body.clone(), &how)).await??;
+    Ok(sha256)
+}

@@ -1,0 +1,118 @@
+//! Why an item was not made, and why a shard cannot go on.
+
+use nightshift_jobs::{Item, ItemError};
+use nightshift_store::{ItemReport, ItemStatus};
+
+use crate::lease::Ended;
+
+/// One item fails; its neighbours go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// Stable word for tables and `retry --error-code`.
+    pub(crate) code: String,
+    /// One sentence for people.
+    pub(crate) message: String,
+    /// The input is to blame, so that `on_bad_input` decides.
+    pub(crate) bad_input: bool,
+}
+
+impl Failure {
+    /// The input is to blame.
+    pub(crate) fn bad_input(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            message: message.into(),
+            bad_input: true,
+        }
+    }
+
+    /// Something else is.
+    pub(crate) fn own(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            message: message.into(),
+            bad_input: false,
+        }
+    }
+
+    /// The row of an item that failed or was skipped.
+    pub(crate) fn report(&self, index: u64, item: Option<&Item>, status: ItemStatus) -> ItemReport {
+        ItemReport {
+            index: signed(index),
+            status,
+            item_id: item.map(|item| item.item_id.clone()),
+            seed: item.map(|item| signed(item.seed)),
+            fingerprint: None,
+            error_code: Some(self.code.clone()),
+            error_message: Some(self.message.clone()),
+            artifacts: Vec::new(),
+            gpu_ms: None,
+            tokens: None,
+            steps: None,
+            info: None,
+        }
+    }
+}
+
+impl From<&ItemError> for Failure {
+    fn from(error: &ItemError) -> Self {
+        Self::own(error.code(), error.to_string())
+    }
+}
+
+/// Item numbers and seeds as the database counts them: below 2^63 by construction.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).expect("item numbers and seeds are below 2^63")
+}
+
+/// And back: the database's columns are checked to be at least 0.
+pub(crate) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).expect("the database numbers from 0")
+}
+
+/// The whole shard cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShardError {
+    /// The lease is over: drop everything, say nothing.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+    /// The attempt failed; the next one may do better, until the job's attempts are spent.
+    #[error("{message}")]
+    Failed {
+        /// Stable word.
+        code: &'static str,
+        /// One sentence for people.
+        message: String,
+    },
+}
+
+impl ShardError {
+    pub(crate) fn failed(code: &'static str, message: impl std::fmt::Display) -> Self {
+        Self::Failed {
+            code,
+            message: message.to_string(),
+        }
+    }
+}
+
+impl From<nightshift_store::Error> for ShardError {
+    fn from(error: nightshift_store::Error) -> Self {
+        use nightshift_store::Error as E;
+        match error {
+            E::LeaseLost | E::UnknownWorker => Self::Ended(Ended),
+            other => Self::failed("database", other),
+        }
+    }
+}
+
+impl From<nightshift_objects::Error> for ShardError {
+    fn from(error: nightshift_objects::Error) -> Self {
+        Self::failed("storage", error)
+    }
+}
+
+impl From<std::io::Error> for ShardError {
+    fn from(error: std::io::Error) -> Self {
+        Self::failed("spool", error)
+    }
+}

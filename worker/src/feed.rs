@@ -1,0 +1,208 @@
+//! One shard of items: what is final already is skipped, what was published is adopted, what cannot be made is a failed row,
+//! and the rest is prepared for the engine one step ahead of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use nightshift_jobs::{GivenPanel, InputRow, Item, OnBadInput, Size};
+use nightshift_store::{ItemReport, ItemStatus, Lease};
+use tokio::sync::mpsc;
+
+use crate::failure::{Failure, ShardError, signed, unsigned};
+use crate::inputs::{self, Given, GivenFacts};
+use crate::job::Job;
+use crate::lease::{Ended, Guard};
+use crate::retry::patiently;
+use crate::shared::Shared;
+use crate::sink::{self, Existing};
+
+/// Rows of one page of finished items.
+const PAGE: i64 = 5_000;
+
+/// An item that only needs a slot.
+pub(crate) struct Prepared {
+    /// The lease it belongs to.
+    pub(crate) token: i64,
+    pub(crate) job: Arc<Job>,
+    pub(crate) item: Item,
+    pub(crate) given: Option<Arc<Given>>,
+}
+
+/// What a feeder tells the agent.
+pub(crate) enum Fed {
+    /// So many items of the shard were final before.
+    Known(u64),
+    /// An item became final without the engine.
+    Final(Box<ItemReport>),
+}
+
+/// Where a feeder's results go.
+pub(crate) struct Outlets {
+    /// Bounded by the configured prefetch: the feeder waits here for the engine.
+    pub(crate) prepared: mpsc::Sender<Prepared>,
+    /// The lease's token and what happened.
+    pub(crate) fed: mpsc::Sender<(i64, Fed)>,
+}
+
+/// Feeds a whole shard; returns when every item is final or handed over.
+///
+/// # Errors
+/// [`ShardError`]: the lease ended, or the shard cannot be run.
+pub(crate) async fn feed(
+    shared: &Shared,
+    lease: &Lease,
+    guard: &Guard,
+    outlets: &Outlets,
+) -> Result<(), ShardError> {
+    let job = Arc::new(Box::pin(Job::open(shared, lease, guard)).await?);
+    if job.fingerprint.is_empty() {
+        let message = format!("this worker has no model {}", job.model);
+        return Err(ShardError::failed("no_such_model", message));
+    }
+    let known = known(shared, lease, guard).await?;
+    tell(outlets, lease, Fed::Known(known.len() as u64)).await?;
+    let (items, failures) = items(shared, lease, guard, &job, &known).await?;
+    for (index, failure) in failures {
+        let report = failure.report(index, None, ItemStatus::Failed);
+        tell(outlets, lease, Fed::Final(Box::new(report))).await?;
+    }
+    let existing = Existing::of(shared, &job, guard, &items).await?;
+    let mut panels = Panels::default();
+    for item in items {
+        if let Some(adopted) = sink::adopt(shared, &job, guard, &item, &existing).await? {
+            let report = ok_report(&job, &item, adopted.artifacts, adopted.given.as_ref());
+            tell(outlets, lease, Fed::Final(Box::new(report))).await?;
+            continue;
+        }
+        let given = match &item.given {
+            None => None,
+            Some(wanted) => match panels
+                .get(shared, &job, guard, wanted, item.picture)
+                .await?
+            {
+                Ok(given) => Some(given),
+                Err(failure) => {
+                    let report = failure.report(item.index, Some(&item), status(&job, &failure));
+                    tell(outlets, lease, Fed::Final(Box::new(report))).await?;
+                    continue;
+                }
+            },
+        };
+        let prepared = Prepared {
+            token: lease.token,
+            job: Arc::clone(&job),
+            item,
+            given,
+        };
+        outlets.prepared.send(prepared).await.map_err(|_| Ended)?;
+    }
+    Ok(())
+}
+
+/// What `on_bad_input` makes of a failure. `fail_job` is kept by the store, which stops a job over its failed items.
+fn status(job: &Job, failure: &Failure) -> ItemStatus {
+    match job.spec.on_bad_input() {
+        OnBadInput::Skip if failure.bad_input => ItemStatus::Skipped,
+        _ => ItemStatus::Failed,
+    }
+}
+
+/// The row of an item whose objects are stored; what the engine spent is for the caller to add.
+pub(crate) fn ok_report(
+    job: &Job,
+    item: &Item,
+    artifacts: Vec<nightshift_store::Artifact>,
+    given: Option<&GivenFacts>,
+) -> ItemReport {
+    ItemReport {
+        index: signed(item.index),
+        status: ItemStatus::Ok,
+        item_id: Some(item.item_id.clone()),
+        seed: Some(signed(item.seed)),
+        fingerprint: Some(job.fingerprint.clone()),
+        error_code: None,
+        error_message: None,
+        artifacts,
+        gpu_ms: None,
+        tokens: None,
+        steps: None,
+        info: given.map(|facts| serde_json::json!({ "input": facts })),
+    }
+}
+
+async fn tell(outlets: &Outlets, lease: &Lease, fed: Fed) -> Result<(), ShardError> {
+    // Nobody listens: the worker is ending.
+    outlets
+        .fed
+        .send((lease.token, fed))
+        .await
+        .map_err(|_| ShardError::from(Ended))
+}
+
+/// Indices of the shard's items that are final.
+async fn known(shared: &Shared, lease: &Lease, guard: &Guard) -> Result<BTreeSet<u64>, ShardError> {
+    let mut known = BTreeSet::new();
+    let mut after = -1;
+    loop {
+        let page = patiently(guard, || shared.store.finished(lease, after, PAGE)).await??;
+        let Some(last) = page.last() else {
+            return Ok(known);
+        };
+        after = last.report.index;
+        known.extend(page.iter().map(|row| unsigned(row.report.index)));
+    }
+}
+
+/// The items of the shard that are not final, and those among them that cannot be made at all.
+async fn items(
+    shared: &Shared,
+    lease: &Lease,
+    guard: &Guard,
+    job: &Job,
+    known: &BTreeSet<u64>,
+) -> Result<(Vec<Item>, Vec<(u64, Failure)>), ShardError> {
+    let range = unsigned(lease.first_item)..unsigned(lease.end_item);
+    let open: Vec<u64> = range.filter(|index| !known.contains(index)).collect();
+    let (Some(first), Some(last)) = (open.first(), open.last()) else {
+        return Ok((Vec::new(), Vec::new()));
+    };
+    let (from, to) = (job.spec.row_of(*first), job.spec.row_of(*last) + 1);
+    let rows = inputs::rows(shared, lease, guard, from, to).await?;
+    let (mut items, mut failures) = (Vec::new(), Vec::new());
+    for index in open {
+        let row: &InputRow = &rows[&job.spec.row_of(index)];
+        match job.spec.item(index, row, &job.vars) {
+            Ok(item) => items.push(item),
+            Err(error) => failures.push((index, Failure::from(&error))),
+        }
+    }
+    Ok((items, failures))
+}
+
+/// The last panel that was fetched: neighbouring items (maps, cells, seeds) share their input.
+#[derive(Default)]
+struct Panels {
+    last: Option<(GivenPanel, Size, Result<Arc<Given>, Failure>)>,
+}
+
+impl Panels {
+    async fn get(
+        &mut self,
+        shared: &Shared,
+        job: &Job,
+        guard: &Guard,
+        wanted: &GivenPanel,
+        picture: Size,
+    ) -> Result<Result<Arc<Given>, Failure>, Ended> {
+        if let Some((panel, size, given)) = &self.last
+            && (panel, *size) == (wanted, picture)
+        {
+            return Ok(given.clone());
+        }
+        let given = inputs::given(shared, job, guard, wanted, picture)
+            .await?
+            .map(Arc::new);
+        self.last = Some((wanted.clone(), picture, given.clone()));
+        Ok(given)
+    }
+}

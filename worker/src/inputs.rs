@@ -1,0 +1,191 @@
+//! What goes in: the rows of a shard, and the image of an item, fetched and fitted.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use nightshift_engine::RgbImage;
+use nightshift_jobs::{GivenPanel, InputRow, Size};
+use nightshift_objects::{Error as ObjectError, S3Uri};
+use nightshift_store::{InputChunk, Lease};
+use serde::{Deserialize, Serialize};
+
+use crate::decode::decode;
+use crate::decode_child::Facts;
+use crate::failure::{Failure, ShardError, signed, unsigned};
+use crate::job::Job;
+use crate::lease::{Ended, Guard};
+use crate::render::sha256_hex;
+use crate::retry::patiently;
+use crate::shared::Shared;
+
+/// Bytes of one unpacked chunk; the scheduler packs at most 1,000 rows into one.
+const CHUNK_BYTES_MAX: u64 = 256 << 20;
+
+/// An upper panel with what is worth knowing of its picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) panel: RgbImage,
+    pub(crate) facts: GivenFacts,
+}
+
+/// Facts of a given picture. Travels with the item's row and with its objects, so that an adopted object keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GivenFacts {
+    /// Hex, of the whole stored object.
+    pub(crate) sha256: String,
+    pub(crate) bytes: u64,
+    #[serde(flatten)]
+    pub(crate) picture: Facts,
+}
+
+/// The input rows `from..to` by index.
+///
+/// # Errors
+/// [`ShardError`]; `bad_chunk` when the stored chunks cannot be read or lack a row.
+pub(crate) async fn rows(
+    shared: &Shared,
+    lease: &Lease,
+    guard: &Guard,
+    from: u64,
+    to: u64,
+) -> Result<BTreeMap<u64, InputRow>, ShardError> {
+    let chunks = patiently(guard, || {
+        shared.store.inputs(lease, signed(from), signed(to))
+    })
+    .await??;
+    let mut rows = BTreeMap::new();
+    for chunk in &chunks {
+        for row in unpack(chunk)? {
+            if (from..to).contains(&row.index) {
+                rows.insert(row.index, row);
+            }
+        }
+    }
+    match rows.len() as u64 == to - from {
+        true => Ok(rows),
+        false => Err(bad_chunk(format!(
+            "input rows {from}..{to} are not all there"
+        ))),
+    }
+}
+
+fn unpack(chunk: &InputChunk) -> Result<Vec<InputRow>, ShardError> {
+    let mut text = String::new();
+    let mut unpacked =
+        flate2::read::MultiGzDecoder::new(chunk.data.as_slice()).take(CHUNK_BYTES_MAX);
+    unpacked.read_to_string(&mut text).map_err(bad_chunk)?;
+    let first = unsigned(chunk.first_row);
+    text.lines()
+        .zip(first..)
+        .map(|(line, index)| {
+            let row: InputRow = serde_json::from_str(line).map_err(bad_chunk)?;
+            match row.index == index {
+                true => Ok(row),
+                false => Err(bad_chunk(format!(
+                    "row {index} says that it is row {}",
+                    row.index
+                ))),
+            }
+        })
+        .collect()
+}
+
+fn bad_chunk(why: impl std::fmt::Display) -> ShardError {
+    ShardError::failed(
+        "bad_chunk",
+        format!("the stored input cannot be read: {why}"),
+    )
+}
+
+/// Fetches and fits the upper panel of an item.
+///
+/// # Errors
+/// Outside [`Ended`]; inside the item's failure: `input_forbidden`, `input_missing`, `input_changed`, `input_too_large`,
+/// `input_denied`, or a code of the decoder.
+pub(crate) async fn given(
+    shared: &Shared,
+    job: &Job,
+    guard: &Guard,
+    wanted: &GivenPanel,
+    picture: Size,
+) -> Result<Result<Given, Failure>, Ended> {
+    if !job.may_read(&wanted.uri) {
+        let message = format!("{} is not below an input prefix of this tenant", wanted.uri);
+        return Ok(Err(Failure::own("input_forbidden", message)));
+    }
+    let uri: S3Uri = match wanted.uri.parse() {
+        Ok(uri) => uri,
+        Err(error) => return Ok(Err(Failure::bad_input("input_missing", format!("{error}")))),
+    };
+    let limit = shared.config.input.max_bytes;
+    let got = match patiently(guard, || {
+        shared.objects.get(&uri, limit, wanted.etag.as_deref())
+    })
+    .await?
+    {
+        Ok(got) => got,
+        Err(error) => return Ok(Err(Failure::bad_input(code_of(&error), error.to_string()))),
+    };
+    let (sha256, bytes) = (sha256_hex(&got.body), got.bytes);
+    let panel = Size {
+        width: picture.width,
+        height: picture.height / 2,
+    };
+    let decoded = guard
+        .run(decode(&shared.config, got.body, panel, wanted.fit))
+        .await?;
+    Ok(decoded.map(|(panel, picture)| Given {
+        panel,
+        facts: GivenFacts {
+            sha256,
+            bytes,
+            picture,
+        },
+    }))
+}
+
+fn code_of(error: &ObjectError) -> &'static str {
+    match error {
+        ObjectError::NotFound { .. } | ObjectError::Uri(_) => "input_missing",
+        ObjectError::Changed { .. } => "input_changed",
+        ObjectError::TooLarge { .. } => "input_too_large",
+        ObjectError::Denied { .. } => "input_denied",
+        _ => "input_unreadable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn chunk(lines: &str) -> InputChunk {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(lines.as_bytes()).unwrap();
+        InputChunk {
+            first_row: 5,
+            n_rows: 2,
+            data: packed.finish().unwrap(),
+        }
+    }
+
+    #[test]
+    fn rows_are_read_in_order_and_checked() {
+        let rows = unpack(&chunk("{\"index\":5,\"id\":\"a\"}\n{\"index\":6}\n")).unwrap();
+        assert_eq!((rows[0].id.as_deref(), rows[1].index), (Some("a"), 6));
+        for broken in ["{\"index\":6}\n", "{}", "nonsense"] {
+            let error = unpack(&chunk(broken)).unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    ShardError::Failed {
+                        code: "bad_chunk",
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+        }
+    }
+}

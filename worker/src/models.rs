@@ -1,0 +1,182 @@
+//! The models of a worker: folders on disk become engines with fixed slots.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nightshift_engine::{
+    Engine, EngineError, Event, KvCache, LoadError, LoadOptions, Model, Request, Weights,
+};
+
+use crate::config::Config;
+use crate::generate::Generator;
+
+/// Models in memory, each with its engine.
+pub struct Models {
+    slots: usize,
+    by_key: BTreeMap<String, Loaded>,
+}
+
+struct Loaded {
+    model: Arc<Model>,
+    engine: Engine,
+    running: usize,
+}
+
+/// Why a worker has no models.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelsError {
+    /// The models folder cannot be listed.
+    #[error("models folder {dir}: {source}")]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is nothing to load.
+    #[error("models folder {dir}: no folder in it holds a config.json")]
+    Empty {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A model cannot be loaded.
+    #[error("model {name}: {source}")]
+    Load {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: LoadError,
+    },
+}
+
+/// The name under which jobs ask for a model: `"name/weights/kv_cache"`.
+#[must_use]
+pub fn model_key(name: &str, weights: Weights, kv_cache: KvCache) -> String {
+    format!("{name}/{}/{}", weights.as_str(), kv_cache.as_str())
+}
+
+impl Models {
+    /// Loads what the configuration names. Takes seconds to minutes: call it before the runtime has anything to do.
+    ///
+    /// # Errors
+    /// [`ModelsError`]: nothing to load, or the first model that cannot be.
+    pub fn load(config: &Config) -> Result<Self, ModelsError> {
+        let names = match config.models.as_slice() {
+            [] => folders(&config.models_dir)?,
+            names => names.to_vec(),
+        };
+        let mut by_key = BTreeMap::new();
+        for name in names {
+            for &(weights, kv_cache) in &config.formats {
+                let options = LoadOptions {
+                    weights,
+                    kv_cache,
+                    threads: config.threads,
+                    codes_only: false,
+                };
+                let model =
+                    Model::load(&config.models_dir.join(&name), &options).map_err(|source| {
+                        ModelsError::Load {
+                            name: name.clone(),
+                            source,
+                        }
+                    })?;
+                let key = model_key(&name, weights, kv_cache);
+                tracing::info!(model = %key, fingerprint = model.fingerprint(), "loaded a model");
+                let engine = Engine::new(Arc::clone(&model), config.slots);
+                by_key.insert(
+                    key,
+                    Loaded {
+                        model,
+                        engine,
+                        running: 0,
+                    },
+                );
+            }
+        }
+        Ok(Self {
+            slots: config.slots,
+            by_key,
+        })
+    }
+}
+
+/// Names of the folders that look like models, sorted.
+fn folders(dir: &Path) -> Result<Vec<String>, ModelsError> {
+    let list = || -> std::io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.path().join("config.json").is_file()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    };
+    let names = list().map_err(|source| ModelsError::Folder {
+        dir: dir.to_owned(),
+        source,
+    })?;
+    match names.is_empty() {
+        true => Err(ModelsError::Empty {
+            dir: dir.to_owned(),
+        }),
+        false => Ok(names),
+    }
+}
+
+impl Generator for Models {
+    fn models(&self) -> BTreeMap<String, String> {
+        self.by_key
+            .iter()
+            .map(|(key, loaded)| (key.clone(), loaded.model.fingerprint().to_owned()))
+            .collect()
+    }
+
+    fn slots(&self) -> usize {
+        self.slots
+    }
+
+    fn admit(&mut self, ticket: u64, model: &str, request: Request) -> Result<(), EngineError> {
+        let Some(loaded) = self.by_key.get_mut(model) else {
+            return Err(EngineError::BadRequest(format!(
+                "this worker has no model {model}"
+            )));
+        };
+        loaded.engine.admit(ticket, request)?;
+        loaded.running += 1;
+        Ok(())
+    }
+
+    fn step(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        for loaded in self.by_key.values_mut().filter(|loaded| loaded.running > 0) {
+            let new = loaded.engine.step();
+            loaded.running -= new
+                .iter()
+                .filter(|event| !matches!(event, Event::Progress { .. }))
+                .count();
+            events.extend(new);
+        }
+        events
+    }
+
+    fn cancel(&mut self, ticket: u64) {
+        for loaded in self.by_key.values_mut() {
+            let free = loaded.engine.free_slots();
+            loaded.engine.cancel(ticket);
+            loaded.running -= loaded.engine.free_slots() - free;
+        }
+    }
+
+    fn reset(&mut self) {
+        for loaded in self.by_key.values_mut() {
+            loaded.engine = Engine::new(Arc::clone(&loaded.model), self.slots);
+            loaded.running = 0;
+        }
+    }
+}

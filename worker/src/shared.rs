@@ -1,0 +1,23 @@
+//! What everybody inside a worker may use.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use nightshift_objects::Objects;
+use nightshift_store::Store;
+use tokio::sync::OnceCell;
+
+use crate::config::Config;
+
+/// Handles and settings of one worker.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) objects: Objects,
+    /// `"name/weights/kv_cache"` to fingerprint.
+    pub(crate) models: BTreeMap<String, String>,
+    /// Whether the endpoint honours `If-None-Match: *`; found out once.
+    pub(crate) conditions: OnceCell<bool>,
+    /// Job to the last round whose destination this worker has prepared.
+    pub(crate) touched: Mutex<BTreeMap<i64, i32>>,
+}
