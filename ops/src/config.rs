@@ -117,6 +117,18 @@ pub const KEYS: &[Key] = &[
         "",
         "name of this worker; empty is host name and process id",
     ),
+    text(
+        "worker.models",
+        &["NIGHTSHIFT_WORKER_MODELS"],
+        "",
+        "models to load, separated by commas; empty is every folder of models_dir",
+    ),
+    text(
+        "worker.formats",
+        &["NIGHTSHIFT_WORKER_FORMATS"],
+        "f32/f32",
+        "numeric formats to offer, weights/kv_cache, separated by commas",
+    ),
     Key {
         form: Form::Number(1),
         ..text(
@@ -140,7 +152,7 @@ pub const KEYS: &[Key] = &[
         ..text(
             "worker.lease_ms",
             &["NIGHTSHIFT_WORKER_LEASE_MS"],
-            "60000",
+            "30000",
             "how long a lease lasts without a sign of life, in milliseconds",
         )
     },
@@ -158,7 +170,7 @@ pub const KEYS: &[Key] = &[
         ..text(
             "scheduler.tick_ms",
             &["NIGHTSHIFT_SCHEDULER_TICK_MS"],
-            "1000",
+            "500",
             "longest time between two looks at the jobs, in milliseconds",
         )
     },

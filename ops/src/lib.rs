@@ -13,6 +13,7 @@ pub mod connect;
 pub mod exit;
 pub mod failure;
 pub mod local;
+pub mod logging;
 pub mod output;
 pub mod spec_file;
 pub mod ui;

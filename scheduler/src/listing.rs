@@ -2,21 +2,15 @@
 
 use std::collections::HashMap;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use nightshift_jobs::{InputRow, Subjects};
-use nightshift_objects::{Listed, Objects, S3Uri};
-
-use crate::error::InputProblem;
-use crate::rows::RowError;
+use nightshift_jobs::{Globs, InputRow, Subjects};
+use nightshift_objects::{Error as ObjectsError, Listed, Objects, S3Uri};
 
 /// Objects below a prefix.
-pub(crate) struct Listing<'a> {
+pub(crate) struct Listing {
     objects: Objects,
     prefix: S3Uri,
-    include: GlobSet,
-    exclude: GlobSet,
-    globs: &'a [String],
-    /// References that each subject may still give; `None` outside `subjects`.
+    globs: Globs,
+    /// The most references of each subject, and how many each has; `None` outside `subjects`.
     subjects: Option<(u64, HashMap<String, u64>)>,
     page: std::vec::IntoIter<Listed>,
     /// Where the next page begins; `None` before the first.
@@ -25,21 +19,23 @@ pub(crate) struct Listing<'a> {
     seen: u64,
 }
 
-impl<'a> Listing<'a> {
-    pub(crate) fn of_prefix(
+impl Listing {
+    /// Nothing is asked yet. `max_references`: objects are references of subjects, and each has at most so many.
+    ///
+    /// # Errors
+    /// Words: the uri or a glob is none.
+    pub(crate) fn new(
         objects: Objects,
         uri: &str,
-        include: &'a [String],
+        include: &[String],
         exclude: &[String],
-    ) -> Result<Self, RowError> {
-        let prefix: S3Uri = uri.parse().map_err(|error| unreadable(&error))?;
+        max_references: Option<u64>,
+    ) -> Result<Self, String> {
         Ok(Self {
             objects,
-            prefix,
-            include: globs(include)?,
-            exclude: globs(exclude)?,
-            globs: include,
-            subjects: None,
+            prefix: uri.parse().map_err(|error: nightshift_objects::UriError| error.to_string())?,
+            globs: Globs::new(include, exclude)?,
+            subjects: max_references.map(|most| (most, HashMap::new())),
             page: Vec::new().into_iter(),
             after: None,
             ended: false,
@@ -47,14 +43,8 @@ impl<'a> Listing<'a> {
         })
     }
 
-    pub(crate) fn of_subjects(objects: Objects, subjects: &'a Subjects) -> Result<Self, RowError> {
-        let mut listing = Self::of_prefix(objects, &subjects.uri, &subjects.include, &subjects.exclude)?;
-        listing.subjects = Some((subjects.max_references, HashMap::new()));
-        Ok(listing)
-    }
-
     /// The next row, with this index.
-    pub(crate) async fn next(&mut self, index: u64) -> Result<Option<InputRow>, RowError> {
+    pub(crate) async fn next(&mut self, index: u64) -> Result<Option<InputRow>, ObjectsError> {
         loop {
             let Some(object) = self.page.next() else {
                 if self.ended {
@@ -72,14 +62,15 @@ impl<'a> Listing<'a> {
         }
     }
 
+    /// Objects looked at so far, without the empty ones that some tools leave where they show a folder.
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen
+    }
+
     fn row(&mut self, index: u64, object: Listed) -> Option<InputRow> {
         let below = object.key.strip_prefix(&self.prefix.key)?;
-        // Some tools leave an empty object where they show a folder.
-        if below.is_empty() || below.ends_with('/') {
-            return None;
-        }
-        self.seen += 1;
-        if !(self.include.is_empty() || self.include.is_match(below)) || self.exclude.is_match(below) {
+        self.seen += u64::from(!below.ends_with('/'));
+        if !self.globs.takes(below) {
             return None;
         }
         let path = without_extension(below);
@@ -103,15 +94,6 @@ impl<'a> Listing<'a> {
             ..InputRow::default()
         })
     }
-
-    /// What was looked through, for the message that nothing matched.
-    pub(crate) fn describe(&self) -> String {
-        let with = match self.globs {
-            [] => String::new(),
-            globs => format!(" with {}", globs.join(", ")),
-        };
-        format!("prefix {}{with} (0 of {} objects)", self.prefix, thousands(self.seen))
-    }
 }
 
 /// `a.b/c.jpg` without `.jpg`.
@@ -123,59 +105,14 @@ fn without_extension(key: &str) -> &str {
     }
 }
 
-/// `*` stays within a folder, `**` does not, as in a shell and in `.gitignore`.
-fn globs(patterns: &[String]) -> Result<GlobSet, RowError> {
-    let bad = |pattern: &str, error: globset::Error| InputProblem::BadGlob {
-        message: format!("\"{pattern}\" is no glob: {}", error.kind()),
-    };
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        let glob = GlobBuilder::new(pattern)
-            .literal_separator(true)
-            .build()
-            .map_err(|error| bad(pattern, error))?;
-        set.add(glob);
-    }
-    Ok(set.build().map_err(|error| bad(&patterns.join(", "), error))?)
-}
-
-fn unreadable(error: &dyn std::fmt::Display) -> RowError {
-    InputProblem::Unreadable {
-        message: error.to_string(),
-    }
-    .into()
-}
-
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> = digits
-        .as_bytes()
-        .rchunks(3)
-        .rev()
-        .map(|group| std::str::from_utf8(group).expect("digits are text"))
-        .collect();
-    groups.join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn stars_know_folders() {
-        let takes = |pattern: &str, key: &str| globs(&[pattern.to_owned()]).unwrap().is_match(key);
-        assert!(takes("**/*.jpg", "a.jpg") && takes("**/*.jpg", "x/y/a.jpg"));
-        assert!(takes("*.jpg", "a.jpg") && !takes("*.jpg", "x/a.jpg"));
-        assert!(takes("**/thumbs/**", "x/thumbs/a.jpg") && !takes("**/thumbs/**", "x/thumb/a.jpg"));
-        assert!(takes("*.{jpg,png}", "a.png"));
-        assert!(globs(&["[".to_owned()]).is_err());
-    }
-
-    #[test]
-    fn extensions_and_numbers() {
+    fn only_the_last_extension_goes() {
         assert_eq!(without_extension("a.b/c.tar.gz"), "a.b/c.tar");
         assert_eq!(without_extension("a.b/c"), "a.b/c");
         assert_eq!(without_extension("a/.hidden"), "a/.hidden");
-        assert_eq!((thousands(0), thousands(1_204), thousands(12)), ("0".into(), "1 204".into(), "12".into()));
     }
 }

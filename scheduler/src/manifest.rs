@@ -4,23 +4,21 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use futures::{Stream, stream};
-use nightshift_jobs::{InputRow, InputSpec, ManifestFormat};
+use nightshift_jobs::{Diagnostic, InputRow, InputSpec, ManifestFormat, Parsed};
 use nightshift_objects::{Error as ObjectsError, Objects, S3Uri};
 use serde_json::Value;
 
 use crate::error::InputProblem;
 use crate::lines::{Line, LineError, Lines, MAX_LINE_BYTES};
-use crate::rows::RowError;
+use crate::rows::{RowError, classify};
 
 type Bytes = Pin<Box<dyn Stream<Item = Result<Vec<u8>, ObjectsError>> + Send>>;
 
 /// An open manifest.
 pub(crate) struct Manifest<'a> {
-    input: &'a InputSpec,
+    parsed: &'a Parsed,
     uri: &'a str,
     format: ManifestFormat,
-    /// Logical name to column, as the spec maps them.
-    columns: &'a BTreeMap<String, String>,
     lines: Lines<Bytes>,
     /// The columns of a CSV file.
     header: Vec<String>,
@@ -29,36 +27,22 @@ pub(crate) struct Manifest<'a> {
 
 impl<'a> Manifest<'a> {
     /// Opens a manifest and, of a CSV file, reads the header.
-    ///
-    /// # Panics
-    /// When `input` is no manifest: a bug of the caller.
-    pub(crate) async fn open(objects: &Objects, input: &'a InputSpec) -> Result<Self, RowError> {
-        let InputSpec::Manifest {
-            uri, format, columns, ..
-        } = input
-        else {
-            panic!("the caller opens manifests only");
-        };
-        let parsed: S3Uri = uri.parse().map_err(ObjectsError::from)?;
-        let object = objects.get_stream(&parsed, None).await?;
+    pub(crate) async fn open(objects: &Objects, parsed: &'a Parsed) -> Result<Self, RowError> {
+        let failed = |error| classify(parsed, error);
+        let uri: S3Uri = uri_of(parsed).0.parse().map_err(|error| failed(ObjectsError::from(error)))?;
+        let object = objects.get_stream(&uri, None).await.map_err(failed)?;
         let bytes: Bytes = Box::pin(stream::try_unfold(object, |mut object| async move {
             Ok(object.next().await?.map(|bytes| (bytes.to_vec(), object)))
         }));
-        Self::read(input, uri, *format, columns, bytes).await
+        Self::read(parsed, bytes).await
     }
 
-    async fn read(
-        input: &'a InputSpec,
-        uri: &'a str,
-        format: ManifestFormat,
-        columns: &'a BTreeMap<String, String>,
-        bytes: Bytes,
-    ) -> Result<Self, RowError> {
+    async fn read(parsed: &'a Parsed, bytes: Bytes) -> Result<Self, RowError> {
+        let (uri, format) = uri_of(parsed);
         let mut manifest = Self {
-            input,
+            parsed,
             uri,
             format,
-            columns,
             lines: Lines::new(bytes),
             header: Vec::new(),
             rows: 0,
@@ -71,22 +55,16 @@ impl<'a> Manifest<'a> {
             sorted.sort();
             if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
                 let message = format!("the header names the column \"{}\" twice", pair[0]);
-                return Err(manifest.bad(record.number, None, message));
+                return Err(manifest.bad(&record, &message));
             }
             manifest.check_columns(&manifest.header)?;
         }
         Ok(manifest)
     }
 
-    pub(crate) fn uri(&self) -> &str {
-        self.uri
-    }
-
     /// The next row, with this index, and its line.
-    pub(crate) async fn next(&mut self, index: u64) -> Result<(Option<InputRow>, u64), RowError> {
-        let Some(record) = self.record().await? else {
-            return Ok((None, 0));
-        };
+    pub(crate) async fn next(&mut self, index: u64) -> Result<Option<(InputRow, u64)>, RowError> {
+        let Some(record) = self.record().await? else { return Ok(None) };
         let fields = match self.format {
             ManifestFormat::Jsonl => self.json(&record)?,
             ManifestFormat::Csv => self.csv(&record)?,
@@ -96,11 +74,11 @@ impl<'a> Manifest<'a> {
             let names: Vec<String> = fields.keys().cloned().collect();
             self.check_columns(&names)?;
         }
-        let row = self.input.row(index, fields).map_err(|column| {
-            self.bad(record.number, None, format!("there is no value in column \"{column}\""))
-        })?;
+        let input = self.parsed.spec.input();
+        let row = input.row(index, fields);
+        let row = row.map_err(|column| self.bad(&record, &format!("there is no value in column \"{column}\"")))?;
         self.rows += 1;
-        Ok((Some(row), record.number))
+        Ok(Some((row, record.number)))
     }
 
     /// The next record that is not blank. A CSV record goes on over lines while a quote is open.
@@ -115,7 +93,7 @@ impl<'a> Manifest<'a> {
         let open = |text: &str| text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1;
         while self.format == ManifestFormat::Csv && open(&record.text) {
             let Some(line) = self.line().await? else {
-                return Err(self.bad(record.number, None, "a quote is opened and never closed".to_owned()));
+                return Err(self.bad(&record, "a quote is opened and never closed"));
             };
             record.text.push('\n');
             record.text.push_str(&line.text);
@@ -129,23 +107,29 @@ impl<'a> Manifest<'a> {
     async fn line(&mut self) -> Result<Option<Line>, RowError> {
         match self.lines.next().await {
             Ok(line) => Ok(line),
-            Err(LineError::Stream(error)) => Err(error.into()),
+            Err(LineError::Stream(error)) => Err(classify(self.parsed, error)),
             Err(LineError::TooLong { line }) => Err(self.too_long(line)),
             Err(LineError::NotUtf8 { line, column }) => {
-                Err(self.bad(line, Some(column), "the file is not UTF-8 text here".to_owned()))
+                let mut diagnostic = self.record_error(line, "the file is not UTF-8 text here");
+                diagnostic.column = column;
+                Err(self.at(diagnostic))
             }
         }
     }
 
     fn json(&self, record: &Line) -> Result<BTreeMap<String, Value>, RowError> {
+        let at = |column: usize, what: &str| {
+            let line = usize::try_from(record.number).unwrap_or(usize::MAX);
+            self.at(nightshift_jobs::plan_errors::manifest_line(line, column, what, self.rows))
+        };
         let value: Value = serde_json::from_str(&record.text).map_err(|error| {
             let text = error.to_string();
             let what = text.split(" at line ").next().unwrap_or(&text);
-            self.bad(record.number, Some(error.column().max(1)), format!("invalid JSON ({})", plain(what)))
+            at(error.column().max(1), plain(what))
         })?;
         match value {
             Value::Object(map) => Ok(map.into_iter().collect()),
-            _ => Err(self.bad(record.number, Some(1), "expected a JSON object, { ... }".to_owned())),
+            _ => Err(at(1, "expected an object, { ... }")),
         }
     }
 
@@ -153,7 +137,7 @@ impl<'a> Manifest<'a> {
         let cells = self.cells(record)?;
         if cells.len() != self.header.len() {
             let message = format!("{} values, but the header names {} columns", cells.len(), self.header.len());
-            return Err(self.bad(record.number, None, message));
+            return Err(self.bad(record, &message));
         }
         Ok(self.header.iter().cloned().zip(cells.into_iter().map(Value::String)).collect())
     }
@@ -165,39 +149,47 @@ impl<'a> Manifest<'a> {
             .from_reader(record.text.as_bytes());
         match reader.records().next() {
             Some(Ok(cells)) => Ok(cells.iter().map(str::to_owned).collect()),
-            Some(Err(error)) => Err(self.bad(record.number, None, format!("invalid CSV ({error})"))),
+            Some(Err(error)) => Err(self.bad(record, &error.to_string())),
             None => Ok(Vec::new()),
         }
     }
 
     /// Every column that the spec names must be there; of JSON lines the first one decides.
     fn check_columns(&self, names: &[String]) -> Result<(), RowError> {
-        let missing = self.columns.iter().find(|(_, column)| !names.contains(column));
-        match missing {
-            Some((logical, column)) => Err(InputProblem::MissingColumn {
-                logical: logical.clone(),
-                column: column.clone(),
-                uri: self.uri.to_owned(),
-                columns: names.to_vec(),
-            }
-            .into()),
-            None => Ok(()),
+        let missing = self.parsed.places.missing_columns(names);
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(InputProblem::Spec(missing).into()),
         }
     }
 
     fn too_long(&self, line: u64) -> RowError {
-        self.bad(line, None, format!("the record is longer than {MAX_LINE_BYTES} bytes"))
+        self.at(self.record_error(line, &format!("it is longer than {MAX_LINE_BYTES} bytes")))
     }
 
-    fn bad(&self, line: u64, column: Option<usize>, message: String) -> RowError {
-        InputProblem::Line {
+    fn bad(&self, record: &Line, reason: &str) -> RowError {
+        self.at(self.record_error(record.number, reason))
+    }
+
+    fn record_error(&self, line: u64, reason: &str) -> Diagnostic {
+        nightshift_jobs::plan_errors::manifest_record(usize::try_from(line).unwrap_or(usize::MAX), reason, self.rows)
+    }
+
+    fn at(&self, diagnostic: Diagnostic) -> RowError {
+        InputProblem::Manifest {
             uri: self.uri.to_owned(),
-            line,
-            column,
-            message,
-            good_rows: self.rows,
+            diagnostic: Box::new(diagnostic),
         }
         .into()
+    }
+}
+
+/// # Panics
+/// When the input is no manifest: a bug of the caller.
+fn uri_of(parsed: &Parsed) -> (&str, ManifestFormat) {
+    match parsed.spec.input() {
+        InputSpec::Manifest { uri, format, .. } => (uri, *format),
+        _ => panic!("the caller opens manifests only"),
     }
 }
 

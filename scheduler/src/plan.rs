@@ -1,6 +1,6 @@
 //! From a spec's text to a plan: parse, look at the inputs, count.
 
-use nightshift_jobs::{Diagnostic, InputRow, InputSpec, JobSpec, JobVars, MaxFailed, OnExisting, Parsed, SpecErrors};
+use nightshift_jobs::{InputRow, InputSpec, ItemLimit, JobSpec, JobVars, MaxFailed, OnExisting, Parsed};
 use nightshift_objects::Objects;
 use nightshift_store::{LeaderTerm, Plan, Planned, Store, Submitted};
 use tokio::sync::watch;
@@ -38,7 +38,7 @@ pub async fn survey(
 ) -> Result<Survey, PlanError> {
     let located = |error| locate(name, text, error);
     let spec = &parsed.spec;
-    let mut rows = Rows::open(objects, spec).await.map_err(located)?;
+    let mut rows = Rows::open(objects, parsed).await.map_err(located)?;
     let mut survey = Survey {
         n_rows: 0,
         n_items: 0,
@@ -52,8 +52,7 @@ pub async fn survey(
             survey.first.push(row);
         }
     }
-    let limit = |error| located(InputProblem::Limit(error).into());
-    survey.n_items = spec.n_items(survey.n_rows).map_err(limit)?;
+    survey.n_items = spec.n_items(survey.n_rows).map_err(|error| located(too_many(parsed, &error)))?;
     Ok(survey)
 }
 
@@ -63,13 +62,8 @@ pub fn cannot_run(name: &str, text: &str, parsed: &Parsed) -> Option<String> {
     if parsed.cannot_run.is_empty() {
         return None;
     }
-    let features: Vec<&str> = parsed.cannot_run.iter().map(|missing| missing.message.as_str()).collect();
-    let mut words = format!("{name}: valid; this build cannot run: {}", features.join("; "));
-    for missing in &parsed.cannot_run {
-        words.push_str("\n\n");
-        words.push_str(&missing.render(name, text));
-    }
-    Some(words)
+    let words: Vec<String> = parsed.cannot_run.iter().map(|missing| missing.render(name, text)).collect();
+    Some(words.join("\n\n"))
 }
 
 /// Makes a submitted job ready, or says why not. Starting again after an interruption starts from the first row.
@@ -90,24 +84,24 @@ pub async fn plan_job(
         return Err(PlanError::Rejected(words));
     }
     let located = |error| locate(STORED_NAME, text, error);
-    let refused = |message: String| located(InputProblem::Refused { message }.into());
+    let refused = |words: &str| located(refusal(&parsed, words).into());
     let spec = &parsed.spec;
     let vars = JobVars {
         job_id: job.job,
         run_date: job.run_date.clone(),
         run_index: u64::try_from(job.run_index).unwrap_or(0),
     };
-    let dest = spec.dest(&vars).map_err(|error| refused(error.to_string()))?;
-    check_prefixes(job, spec, &dest).map_err(|problem| located(problem.into()))?;
+    let dest = spec.dest(&vars).map_err(|error| refused(&error.to_string()))?;
+    check_prefixes(job, &parsed, &dest).map_err(|problem| located(problem.into()))?;
 
-    let n_rows = snapshot(store, objects, term, job.job, spec, located).await?;
-    let n_items = spec.n_items(n_rows).map_err(|error| located(InputProblem::Limit(error).into()))?;
+    let n_rows = snapshot(store, objects, term, job.job, &parsed, located).await?;
+    let n_items = spec.n_items(n_rows).map_err(|error| located(too_many(&parsed, &error)))?;
     let plan = plan_of(&parsed, text, dest, n_rows, n_items);
     let now = term.borrow().clone();
     match store.planned(&now, job.job, &plan).await? {
         Planned::Ready => Ok(()),
         Planned::Gone => Err(PlanError::Gone),
-        Planned::Refused(words) => Err(refused(words)),
+        Planned::Refused(words) => Err(refused(&words)),
     }
 }
 
@@ -117,7 +111,7 @@ async fn snapshot(
     objects: &Objects,
     term: &watch::Receiver<LeaderTerm>,
     job: i64,
-    spec: &JobSpec,
+    parsed: &Parsed,
     located: impl Fn(RowError) -> PlanError,
 ) -> Result<u64, PlanError> {
     let add = async |chunk: Chunk| -> Result<(), PlanError> {
@@ -128,7 +122,7 @@ async fn snapshot(
             false => Err(PlanError::Gone),
         }
     };
-    let mut rows = Rows::open(Some(objects), spec).await.map_err(&located)?;
+    let mut rows = Rows::open(Some(objects), parsed).await.map_err(&located)?;
     let mut chunker = Chunker::default();
     let mut n_rows = 0;
     while let Some(row) = rows.next().await.map_err(&located)? {
@@ -182,25 +176,37 @@ fn input_uri(spec: &JobSpec) -> Option<String> {
 }
 
 /// The store checks this too, but only after the inputs were read; and what a tenant may not read is not read for it.
-fn check_prefixes(job: &Submitted, spec: &JobSpec, dest: &str) -> Result<(), InputProblem> {
+fn check_prefixes(job: &Submitted, parsed: &Parsed, dest: &str) -> Result<(), InputProblem> {
     let allowed = |uri: &str, prefixes: &[String]| prefixes.iter().any(|prefix| lies_below(uri, prefix));
-    let refuse = |what: &str, uri: &str, prefixes: &[String]| {
+    let refuse = |uri: &str, prefixes: &[String]| {
+        let mut diagnostic = parsed.places.not_allowed(uri);
         let list = if prefixes.is_empty() { "none".to_owned() } else { prefixes.join(", ") };
-        format!("tenant {} may not {what} {uri} (allowed: {list})", job.tenant)
+        diagnostic.help = Some(format!("allowed for tenant {}: {list}", job.tenant));
+        InputProblem::from(diagnostic)
     };
-    if let Some(uri) = input_uri(spec)
-        && !allowed(&uri, &job.input_prefixes)
-    {
-        return Err(InputProblem::Unreadable {
-            message: refuse("read", &uri, &job.input_prefixes),
-        });
+    match input_uri(&parsed.spec) {
+        Some(uri) if !allowed(&uri, &job.input_prefixes) => Err(refuse(&uri, &job.input_prefixes)),
+        _ if !allowed(dest, &job.dest_prefixes) => Err(refuse(dest, &job.dest_prefixes)),
+        _ => Ok(()),
     }
-    if !allowed(dest, &job.dest_prefixes) {
-        return Err(InputProblem::Refused {
-            message: refuse("write to", dest, &job.dest_prefixes),
-        });
-    }
-    Ok(())
+}
+
+/// The words of the store or of a template about the destination or the input, at the place they are about. The store's
+/// words have the form `output.dest: what is wrong; what to do`.
+fn refusal(parsed: &Parsed, words: &str) -> InputProblem {
+    let mut diagnostic = match words.starts_with("input:") {
+        true => parsed.places.input_unreadable(parsed.spec.input(), ""),
+        false => parsed.places.dest_not_writable("", ""),
+    };
+    let (message, help) = words.split_once("; ").map_or((words, None), |(message, help)| (message, Some(help)));
+    diagnostic.code = "plan::refused".to_owned();
+    diagnostic.message = message.to_owned();
+    diagnostic.help = help.map(str::to_owned);
+    diagnostic.into()
+}
+
+fn too_many(parsed: &Parsed, error: &ItemLimit) -> RowError {
+    InputProblem::from(parsed.places.too_many_items(error)).into()
 }
 
 /// Whether `uri` is `prefix` or lies below it; `s3://cats` does not hold `s3://cats-and-dogs/`.
@@ -214,19 +220,7 @@ fn lies_below(uri: &str, prefix: &str) -> bool {
 fn locate(name: &str, text: &str, error: RowError) -> PlanError {
     match error {
         RowError::Objects(error) => PlanError::Objects(error),
-        RowError::Problem(problem) => {
-            let diagnostic = Diagnostic {
-                code: problem.code().to_owned(),
-                severity: nightshift_jobs::Severity::Error,
-                message: problem.to_string(),
-                path: String::new(),
-                line: 1,
-                column: 1,
-                width: 1,
-                help: problem.help(),
-            };
-            PlanError::Rejected(SpecErrors::new(name, text, vec![diagnostic]).to_string())
-        }
+        RowError::Problem(problem) => PlanError::Rejected(problem.render(name, text)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where the input rows of a job come from, as one stream in bounded memory.
 
-use nightshift_jobs::{InputRow, InputSpec, JobSpec};
+use nightshift_jobs::{InputRow, InputSpec, Parsed, plan_errors};
 use nightshift_objects::{Error as ObjectsError, Objects};
 
 use crate::duplicates::Duplicates;
@@ -23,28 +23,16 @@ impl From<InputProblem> for RowError {
     }
 }
 
-impl From<ObjectsError> for RowError {
-    /// What a person must change is a problem of the input; the rest may pass.
-    fn from(error: ObjectsError) -> Self {
-        match &error {
-            ObjectsError::Unavailable { .. } | ObjectsError::Changed { .. } => Self::Objects(error),
-            _ => Self::Problem(InputProblem::Unreadable {
-                message: error.to_string(),
-            }),
-        }
-    }
-}
-
 enum Source<'a> {
     Inline(std::slice::Iter<'a, InputRow>),
     Manifest(Box<Manifest<'a>>),
-    Listing(Box<Listing<'a>>),
+    Listing(Box<Listing>),
 }
 
-/// The rows of a job, checked: ids are unique, the limit is kept, an empty input is an error unless it is allowed.
+/// The rows of a job, checked: ids are unique, limits are kept, an empty input is an error unless it is allowed.
 pub struct Rows<'a> {
     source: Source<'a>,
-    spec: &'a JobSpec,
+    parsed: &'a Parsed,
     limit: u64,
     given: u64,
     ids: Duplicates,
@@ -54,30 +42,35 @@ impl<'a> Rows<'a> {
     /// Opens the input of a spec. `objects` is needed by every input but an inline one.
     ///
     /// # Errors
-    /// The manifest does not exist or its header is wrong; a glob is none; the object store does not answer.
+    /// The manifest does not exist or its header is wrong; the object store does not answer.
     ///
     /// # Panics
     /// When `objects` is missing for an input that lies in the object store: a bug of the caller.
-    pub async fn open(objects: Option<&Objects>, spec: &'a JobSpec) -> Result<Self, RowError> {
+    pub async fn open(objects: Option<&Objects>, parsed: &'a Parsed) -> Result<Self, RowError> {
         let objects = || objects.expect("the caller gives a client for inputs in the object store").clone();
-        let (source, limit) = match spec.input() {
+        let (source, limit) = match parsed.spec.input() {
             InputSpec::Inline { rows } => (Source::Inline(rows.iter()), None),
-            input @ InputSpec::Manifest { limit, .. } => {
-                (Source::Manifest(Box::new(Manifest::open(&objects(), input).await?)), *limit)
+            InputSpec::Manifest { limit, .. } => {
+                (Source::Manifest(Box::new(Manifest::open(&objects(), parsed).await?)), *limit)
             }
             InputSpec::Prefix {
                 uri,
                 include,
                 exclude,
                 limit,
-            } => (Source::Listing(Box::new(Listing::of_prefix(objects(), uri, include, exclude)?)), *limit),
+            } => {
+                let listing = Listing::new(objects(), uri, include, exclude, None);
+                (Source::Listing(Box::new(listing.map_err(|words| unreadable(parsed, &words))?)), *limit)
+            }
             InputSpec::Subjects(subjects) => {
-                (Source::Listing(Box::new(Listing::of_subjects(objects(), subjects)?)), subjects.limit)
+                let (include, exclude) = (&subjects.include, &subjects.exclude);
+                let listing = Listing::new(objects(), &subjects.uri, include, exclude, Some(subjects.max_references));
+                (Source::Listing(Box::new(listing.map_err(|words| unreadable(parsed, &words))?)), subjects.limit)
             }
         };
         Ok(Self {
             source,
-            spec,
+            parsed,
             limit: limit.unwrap_or(u64::MAX),
             given: 0,
             ids: Duplicates::default(),
@@ -92,43 +85,68 @@ impl<'a> Rows<'a> {
         if self.given >= self.limit {
             return Ok(None);
         }
-        // The number of the row, or in a manifest the line, that an error names.
-        let (row, place) = match &mut self.source {
-            Source::Inline(rows) => (rows.next().cloned(), self.given),
-            Source::Manifest(manifest) => manifest.next(self.given).await?,
-            Source::Listing(listing) => (listing.next(self.given).await?, self.given),
+        let spec = &self.parsed.spec;
+        // Besides the row its line, where there are lines.
+        let (row, line) = match &mut self.source {
+            Source::Inline(rows) => (rows.next().cloned(), None),
+            Source::Manifest(manifest) => match manifest.next(self.given).await? {
+                Some((row, line)) => (Some(row), Some(line)),
+                None => (None, None),
+            },
+            Source::Listing(listing) => {
+                let row = listing.next(self.given).await.map_err(|error| classify(self.parsed, error))?;
+                (row, None)
+            }
         };
         let Some(row) = row else {
-            return if self.given == 0 && !self.spec.allow_empty() {
-                Err(InputProblem::Empty { input: self.describe() }.into())
-            } else {
-                Ok(None)
+            let seen = match &self.source {
+                Source::Listing(listing) => listing.seen(),
+                _ => 0,
+            };
+            return match self.given == 0 && !spec.allow_empty() {
+                true => Err(InputProblem::from(self.parsed.places.empty_input(spec.input(), seen)).into()),
+                false => Ok(None),
             };
         };
-        if let Some(id) = &row.id
-            && let Some(first) = self.ids.insert(id, place)
+        // Ids of inline rows were compared when the spec was read; keys of objects differ by nature.
+        if let (Some(line), InputSpec::Manifest { uri, .. }) = (line, spec.input())
+            && let Some(first) = self.ids.insert(&row.row_id(), line)
         {
-            let manifest = match self.spec.input() {
-                InputSpec::Manifest { uri, .. } => Some(uri),
-                _ => None,
-            };
-            return Err(InputProblem::DuplicateId {
-                place: manifest.map_or_else(|| format!("row {place}"), |uri| format!("{uri}:{place}")),
-                id: id.clone(),
-                first: format!("{} {first}", if manifest.is_some() { "line" } else { "row" }),
-            }
-            .into());
+            return Err(duplicate(uri, &row, line, first).into());
         }
         self.given += 1;
-        self.spec.n_items(self.given).map_err(InputProblem::Limit)?;
+        let limit = |error| InputProblem::from(self.parsed.places.too_many_items(&error));
+        spec.n_items(self.given).map_err(limit)?;
         Ok(Some(row))
     }
+}
 
-    fn describe(&self) -> String {
-        match &self.source {
-            Source::Inline(_) => "input.inline".to_owned(),
-            Source::Manifest(manifest) => format!("{} (it has no rows)", manifest.uri()),
-            Source::Listing(listing) => listing.describe(),
-        }
+/// What a person must change is a problem of the input; the rest may pass.
+pub(crate) fn classify(parsed: &Parsed, error: ObjectsError) -> RowError {
+    match &error {
+        ObjectsError::Unavailable { .. } | ObjectsError::Changed { .. } => RowError::Objects(error),
+        _ => unreadable(parsed, &error.to_string()),
+    }
+}
+
+fn unreadable(parsed: &Parsed, words: &str) -> RowError {
+    let input = parsed.spec.input();
+    // The diagnostic names the input itself.
+    let words = match input {
+        InputSpec::Manifest { uri, .. } | InputSpec::Prefix { uri, .. } => words.strip_prefix(uri.as_str()).unwrap_or(words),
+        _ => words,
+    };
+    InputProblem::from(parsed.places.input_unreadable(input, words.trim_start())).into()
+}
+
+fn duplicate(uri: &str, row: &InputRow, line: u64, first: u64) -> InputProblem {
+    let at = |line: u64| usize::try_from(line).unwrap_or(usize::MAX);
+    let diagnostic = match &row.id {
+        Some(id) => plan_errors::duplicate_id(at(line), id, at(first)),
+        None => plan_errors::duplicate_row(at(line), at(first)),
+    };
+    InputProblem::Manifest {
+        uri: uri.to_owned(),
+        diagnostic: Box::new(diagnostic),
     }
 }

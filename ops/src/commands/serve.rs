@@ -1,0 +1,149 @@
+//! `scheduler`, `worker` and `migrate`: the parts of a system that is not local.
+
+use anyhow::Context as _;
+use nightshift_engine::{KvCache, Weights};
+use nightshift_scheduler::Scheduler;
+use nightshift_worker::{Models, Shutdown};
+use std::time::Duration;
+
+use super::{Context, generate};
+use crate::config::Config;
+use crate::exit::{Exit, Failure};
+use crate::{connect, logging};
+
+/// Runs a scheduler until it is told to stop.
+///
+/// # Errors
+/// The database cannot be reached at the start, refuses the login, or is of another version.
+pub async fn scheduler(context: Context) -> anyhow::Result<Exit> {
+    logging::init(&context, None)?;
+    let store = connect::store(&context.config, "nightshift scheduler").await?;
+    let objects = connect::objects(&context.config).await?;
+    context.ui.note("scheduler: running");
+    let scheduler = Scheduler::new(store.clone(), objects, scheduler_config(&context.config));
+    scheduler.run(connect::interrupted()).await?;
+    store.close().await;
+    Ok(Exit::Ok)
+}
+
+/// What is configured for a scheduler.
+#[must_use]
+pub fn scheduler_config(config: &Config) -> nightshift_scheduler::Config {
+    let mut scheduler = nightshift_scheduler::Config::new(process_name());
+    scheduler.tick = Duration::from_millis(config.number("scheduler.tick_ms"));
+    scheduler
+}
+
+/// Runs a worker: the first signal drains, the second releases at once.
+///
+/// # Errors
+/// No model can be loaded; the database cannot be reached at the start or refuses the worker; the engine died.
+pub async fn worker(context: Context) -> anyhow::Result<Exit> {
+    logging::init(&context, None)?;
+    let config = worker_config(&context.config)?;
+    let store = connect::store(&context.config, "nightshift worker").await?;
+    let objects = connect::objects(&context.config).await?;
+    let models = load(config.clone()).await?;
+    context.ui.note(&format!("worker {}: running", config.name));
+    nightshift_worker::run(config, store.clone(), objects, Box::new(models), on_signals()).await?;
+    store.close().await;
+    Ok(Exit::Ok)
+}
+
+/// Loads the models beside the runtime; it takes seconds to minutes.
+///
+/// # Errors
+/// [`Exit::Usage`]: there is none, or one cannot be loaded.
+pub async fn load(config: nightshift_worker::Config) -> anyhow::Result<Models> {
+    let dir = config.models_dir.clone();
+    let loaded = tokio::task::spawn_blocking(move || Models::load(&config)).await?;
+    loaded.map_err(|error| {
+        Failure::new(Exit::Usage, error.to_string())
+            .help(format!(
+                "models_dir is {}; it holds one folder per model, and `nightshift model random {}` makes a small one",
+                dir.display(),
+                dir.join("tiny").display()
+            ))
+            .into()
+    })
+}
+
+/// Obeys SIGINT and SIGTERM.
+fn on_signals() -> Shutdown {
+    let (handle, shutdown) = nightshift_worker::shutdown();
+    tokio::spawn(async move {
+        loop {
+            connect::interrupted().await;
+            handle.signal();
+        }
+    });
+    shutdown
+}
+
+/// What is configured for a worker.
+///
+/// # Errors
+/// [`Exit::Usage`] for a numeric format that is none.
+pub fn worker_config(config: &Config) -> Result<nightshift_worker::Config, Failure> {
+    let list = |key: &str| -> Vec<String> {
+        let text = config.get(key).unwrap_or_default();
+        text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+    };
+    let formats = list("worker.formats");
+    let formats: Option<Vec<_>> = formats.iter().map(|text| parse_format(text)).collect();
+    let number = |key: &str| usize::try_from(config.number(key)).unwrap_or(usize::MAX);
+    let lease = Duration::from_millis(config.number("worker.lease_ms"));
+    Ok(nightshift_worker::Config {
+        name: config.get("worker.name").map_or_else(process_name, str::to_owned),
+        models_dir: config.models_dir(),
+        models: list("worker.models"),
+        formats: formats.ok_or_else(|| {
+            Failure::new(Exit::Usage, "worker.formats: expected weights/kv_cache, such as f32/f32, separated by commas")
+        })?,
+        slots: number("worker.slots"),
+        threads: generate::threads(number("worker.threads")),
+        lease,
+        progress_every: (lease / 6).min(Duration::from_secs(5)),
+        grace: Duration::from_millis(config.number("worker.grace_ms")),
+        ..nightshift_worker::Config::default()
+    })
+}
+
+/// `f32/bf16` as weights and cache.
+#[must_use]
+pub fn parse_format(text: &str) -> Option<(Weights, KvCache)> {
+    let (weights, cache) = text.split_once('/')?;
+    let weights = [Weights::F32, Weights::Bf16, Weights::Int4].into_iter().find(|w| w.as_str() == weights)?;
+    let cache = [KvCache::F32, KvCache::Bf16, KvCache::Int8].into_iter().find(|c| c.as_str() == cache)?;
+    Some((weights, cache))
+}
+
+/// Host name and process id.
+fn process_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", host.trim(), std::process::id())
+}
+
+/// Creates or upgrades the schema.
+///
+/// # Errors
+/// No database is configured, it cannot be reached, the login may not, or the database is newer than this program.
+pub async fn migrate(context: Context) -> anyhow::Result<Exit> {
+    let database = connect::database(&context.config, "nightshift migrate")?;
+    nightshift_store::migrate(&database.url).await.context("cannot migrate the database")?;
+    context.ui.note("the schema is up to date");
+    Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_weights_and_cache() {
+        assert_eq!(parse_format("f32/bf16"), Some((Weights::F32, KvCache::Bf16)));
+        assert_eq!(parse_format("int4/int8"), Some((Weights::Int4, KvCache::Int8)));
+        assert_eq!(parse_format("f32"), None);
+        assert_eq!(parse_format("f16/f32"), None);
+    }
+}

@@ -1,0 +1,170 @@
+//! `sheet`: a contact sheet of a job's pictures.
+
+mod font;
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use image::imageops::{overlay, thumbnail};
+use image::{ImageFormat, ImageReader, Limits, Rgb, RgbImage};
+use nightshift_objects::{Objects, S3Uri};
+use nightshift_store::{OutputView, Store};
+
+use super::Context;
+use crate::connect;
+use crate::exit::{Exit, Failure};
+
+/// The largest picture that is read, in bytes.
+const MAX_BYTES: u64 = 256 << 20;
+/// Space around cells, in pixels.
+const GAP: u32 = 6;
+/// Height of a label below its picture, in pixels.
+const LABEL: u32 = font::HEIGHT + 4;
+const PAPER: Rgb<u8> = Rgb([250, 250, 250]);
+const INK: Rgb<u8> = Rgb([40, 40, 40]);
+
+/// Layout of a sheet.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Pictures in a row.
+    pub columns: u32,
+    /// Side of a cell, in pixels.
+    pub cell: u32,
+    /// At most this many pictures.
+    pub limit: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            columns: 6,
+            cell: 192,
+            limit: 120,
+        }
+    }
+}
+
+/// Makes the sheet of a job.
+///
+/// # Errors
+/// There is no such job, it has no pictures yet, or they cannot be read.
+pub async fn run(context: Context, job: i64, out: &Path, shape: Shape) -> anyhow::Result<Exit> {
+    let store = connect::store(&context.config, "nightshift sheet").await?;
+    store.job(job).await?;
+    let objects = connect::objects(&context.config).await?;
+    let count = write(&store, &objects, job, out, shape).await?;
+    context.ui.note(&format!("{}: {count} pictures", out.display()));
+    Ok(Exit::Ok)
+}
+
+/// Writes the sheet; returns how many pictures are on it.
+///
+/// # Errors
+/// The job has no pictures, one of them cannot be read, or the file cannot be written.
+pub async fn write(store: &Store, objects: &Objects, job: i64, out: &Path, shape: Shape) -> anyhow::Result<usize> {
+    let mut cells = Vec::new();
+    for output in pictures(store, job, shape.limit).await? {
+        let uri: S3Uri = output.uri.parse().map_err(nightshift_objects::Error::from)?;
+        let got = objects.get(&uri, MAX_BYTES, None).await?;
+        let picture = decode(&got.body).with_context(|| output.uri.clone())?;
+        cells.push((label(&output), shrink(&picture, shape.cell)));
+    }
+    if cells.is_empty() {
+        let message = format!("job {job} has no pictures yet");
+        return Err(Failure::new(Exit::NotFound, message).help(format!("`nightshift describe {job}` says where it stands")).into());
+    }
+    compose(&cells, shape)
+        .save_with_format(out, ImageFormat::Png)
+        .with_context(|| format!("cannot write {}", out.display()))?;
+    Ok(cells.len())
+}
+
+/// The first PNG file of each item, by item.
+async fn pictures(store: &Store, job: i64, limit: usize) -> anyhow::Result<Vec<OutputView>> {
+    let mut pictures: Vec<OutputView> = Vec::new();
+    let mut after = -1;
+    loop {
+        let page = store.outputs(job, after, 500).await?;
+        let Some(last) = page.last() else { return Ok(pictures) };
+        after = last.index;
+        for output in page {
+            let first = pictures.last().is_none_or(|picture| picture.index != output.index);
+            if first && output.uri.ends_with(".png") {
+                pictures.push(output);
+            }
+            if pictures.len() >= limit {
+                return Ok(pictures);
+            }
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> anyhow::Result<RgbImage> {
+    let mut reader = ImageReader::with_format(std::io::Cursor::new(bytes), ImageFormat::Png);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits);
+    Ok(reader.decode()?.to_rgb8())
+}
+
+/// Index and file name, as far as they fit.
+fn label(output: &OutputView) -> String {
+    let name = output.uri.rsplit('/').next().unwrap_or_default();
+    format!("{} {}", output.index, name.trim_end_matches(".png"))
+}
+
+fn shrink(picture: &RgbImage, cell: u32) -> RgbImage {
+    let side = picture.width().max(picture.height()).max(1);
+    let scaled = |n: u32| (u64::from(n) * u64::from(cell) / u64::from(side)).max(1) as u32;
+    thumbnail(picture, scaled(picture.width()), scaled(picture.height()))
+}
+
+fn compose(cells: &[(String, RgbImage)], shape: Shape) -> RgbImage {
+    let count = u32::try_from(cells.len()).expect("the limit of pictures is small");
+    let columns = shape.columns.min(count).max(1);
+    let rows = count.div_ceil(columns);
+    let (step_x, step_y) = (shape.cell + GAP, shape.cell + LABEL + GAP);
+    let mut sheet = RgbImage::from_pixel(columns * step_x + GAP, rows * step_y + GAP, PAPER);
+    for (n, (label, picture)) in (0..).zip(cells) {
+        let (x, y) = (GAP + n % columns * step_x, GAP + n / columns * step_y);
+        let (dx, dy) = ((shape.cell - picture.width()) / 2, (shape.cell - picture.height()) / 2);
+        overlay(&mut sheet, picture, i64::from(x + dx), i64::from(y + dy));
+        font::write(&mut sheet, x, y + shape.cell + 3, shape.cell, label, INK);
+    }
+    sheet
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_keep_their_shape_and_their_place() {
+        let wide = shrink(&RgbImage::from_pixel(64, 32, Rgb([255, 0, 0])), 16);
+        let tall = shrink(&RgbImage::from_pixel(8, 32, Rgb([0, 255, 0])), 16);
+        assert_eq!((wide.dimensions(), tall.dimensions()), ((16, 8), (4, 16)));
+        let shape = Shape {
+            columns: 2,
+            cell: 16,
+            limit: 9,
+        };
+        let cells = vec![("0".to_owned(), wide), ("1".to_owned(), tall.clone()), ("2".to_owned(), tall)];
+        let sheet = compose(&cells, shape);
+        assert_eq!(sheet.dimensions(), (2 * 22 + 6, 2 * (16 + LABEL + 6) + 6));
+        assert_eq!(*sheet.get_pixel(6 + 8, 6 + 8), Rgb([255, 0, 0]));
+        assert_eq!(*sheet.get_pixel(6 + 8, 6 + 1), PAPER);
+        assert_eq!(*sheet.get_pixel(28 + 8, 6 + 8), Rgb([0, 255, 0]));
+        let label = sheet.view_of(6, 6 + 16, 16, LABEL);
+        assert!(label.contains(&INK), "the label is written");
+    }
+
+    trait ViewOf {
+        fn view_of(&self, x: u32, y: u32, width: u32, height: u32) -> Vec<Rgb<u8>>;
+    }
+
+    impl ViewOf for RgbImage {
+        fn view_of(&self, x: u32, y: u32, width: u32, height: u32) -> Vec<Rgb<u8>> {
+            (y..y + height).flat_map(|y| (x..x + width).map(move |x| (x, y))).map(|(x, y)| *self.get_pixel(x, y)).collect()
+        }
+    }
+}
