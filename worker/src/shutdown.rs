@@ -45,8 +45,10 @@ impl Shutdown {
 
     /// Returns when the level has grown beyond `level`; never when nobody can ask any more. Safe to drop.
     pub(crate) async fn beyond(&mut self, level: Level) -> Level {
-        match self.0.wait_for(|now| *now > level).await {
-            Ok(now) => *now,
+        // Copied out first: the guard must not live across the await below, or this future could not move between threads.
+        let now = self.0.wait_for(|now| *now > level).await.map(|now| *now);
+        match now {
+            Ok(now) => now,
             Err(_) => std::future::pending().await,
         }
     }
