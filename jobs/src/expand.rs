@@ -408,9 +408,11 @@ impl<'a> Scope<'a> {
         let name = self.render(&self.spec.output.name)?;
         let mut folders = String::new();
         for dimension in &self.spec.output.partition_by {
-            let value = self
-                .value(&partition_path(dimension))
-                .unwrap_or_else(|| "__HIVE_DEFAULT_PARTITION__".to_owned());
+            let value = match self.cell.values.get(dimension) {
+                Some(value) => scalar(value),
+                None => self.value(partition_path(dimension)),
+            };
+            let value = value.unwrap_or_else(|| "__HIVE_DEFAULT_PARTITION__".to_owned());
             folders.push_str(&format!("{dimension}={}/", crate::template::safe(&value)));
         }
         if !key::is_safe(&name, Some(self.ext)) {
@@ -438,14 +440,13 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// The template path that a name in `partition_by` stands for.
-pub(crate) fn partition_path(dimension: &str) -> String {
+/// The template path that a name in `partition_by` stands for, when it is no key of the matrix.
+pub(crate) fn partition_path(dimension: &str) -> &str {
     match dimension {
-        "map" | "target" | "control" | "k" | "seed" => dimension.to_owned(),
-        "subject" => "subject.name".to_owned(),
-        "prompt" => "prompt.index".to_owned(),
-        "turn" => "turn.name".to_owned(),
-        other => format!("matrix.{other}"),
+        "subject" => "subject.name",
+        "prompt" => "prompt.index",
+        "turn" => "turn.name",
+        other => other,
     }
 }
 

@@ -32,8 +32,8 @@ fn check(path: &Path, said: &str, different: &mut Vec<String>) {
 #[test]
 fn every_example_is_valid_and_says_what_cannot_run() {
     let mut different = Vec::new();
-    let files = examples("");
-    assert!(files.len() >= 12, "the examples are gone: {files:?}");
+    let files = [examples(""), examples("cannot_run")].concat();
+    assert!(files.len() >= 14, "the examples are gone: {files:?}");
     for path in files {
         let text = fs::read_to_string(&path).unwrap();
         let parsed = nightshift_jobs::parse("job.yaml", &text)

@@ -240,13 +240,14 @@ fn each_kind_asks_for_its_task_and_files() {
 fn a_manifest_gives_rows_ids_and_images_by_its_columns() {
     let text = "apiVersion: nightshift/v1\nkind: controllable\nmetadata: {name: m}\n\
         input: {manifest: s3://data/scenes.jsonl, columns: {image: uri, prompt: text, id: scene}}\n\
-        control: {map: canny}\ngenerate: {panel: 64x64}\nmodel: {weights: f32, kv_cache: f32}\noutput: {dest: s3://out/x/}\n";
+        control: {map: canny}\ngenerate: {panel: 64x64}\nmodel: {weights: f32, kv_cache: f32}\noutput: {dest: s3://out/x/, name: \"{{ row.tag }}_{{ seed }}.{{ ext }}\"}\n";
     let parsed = parse("job.yaml", text).unwrap();
     let record = |scene: &str| -> BTreeMap<String, serde_json::Value> {
         [
             ("uri", "s3://data/a.png"),
             ("text", "a street"),
             ("scene", scene),
+            ("tag", "t"),
         ]
         .map(|(k, v)| (k.to_owned(), v.into()))
         .into()
@@ -268,7 +269,12 @@ fn a_manifest_gives_rows_ids_and_images_by_its_columns() {
         .iter()
         .map(|found| found.render("job.yaml", text))
         .collect();
-    assert_eq!(said.len(), 1);
+    assert_eq!(said.len(), 2);
+    assert!(
+        said[1].contains("{{ row.tag }}: the manifest has no column \"tag\""),
+        "{}",
+        said[1]
+    );
     assert!(said[0].starts_with("job.yaml:4:73: columns.prompt: \"text\" is not in s3://data/scenes.jsonl (columns: uri, txt, scene)"), "{}", said[0]);
 }
 

@@ -383,15 +383,3 @@ fn bad_uri(cx: &mut Cx<'_>, path: &str, uri: &str, form: &str) {
         help,
     );
 }
-
-/// The inline rows as names see them: only their columns matter.
-pub(crate) fn rows_for_names(raw: &RawSpec) -> Option<InputSpec> {
-    let rows = raw.input.as_ref()?.inline.as_ref()?;
-    let row = |fields: &BTreeMap<String, Json>| InputRow {
-        fields: fields.clone(),
-        ..InputRow::default()
-    };
-    Some(InputSpec::Inline {
-        rows: rows.iter().map(row).collect(),
-    })
-}

@@ -112,17 +112,16 @@ fn build(cx: &mut Cx<'_>, features: &Features) -> Option<(JobSpec, Places)> {
         input.as_ref(),
         combinations.as_deref().unwrap_or_default(),
     );
-    let output = outputs::read(cx, &raw, kind, combinations.as_deref());
-    let (cells, input, draw, texts, output) = (cells?, input?, draw?, texts?, output?);
-    unique::check(
-        cx,
-        kind,
-        &input,
-        &draw,
-        &texts,
-        &output,
-        combinations.as_deref().unwrap_or_default(),
-    );
+    let output = outputs::read(cx, &raw, kind, input.as_ref(), combinations.as_deref());
+    let combinations = combinations.unwrap_or_default();
+    if let (Some(input), Some(draw), Some(texts), Some((output, _))) =
+        (&input, &draw, &texts, &output)
+    {
+        unique::check(cx, kind, input, draw, texts, output, &combinations);
+    }
+    let (cells, input, draw, mut texts, (output, columns)) =
+        (cells?, input?, draw?, texts?, output?);
+    texts.columns.extend(columns);
     // After other mistakes it is likely only misspelt.
     if cx.is_clean() {
         unused_dimensions(cx, &root, &draw, kind);

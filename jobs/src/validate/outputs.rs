@@ -1,7 +1,9 @@
 //! Where results go, how they are named and how they are written.
 
+use crate::input::InputSpec;
 use crate::item::Embed;
 use crate::key;
+use crate::plan_errors::ColumnUse;
 use crate::read::cx::Cx;
 use crate::read::nearest::nearest;
 use crate::read::node::quoted;
@@ -12,24 +14,28 @@ use crate::read::raw::{
 use crate::spec::{Kind, OutputSpec, Sidecar};
 use crate::sweep::Combination;
 use crate::template::Template;
+use crate::validate::inputs::Input;
 use crate::validate::texts::{Checker, Scope};
 
+/// The output, and the columns that its names use.
 pub(crate) fn read(
     cx: &mut Cx<'_>,
     raw: &RawSpec,
     kind: Kind,
+    input: Option<&Input>,
     combinations: Option<&[Combination]>,
-) -> Option<OutputSpec> {
+) -> Option<(OutputSpec, Vec<ColumnUse>)> {
     let output = raw.output.as_ref()?;
     let generate = raw.generate.as_ref();
     let combinations = combinations.unwrap_or_default();
     let dest = dest(cx, output, kind);
-    let name = name(cx, raw, output, kind, combinations);
+    let input = input.map(|input| &input.spec);
+    let (name, columns) = name(cx, raw, kind, input, combinations);
     let partition_by = partitions(cx, output, kind, combinations);
     let (sidecar, embed) = metadata(cx, output);
     formats(cx, output, kind);
     cannot_run(cx, output, combinations, kind);
-    Some(OutputSpec {
+    let output = OutputSpec {
         dest: dest?,
         name: name?,
         partition_by: partition_by?,
@@ -45,7 +51,8 @@ pub(crate) fn read(
         embed,
         sidecar,
         on_existing: output.on_existing.unwrap_or_default(),
-    })
+    };
+    Some((output, columns))
 }
 
 fn dest(cx: &mut Cx<'_>, output: &RawOutput, kind: Kind) -> Option<Template> {
@@ -92,80 +99,78 @@ fn dest(cx: &mut Cx<'_>, output: &RawOutput, kind: Kind) -> Option<Template> {
 
 /// Names that are unique and safe, when the spec gives none. Values end up between fixed separators and are read from the right,
 /// so that two items never share a name.
-fn default_name(raw: &RawSpec, kind: Kind) -> &'static str {
+fn default_name(raw: &RawSpec, kind: Kind) -> String {
     let from_listing = raw
         .input
         .as_ref()
-        .is_some_and(|input| input.prefix.is_some());
-    match (kind, from_listing) {
-        (Kind::ImagePairs | Kind::DensePrediction, false) => {
-            "{{ row.id | safe }}_{{ map }}_{{ seed }}.{{ ext }}"
+        .is_some_and(|input| input.prefix.is_some() || input.subjects.is_some());
+    let row = if from_listing {
+        "{{ input.file | safe_path }}"
+    } else {
+        "{{ row.id | safe }}"
+    };
+    let variant = match kind {
+        Kind::ImagePairs | Kind::DensePrediction => "_{{ map }}",
+        Kind::SubjectSet => "_{{ prompt.index | pad(3) }}",
+        Kind::Edit if raw.turns.as_ref().is_some_and(|turns| turns.len() > 1) => {
+            "_{{ turn.index }}"
         }
-        (Kind::ImagePairs | Kind::DensePrediction, true) => {
-            "{{ input.file | safe_path }}_{{ map }}_{{ seed }}.{{ ext }}"
-        }
-        (Kind::SubjectSet, _) => {
-            "{{ input.file | safe_path }}_{{ prompt.index | pad(3) }}_{{ seed }}.{{ ext }}"
-        }
-        (Kind::TextToImage | Kind::Edit | Kind::Controllable, false) => {
-            "{{ row.id | safe }}_{{ seed }}.{{ ext }}"
-        }
-        (Kind::TextToImage | Kind::Edit | Kind::Controllable, true) => {
-            "{{ input.file | safe_path }}_{{ seed }}.{{ ext }}"
-        }
-    }
+        Kind::TextToImage | Kind::Edit | Kind::Controllable => "",
+    };
+    format!("{row}{variant}_{{{{ seed }}}}.{{{{ ext }}}}")
 }
 
 fn name(
     cx: &mut Cx<'_>,
     raw: &RawSpec,
-    output: &RawOutput,
     kind: Kind,
+    input: Option<&InputSpec>,
     combinations: &[Combination],
-) -> Option<Template> {
+) -> (Option<Template>, Vec<ColumnUse>) {
     let path = "output.name";
-    let Some(text) = output.name.as_deref() else {
-        return Template::parse(default_name(raw, kind)).ok();
+    let given = raw
+        .output
+        .as_ref()
+        .and_then(|output| output.name.as_deref());
+    let Some(text) = given else {
+        return (Template::parse(&default_name(raw, kind)).ok(), Vec::new());
     };
-    // Columns of manifests are looked up when one is rendered; inline rows are checked here.
-    let input = crate::validate::inputs::rows_for_names(raw);
     let mut checker = Checker {
         cx,
         kind,
-        input: input.as_ref(),
+        input,
         combinations,
         columns: Vec::new(),
     };
-    let template = checker.read(path, text, Scope::Name)?;
-    let ends = text
-        .trim_end()
-        .strip_suffix("}}")
-        .is_some_and(|rest| rest.trim_end().ends_with("ext"))
-        || text.ends_with(".png");
-    let rendered = template
-        .render(
-            |path| Ok::<_, ()>(Some(if path == "ext" { "png" } else { "x" }.to_owned())),
-            |_| (),
-        )
-        .unwrap_or_default();
-    if !ends || !rendered.ends_with(".png") {
-        cx.error(
-            path,
-            "spec::bad_name",
-            "output.name must end in .{{ ext }}".to_owned(),
-            None,
-        );
-        return None;
+    let template = checker.read(path, text, Scope::Name);
+    let columns = checker.columns;
+    let safe = template
+        .as_ref()
+        .is_some_and(|name| is_safe_name(cx, path, name));
+    (template.filter(|_| safe), columns)
+}
+
+/// Whether a name ends in its extension and stays in its folder, whatever the values are.
+fn is_safe_name(cx: &mut Cx<'_>, path: &str, name: &Template) -> bool {
+    let sample = |ext: &str| {
+        let value =
+            |path: &str| Ok::<_, ()>(Some(if path == "ext" { ext } else { "x" }.to_owned()));
+        name.render(value, |_| ()).unwrap_or_default()
+    };
+    let rendered = sample("png");
+    let literal = name.as_str().ends_with(".png");
+    if !rendered.ends_with(".png") || (!literal && !sample("other").ends_with(".other")) {
+        let message = "output.name must end in .{{ ext }}".to_owned();
+        cx.error(path, "spec::bad_name", message, None);
+        return false;
     }
     if !key::is_safe(&rendered, Some("png")) {
-        let message = format!(
-            "output.name renders to {}; `..`, leading `/`, control characters, bidi overrides and components over 200 bytes are refused",
-            quoted(&rendered)
-        );
+        let refused = "`..`, leading `/`, control characters, bidi overrides and components over 200 bytes are refused";
+        let message = format!("output.name renders to {}; {refused}", quoted(&rendered));
         cx.error(path, "spec::unsafe_key", message, None);
-        return None;
+        return false;
     }
-    Some(template)
+    true
 }
 
 /// The dimensions that a kind has, matrix keys apart.

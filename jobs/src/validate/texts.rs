@@ -5,7 +5,7 @@ use crate::plan_errors::ColumnUse;
 use crate::read::cx::Cx;
 use crate::read::nearest::nearest;
 use crate::read::node::quoted;
-use crate::read::raw::RawSpec;
+use crate::read::raw::{KeepTurns, RawSpec};
 use crate::spec::Kind;
 use crate::sweep::Combination;
 use crate::template::Template;
@@ -42,7 +42,12 @@ pub(crate) fn read(
     let captions = match kind {
         Kind::SubjectSet => checker.prompts(raw),
         Kind::Edit => {
+            let last_only =
+                raw.output.as_ref().and_then(|output| output.keep_turns) == Some(KeepTurns::Last);
             turns = raw.turns.as_ref().map_or(1, Vec::len);
+            if last_only {
+                turns = turns.min(1);
+            }
             checker.turns(raw)
         }
         Kind::DensePrediction => checker.caption(

@@ -25,12 +25,17 @@ pub(crate) fn check(
         .places()
         .map(|place| place.path.clone())
         .collect();
-    mentioned.extend(
-        output
-            .partition_by
+    mentioned.extend(output.partition_by.iter().map(|dimension| {
+        let in_matrix = combinations
             .iter()
-            .map(|dimension| crate::expand::partition_path(dimension)),
-    );
+            .any(|one| one.values.contains_key(dimension));
+        let path = crate::expand::partition_path(dimension);
+        if in_matrix {
+            format!("matrix.{dimension}")
+        } else {
+            path.to_owned()
+        }
+    }));
     let has = |path: &str| mentioned.iter().any(|mentioned| mentioned == path);
     let starts = |prefix: &str| {
         mentioned
