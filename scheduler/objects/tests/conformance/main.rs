@@ -1,0 +1,9 @@
+//! What the house relies on in an object store, checked with our client and the SDK against the embedded server over real sockets.
+
+mod client;
+mod faults;
+mod listings;
+mod multipart;
+mod server;
+mod support;
+mod verified;
