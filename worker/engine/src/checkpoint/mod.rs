@@ -151,7 +151,12 @@ impl Entry {
                 "the view {shape:?} with strides {strides:?} does not fit its storage of {capacity} elements"
             ));
         }
-        let start = storage_start + offset as u64 * dtype.bytes();
+        // The offset of an empty tensor means nothing, and may be anything.
+        let start = if count == 0 {
+            storage_start
+        } else {
+            storage_start + offset as u64 * dtype.bytes()
+        };
         Ok(Self {
             dtype,
             shape,

@@ -16,7 +16,7 @@ pub(super) enum Value {
     Bool(bool),
     /// Integers of at most 128 bits; larger ones are refused.
     Int(i128),
-    Float(f64),
+    Float,
     Str(String),
     Bytes,
     Tuple(Vec<Id>),
@@ -170,8 +170,8 @@ impl Machine<'_> {
                 self.long(n)?
             }
             b'G' => {
-                let v = self.uint(8)?;
-                self.push(Value::Float(f64::from_bits(v.swap_bytes())))?
+                self.take(8)?;
+                self.push(Value::Float)?
             }
             b'X' => self.string(4)?,
             0x8c => self.string(1)?,

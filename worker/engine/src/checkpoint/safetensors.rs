@@ -16,7 +16,11 @@ struct Info {
 }
 
 pub(super) fn directory(source: &Source<'_>) -> Result<BTreeMap<String, Entry>, String> {
-    let length = source.read(0, 8)?.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
+    let length = source
+        .read(0, 8)?
+        .iter()
+        .rev()
+        .fold(0u64, |v, &b| v << 8 | u64::from(b));
     let header = source.read(8, length)?;
     let header: BTreeMap<String, Value> =
         serde_json::from_slice(&header).map_err(|error| format!("safetensors header: {error}"))?;
@@ -26,7 +30,8 @@ pub(super) fn directory(source: &Source<'_>) -> Result<BTreeMap<String, Entry>, 
         if name == "__metadata__" {
             continue;
         }
-        let entry = entry(info, data, source.len).map_err(|reason| format!("tensor `{name}`: {reason}"))?;
+        let entry =
+            entry(info, data, source.len).map_err(|reason| format!("tensor `{name}`: {reason}"))?;
         entries.insert(name, entry);
     }
     Ok(entries)
@@ -38,12 +43,17 @@ fn entry(info: Value, data: u64, file_len: u64) -> Result<Entry, String> {
     if start > end || data.checked_add(end).is_none_or(|end| end > file_len) {
         return Err("its data lies beyond the end of the file".to_owned());
     }
-    let dtype = dtype(&info.dtype).ok_or_else(|| format!("element type {} is not supported", info.dtype))?;
+    let dtype = dtype(&info.dtype)
+        .ok_or_else(|| format!("element type {} is not supported", info.dtype))?;
     let strides = row_major(&info.shape);
     let entry = Entry::view(dtype, info.shape, strides, 0, data + start, end - start)?;
     // `view` has checked that the elements fit; here they must fill their place as well.
     if entry.count() as u64 * dtype.bytes() != end - start {
-        return Err(format!("{} bytes do not make the shape {:?}", end - start, entry.shape));
+        return Err(format!(
+            "{} bytes do not make the shape {:?}",
+            end - start,
+            entry.shape
+        ));
     }
     Ok(entry)
 }

@@ -156,14 +156,21 @@ enum Format {
 /// # Errors
 /// [`DecodeError`]; sizes are refused from the header, before memory is taken for them.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError> {
-    match sniff(bytes)? {
+    let format = sniff(bytes)?;
+    let by_format = || match format {
         Format::Png => png_decode::decode(bytes, limits),
         Format::Jpeg => jpeg::decode(bytes, limits),
         Format::Webp => formats::webp(bytes, limits),
         Format::Gif => formats::gif(bytes, limits),
         Format::Tiff => formats::tiff(bytes, limits),
         Format::Bmp => formats::bmp(bytes, limits),
-    }
+    };
+    // The decoders are other people's code and the bytes are anybody's: a panic is one bad input, not the end of a process.
+    std::panic::catch_unwind(by_format).unwrap_or_else(|_| {
+        Err(DecodeError::TruncatedImage {
+            reason: "the decoder panicked on it".to_owned(),
+        })
+    })
 }
 
 /// Whether the bytes look like a picture that [`decode`] knows, by their first bytes alone.

@@ -53,8 +53,12 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeEr
             .map(|(i, c)| [c[0], c[1], c[2], alpha(i)])
             .collect();
     } else if matches!(mode, Mode::Gray | Mode::Bilevel) {
-        raw.transparent_gray =
-            transparency.and_then(|t| Some(u16::from_be_bytes([*t.first()?, *t.get(1)?])));
+        // The reader keeps one byte for up to 8 bits, two for 16.
+        raw.transparent_gray = transparency.and_then(|t| match *t {
+            [low] => Some(u16::from(low)),
+            [high, low, ..] => Some(u16::from_be_bytes([high, low])),
+            [] => None,
+        });
     }
     raw.more_frames = more_frames;
     raw.orientation = facts.orientation;
