@@ -151,11 +151,11 @@ begin
     expired := expire_leases();
     settled := 0;
     closing := 0;
-    -- Whatever a lost call or a race left behind is found here.
+    -- Whatever a lost call or a race left behind is found here. Cursors are looked up one by one: a join reads them all.
     for v_job in
-        select j.id from job j join job_cursor c on c.job_id = j.id
+        select j.id from job j
         where j.state in ('ready', 'paused', 'closing', 'cancelling')
-            and (j.state = 'cancelling' or (c.next_item >= j.n_items
+            and (j.state = 'cancelling' or ((select c.next_item from job_cursor c where c.job_id = j.id) >= j.n_items
                 and not exists (select from shard s where s.job_id = j.id and s.state = 'leased')
                 and not exists (select from shard s where s.job_id = j.id and s.state = 'waiting')))
         order by j.id limit 1000

@@ -25,12 +25,12 @@ begin
     elsif j.state = 'paused' then
         return format('paused; select nightshift.resume(%s)', j.id);
     elsif j.state = 'cancelling' then
-        return format('stopping; %s shards are still leased', v_n_leased);
+        return format('stopping; shards still leased: %s', v_n_leased);
     elsif j.held then
         return format('held; select nightshift.release(%s)', j.id);
     end if;
     select min(ready_at) into v_ready_at from shard where job_id = wanted and state = 'waiting';
-    v_open := v_ready_at <= v_now or exists (select from job_cursor c where c.job_id = wanted and c.next_item < j.n_items);
+    v_open := coalesce(v_ready_at <= v_now, false) or exists (select from job_cursor c where c.job_id = wanted and c.next_item < j.n_items);
     if v_n_leased > 0 and not v_open then
         return case when v_ready_at is null then 'all remaining shards are leased'
             else format('the remaining shards are leased, or back off until %s', to_char(v_ready_at at time zone 'UTC', 'HH24:MI:SS "UTC"')) end;

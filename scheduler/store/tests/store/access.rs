@@ -1,0 +1,273 @@
+//! Who may touch what: each attempt is tried with the real login.
+
+use nightshift_store::{
+    DatabaseConfig, Error, ItemFilter, JobFilter, LoginKind, Only, Store, Submission,
+};
+
+use crate::lab::{Lab, all_ok, plan};
+
+/// A job of tenant blue with finished items, an attempt, a log and events.
+async fn job_of_bob(lab: &Lab) -> i64 {
+    let submission = Submission {
+        spec: "secret".to_owned(),
+        tenant: Some("blue".to_owned()),
+        ..Submission::default()
+    };
+    let job = lab.bob.submit(&submission).await.unwrap();
+    lab.scheduler
+        .planned(&lab.term, job, &plan(job))
+        .await
+        .unwrap();
+    let mut lease = lab.claim(lab.register("w").await).await;
+    let said = nightshift_store::Report {
+        log: Some("secret".to_owned()),
+        ..nightshift_store::Report::default()
+    };
+    lab.worker.progress(&mut lease, &said).await.unwrap();
+    lab.worker.finish(&lease, &all_ok(&lease)).await.unwrap();
+    job
+}
+
+#[tokio::test]
+async fn a_tenant_sees_its_own_rows_only() {
+    let lab = Lab::new().await;
+    let job = job_of_bob(&lab).await;
+    let mine = lab.ready(4, 4).await;
+    let ids = |store: Store| async move {
+        store
+            .jobs(&JobFilter::default(), 10)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|j| j.id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(lab.alice.clone()).await, [mine]);
+    assert_eq!(ids(lab.bob.clone()).await, [job]);
+    assert!(matches!(
+        lab.alice.job(job).await,
+        Err(Error::NotFound { .. })
+    ));
+    assert!(matches!(
+        lab.alice.spec_text(job).await,
+        Err(Error::NotFound { .. })
+    ));
+    assert!(
+        lab.alice
+            .items(job, &ItemFilter::default(), -1, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(lab.alice.outputs(job, -1, 10).await.unwrap().is_empty());
+    assert!(lab.alice.events(Some(job), 0, 10).await.unwrap().is_empty());
+    assert!(lab.alice.logs(job, None, 0).await.unwrap().is_empty());
+    assert!(lab.alice.open_shards(job).await.unwrap().is_empty());
+    assert!(lab.alice.attempts(job, 10).await.unwrap().is_empty());
+    assert_eq!(
+        lab.bob
+            .items(job, &ItemFilter::default(), -1, 10)
+            .await
+            .unwrap()
+            .len(),
+        4
+    );
+    assert_eq!(lab.bob.logs(job, None, 0).await.unwrap().len(), 1);
+    // Every relation a tenant may read at all, read directly: nothing of the other one's is in it.
+    let readable = lab
+        .text("select string_agg(c.relname, ' ' order by c.relname) from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
+            where c.relnamespace = 'nightshift'::regnamespace and has_table_privilege('store_alice', c.oid, 'select')")
+        .await;
+    assert_eq!(readable, "attempt attempt_log event item job shard");
+    for relation in readable.split(' ') {
+        let leak = format!("do $$ begin if exists (select from nightshift.{relation} where tenant_id <> (select id from nightshift.tenant))
+            then raise 'leak'; end if; end $$");
+        lab.sql_as(Some("store_alice"), &leak)
+            .await
+            .unwrap_or_else(|e| panic!("{relation}: {e}"));
+    }
+    let leak = format!("do $$ begin if nightshift.waits_for({job}) is not null or exists (select from nightshift.job_cursor where job_id = {job})
+        then raise 'leak'; end if; end $$");
+    lab.sql_as(Some("store_alice"), &leak).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_cannot_act_on_anothers_job() {
+    let lab = Lab::new().await;
+    let job = job_of_bob(&lab).await;
+    let before = lab.text("select md5(j::text) from nightshift.job j").await;
+    assert!(matches!(
+        lab.alice.cancel(job).await,
+        Err(Error::NotFound { .. })
+    ));
+    assert!(matches!(
+        lab.alice.pause(job).await,
+        Err(Error::NotFound { .. })
+    ));
+    assert!(matches!(
+        lab.alice.resume(job).await,
+        Err(Error::NotFound { .. })
+    ));
+    assert!(matches!(
+        lab.alice.hold(job).await,
+        Err(Error::NotFound { .. })
+    ));
+    assert!(matches!(
+        lab.alice.unhold(job).await,
+        Err(Error::NotFound { .. })
+    ));
+    assert!(matches!(
+        lab.alice.retry(job, &Only::Failed).await,
+        Err(Error::NotFound { .. })
+    ));
+    assert_eq!(
+        before,
+        lab.text("select md5(j::text) from nightshift.job j").await
+    );
+}
+
+#[tokio::test]
+async fn nobody_may_write_a_table_and_workers_and_schedulers_may_not_even_read_one() {
+    let lab = Lab::new().await;
+    let relations = lab
+        .text("select string_agg(relname, ' ') from pg_class where relnamespace = 'nightshift'::regnamespace and relkind in ('r', 'p', 'v')")
+        .await;
+    assert!(relations.split(' ').count() > 20);
+    for relation in relations.split(' ') {
+        for login in ["store_worker", "store_scheduler"] {
+            denied(&lab, login, &format!("select * from nightshift.{relation}")).await;
+        }
+        for login in ["store_alice", "store_worker", "store_scheduler"] {
+            denied(&lab, login, &format!("delete from nightshift.{relation}")).await;
+            denied(
+                &lab,
+                login,
+                &format!("insert into nightshift.{relation} default values"),
+            )
+            .await;
+        }
+    }
+    for hidden in [
+        "member",
+        "input_chunk",
+        "destination",
+        "leader",
+        "event_rest",
+        "legal_move",
+    ] {
+        denied(
+            &lab,
+            "store_alice",
+            &format!("select * from nightshift.{hidden}"),
+        )
+        .await;
+    }
+}
+
+async fn denied(lab: &Lab, login: &str, statement: &str) {
+    let error = lab
+        .sql_as(Some(login), statement)
+        .await
+        .expect_err(statement);
+    let code = error
+        .as_database_error()
+        .and_then(|e| e.code())
+        .unwrap_or_default()
+        .into_owned();
+    // 42501 insufficient_privilege; a view that cannot be written at all says 55000.
+    assert!(
+        code == "42501" || (code == "55000" && !statement.starts_with("select")),
+        "{login}: {statement}: {error}"
+    );
+}
+
+#[tokio::test]
+async fn each_kind_of_login_has_its_own_functions() {
+    let lab = Lab::new().await;
+    let job = lab.ready(4, 4).await;
+    let worker = lab.register("w").await;
+    let lease = lab.claim(worker).await;
+    for store in [&lab.worker, &lab.scheduler] {
+        assert!(matches!(
+            store
+                .submit(&Submission {
+                    spec: "x".to_owned(),
+                    ..Submission::default()
+                })
+                .await,
+            Err(Error::Denied { .. })
+        ));
+        assert!(matches!(store.cancel(job).await, Err(Error::Denied { .. })));
+    }
+    for store in [&lab.alice, &lab.scheduler] {
+        assert!(matches!(
+            store.claim(worker, 1, crate::lab::LEASE).await,
+            Err(Error::Denied { .. })
+        ));
+        assert!(matches!(
+            store.finish(&lease, &all_ok(&lease)).await,
+            Err(Error::Denied { .. })
+        ));
+    }
+    for store in [&lab.alice, &lab.worker] {
+        assert!(matches!(
+            store.tick(&lab.term).await,
+            Err(Error::Denied { .. })
+        ));
+        assert!(matches!(
+            store.rejected(&lab.term, job, "x").await,
+            Err(Error::Denied { .. })
+        ));
+    }
+    for login in ["store_alice", "store_worker", "store_scheduler"] {
+        denied(&lab, login, "select nightshift.clock()").await;
+        denied(
+            &lab,
+            login,
+            "select nightshift.create_login('worker', 'x', 'x')",
+        )
+        .await;
+        denied(
+            &lab,
+            login,
+            "select nightshift.set_prefixes('default', '{s3://}', '{s3://}')",
+        )
+        .await;
+        denied(&lab, login, "set role nightshift_owner").await;
+        denied(&lab, login, "create table nightshift.mine (a int)").await;
+    }
+}
+
+#[tokio::test]
+async fn logins_are_made_with_care() {
+    let lab = Lab::new().await;
+    let make = async |kind, name: &str, tenant: Option<&str>| {
+        lab.admin.create_login(kind, name, "x", tenant).await
+    };
+    for (kind, name, tenant) in [
+        (LoginKind::Tenant, "store_carol", None),
+        (LoginKind::Worker, "store_carol", Some("default")),
+        (LoginKind::Worker, "Robert'); drop table", None),
+        (LoginKind::Worker, "nightshift_owner", None),
+        (LoginKind::Worker, "store_alice", None),
+        (LoginKind::Worker, "pg_monitor", None),
+    ] {
+        let error = make(kind, name, tenant).await.unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{name}: {error}");
+    }
+    let wrong = lab.url(Some("store_alice")).replace(":test@", ":wrong@");
+    let error = Store::connect(&DatabaseConfig::new(wrong))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Denied { .. }), "{error:?}");
+    let config = DatabaseConfig {
+        acquire_timeout_ms: 300,
+        ..DatabaseConfig::new("postgres://x@127.0.0.1:1/x")
+    };
+    let error = Store::connect(&config).await.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    let error = Store::connect(&DatabaseConfig::new("what"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::BadConfig { .. }), "{error:?}");
+}

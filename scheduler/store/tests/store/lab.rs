@@ -1,0 +1,380 @@
+//! A migrated database with one login of each kind, a clock that tests move, and short ways to make jobs and leases.
+
+use std::time::Duration;
+
+use nightshift_local::{Postgres, PostgresOptions};
+use nightshift_store::{
+    Artifact, DatabaseConfig, ItemReport, ItemStatus, JobView, LeaderTerm, Lease, LoginKind, Plan,
+    Planned, Registration, Report, Store, Submission, TickCounts, WorkerId,
+};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+pub(crate) const MODEL: &str = "nano/int4/bf16";
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+/// The database that each test copies.
+const TEMPLATE: &str = "nightshift_store_template";
+const PASSWORD: &str = "test";
+
+/// A test's own database. Field order: connections go before the server.
+pub(crate) struct Lab {
+    /// `postgres://superuser:..@host:port`, without a database.
+    cluster: String,
+    database: String,
+    /// Superuser; bypasses row-level security.
+    pub(crate) admin: Store,
+    /// Member of tenant `default`.
+    pub(crate) alice: Store,
+    /// Member of tenants `blue` and `green`.
+    pub(crate) bob: Store,
+    pub(crate) worker: Store,
+    pub(crate) scheduler: Store,
+    pub(crate) term: LeaderTerm,
+    /// Kept while it runs, when there is no cluster of the run.
+    own: Option<(Postgres, tempfile::TempDir)>,
+}
+
+impl Lab {
+    /// On the cluster of the run (`NIGHTSHIFT_TEST_CLUSTER`), else on one of its own.
+    pub(crate) async fn new() -> Self {
+        let (cluster, own) = match std::env::var("NIGHTSHIFT_TEST_CLUSTER") {
+            Ok(url) => (url, None),
+            Err(_) => {
+                let folder = tempfile::tempdir().unwrap();
+                let options = PostgresOptions {
+                    fsync: false,
+                    ..PostgresOptions::default()
+                };
+                let postgres = Postgres::start(&folder.path().join("postgres"), options)
+                    .await
+                    .unwrap();
+                (
+                    postgres.url("").trim_end_matches('/').to_owned(),
+                    Some((postgres, folder)),
+                )
+            }
+        };
+        let database = copy_template(&cluster).await;
+        let url = |login: &str| {
+            let host = cluster.split('@').next_back().unwrap();
+            format!("postgres://{login}:{PASSWORD}@{host}/{database}")
+        };
+        let scheduler = connect(&url("store_scheduler")).await;
+        Self {
+            admin: connect(&format!("{cluster}/{database}")).await,
+            alice: connect(&url("store_alice")).await,
+            bob: connect(&url("store_bob")).await,
+            worker: connect(&url("store_worker")).await,
+            term: scheduler
+                .lead("test", Duration::from_secs(3600))
+                .await
+                .unwrap()
+                .unwrap(),
+            scheduler,
+            own,
+            cluster,
+            database,
+        }
+    }
+
+    /// Runs statements as the superuser.
+    pub(crate) async fn sql(&self, statements: &str) {
+        self.sql_as(None, statements).await.unwrap();
+    }
+
+    /// Runs statements as one of the logins (`None`: superuser).
+    pub(crate) async fn sql_as(
+        &self,
+        login: Option<&str>,
+        statements: &str,
+    ) -> Result<(), sqlx::Error> {
+        let mut connection = PgConnection::connect(&self.url(login)).await?;
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
+            .execute(&mut connection)
+            .await?;
+        connection.close().await
+    }
+
+    /// One text of one row, as the superuser.
+    pub(crate) async fn text(&self, query: &str) -> String {
+        let mut connection = PgConnection::connect(&self.url(None)).await.unwrap();
+        let text: Option<String> = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        text.unwrap_or_default()
+    }
+
+    pub(crate) fn url(&self, login: Option<&str>) -> String {
+        match login {
+            None => format!("{}/{}", self.cluster, self.database),
+            Some(login) => {
+                let host = self.cluster.split('@').next_back().unwrap();
+                format!("postgres://{login}:{PASSWORD}@{host}/{}", self.database)
+            }
+        }
+    }
+
+    /// Moves the database's clock forward.
+    pub(crate) async fn advance(&self, seconds: u32) {
+        self.sql(&format!(
+            "update lab.clock set shift = shift + {seconds} * interval '1 second'"
+        ))
+        .await;
+    }
+
+    pub(crate) async fn tick(&self) -> TickCounts {
+        self.scheduler.tick(&self.term).await.unwrap()
+    }
+
+    pub(crate) async fn register(&self, name: &str) -> WorkerId {
+        self.register_with(name, "f00d").await
+    }
+
+    pub(crate) async fn register_with(&self, name: &str, fingerprint: &str) -> WorkerId {
+        let registration = Registration {
+            name: name.to_owned(),
+            models: [(MODEL.to_owned(), fingerprint.to_owned())].into(),
+            info: serde_json::json!({}),
+        };
+        self.worker.register(&registration).await.unwrap()
+    }
+
+    /// A job of alice.
+    pub(crate) async fn submitted(&self) -> i64 {
+        let submission = Submission {
+            spec: "kind: text_to_image".to_owned(),
+            ..Submission::default()
+        };
+        self.alice.submit(&submission).await.unwrap()
+    }
+
+    /// A ready job of alice with this many items.
+    pub(crate) async fn ready(&self, n_items: i64, shard_items: i32) -> i64 {
+        self.ready_with(|plan| Plan {
+            n_items,
+            shard_items,
+            ..plan
+        })
+        .await
+    }
+
+    pub(crate) async fn ready_with(&self, change: impl FnOnce(Plan) -> Plan) -> i64 {
+        let job = self.submitted().await;
+        let planned = self
+            .scheduler
+            .planned(&self.term, job, &change(plan(job)))
+            .await
+            .unwrap();
+        assert_eq!(planned, Planned::Ready);
+        job
+    }
+
+    /// Exactly one lease.
+    pub(crate) async fn claim(&self, worker: WorkerId) -> Lease {
+        let mut leases = self.worker.claim(worker, 1, LEASE).await.unwrap();
+        leases.pop().expect("something to claim")
+    }
+
+    /// Claims and finishes everything, the closing too; every item is ok.
+    pub(crate) async fn run_all(&self, worker: WorkerId) {
+        while let Some(lease) = self.worker.claim(worker, 1, LEASE).await.unwrap().pop() {
+            self.worker.finish(&lease, &all_ok(&lease)).await.unwrap();
+        }
+    }
+
+    pub(crate) async fn job(&self, job: i64) -> JobView {
+        self.alice.job(job).await.unwrap()
+    }
+}
+
+impl Drop for Lab {
+    /// On a shared cluster the copy goes; one's own goes whole.
+    fn drop(&mut self) {
+        if self.own.is_some() {
+            return;
+        }
+        let url = format!("{}/postgres", self.cluster);
+        let statement = format!("drop database {} with (force)", self.database);
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let mut connection = PgConnection::connect(&url).await.unwrap();
+                run(&mut connection, &statement).await;
+            });
+        });
+        assert!(dropped.join().is_ok() || std::thread::panicking());
+    }
+}
+
+async fn connect(url: &str) -> Store {
+    Store::connect(&DatabaseConfig::new(url)).await.unwrap()
+}
+
+/// Makes the template when this is the first test of the run, then a copy of it.
+async fn copy_template(cluster: &str) -> String {
+    let mut connection = PgConnection::connect(&format!("{cluster}/postgres"))
+        .await
+        .unwrap();
+    // Copying needs the template without connections, so both are under one lock.
+    sqlx::query("select pg_advisory_lock(20261123)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let exists: bool = sqlx::query_scalar(
+        "select exists (select from pg_database where datname = $1 and datallowconn = false)",
+    )
+    .bind(TEMPLATE)
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    if !exists {
+        run(
+            &mut connection,
+            &format!("drop database if exists {TEMPLATE}"),
+        )
+        .await;
+        run(&mut connection, &format!("create database {TEMPLATE}")).await;
+        make_template(&format!("{cluster}/{TEMPLATE}")).await;
+        run(
+            &mut connection,
+            &format!("alter database {TEMPLATE} allow_connections false"),
+        )
+        .await;
+    }
+    let copy: String = sqlx::query_scalar("select 'store_' || pg_backend_pid() || '_' || floor(extract(epoch from clock_timestamp()) * 1000)::bigint")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    run(
+        &mut connection,
+        &format!("create database {copy} template {TEMPLATE}"),
+    )
+    .await;
+    connection.close().await.unwrap();
+    copy
+}
+
+async fn make_template(url: &str) {
+    nightshift_store::migrate(url).await.unwrap();
+    let admin = connect(url).await;
+    for (kind, name, tenant) in [
+        (LoginKind::Tenant, "store_alice", Some("default")),
+        (LoginKind::Tenant, "store_bob", Some("blue")),
+        (LoginKind::Tenant, "store_bob", Some("green")),
+        (LoginKind::Tenant, "store_nobody", Some("blue")),
+        (LoginKind::Worker, "store_worker", None),
+        (LoginKind::Worker, "store_worker2", None),
+        (LoginKind::Scheduler, "store_scheduler", None),
+    ] {
+        admin
+            .create_login(kind, name, PASSWORD, tenant)
+            .await
+            .unwrap();
+    }
+    let everywhere = ["s3://".to_owned()];
+    for tenant in ["default", "blue", "green"] {
+        admin
+            .set_prefixes(tenant, &everywhere, &everywhere)
+            .await
+            .unwrap();
+    }
+    admin.close().await;
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    run(
+        &mut connection,
+        "delete from nightshift.member where login = 'store_nobody';
+        create schema lab;
+        grant usage on schema lab to nightshift_owner;
+        create table lab.clock (shift interval not null);
+        insert into lab.clock values ('0');
+        grant select on lab.clock to nightshift_owner;
+        create or replace function nightshift.clock() returns timestamptz language sql stable
+            as $$ select pg_catalog.clock_timestamp() + (select shift from lab.clock) $$",
+    )
+    .await;
+    connection.close().await.unwrap();
+}
+
+async fn run(connection: &mut PgConnection, statements: &str) {
+    sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
+        .execute(connection)
+        .await
+        .unwrap();
+}
+
+/// 10 items in shards of 4, no inputs, a destination of its own.
+pub(crate) fn plan(job: i64) -> Plan {
+    Plan {
+        name: format!("job-{job}"),
+        kind: "text_to_image".to_owned(),
+        labels: serde_json::json!({}),
+        resolved: serde_json::json!({"kind": "text_to_image"}),
+        warnings: String::new(),
+        dest: format!("s3://out/{job}/"),
+        on_existing: "refuse".to_owned(),
+        inputs: Vec::new(),
+        model_key: MODEL.to_owned(),
+        allow_mixed: false,
+        priority: 0,
+        n_rows: 0,
+        n_items: 10,
+        shard_items: 4,
+        max_attempts: 3,
+        max_failed_items: None,
+    }
+}
+
+pub(crate) fn ok(index: i64) -> ItemReport {
+    ItemReport {
+        index,
+        status: ItemStatus::Ok,
+        item_id: Some(format!("{index:032x}")),
+        seed: Some(i64::MAX - index.abs()),
+        fingerprint: Some("f00d".to_owned()),
+        error_code: None,
+        error_message: None,
+        artifacts: vec![Artifact {
+            role: "image".to_owned(),
+            key: format!("{index}.png"),
+            bytes: 1000 + index,
+            sha256: format!("{index:064x}"),
+        }],
+        gpu_ms: Some(12),
+        tokens: Some(256),
+        steps: Some(99),
+        info: None,
+    }
+}
+
+pub(crate) fn failed(index: i64, code: &str) -> ItemReport {
+    ItemReport {
+        status: ItemStatus::Failed,
+        error_code: Some(code.to_owned()),
+        error_message: Some("it did not work".to_owned()),
+        artifacts: Vec::new(),
+        item_id: None,
+        seed: None,
+        fingerprint: None,
+        ..ok(index)
+    }
+}
+
+pub(crate) fn report(items: Vec<ItemReport>) -> Report {
+    Report {
+        items,
+        ..Report::default()
+    }
+}
+
+/// Nothing for a closing shard.
+pub(crate) fn all_ok(lease: &Lease) -> Report {
+    match lease.kind {
+        nightshift_store::ShardKind::Items => {
+            report((lease.first_item..lease.end_item).map(ok).collect())
+        }
+        nightshift_store::ShardKind::Close => Report::default(),
+    }
+}

@@ -1,0 +1,12 @@
+//! The store against a real Postgres: every promise of the functions of schema `nightshift`, through the calls that
+//! programs make, with the logins that they have.
+
+mod access;
+mod catalogue;
+mod claims;
+mod fences;
+mod lab;
+mod lifecycle;
+mod planning;
+mod plans;
+mod submission;

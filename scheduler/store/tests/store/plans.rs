@@ -1,0 +1,88 @@
+//! Hot statements use their partial indexes when there is much to look through.
+
+use nightshift_store::{Report, Verdict};
+
+use crate::lab::{LEASE, Lab, ok, report};
+
+/// Rows read by sequential scans of the hot tables.
+async fn scanned(lab: &Lab) -> i64 {
+    // Counters of other sessions arrive when those are idle; force them out of every pool by asking until they stand still.
+    lab.text("select sum(seq_tup_read)::text from pg_stat_user_tables where schemaname = 'nightshift' and relname in ('job', 'shard', 'job_cursor', 'item', 'attempt')")
+        .await
+        .parse()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn claim_progress_finish_and_tick_never_scan_a_hot_table() {
+    let lab = Lab::new().await;
+    let job = lab.ready(1_000_000, 4).await;
+    // 100,000 ended jobs and shards around it, 1,000 ready jobs of another model.
+    lab.sql("
+        insert into nightshift.job (tenant_id, state, submitted_by, planned_at, finished_at, run_date, n_rows, n_items, shard_items, max_attempts, name, kind,
+                model_key, dest, spec_sha256, spec_text, resolved)
+            select tenant_id, case when g <= 100000 then 'finished' else 'ready' end::nightshift.job_state, submitted_by, planned_at,
+                case when g <= 100000 then planned_at end, run_date, n_rows, n_items, shard_items, max_attempts, name, kind,
+                'other/int4/bf16', 's3://other/' || g || '/', spec_sha256, spec_text, resolved
+            from nightshift.job, generate_series(1, 101000) g;
+        insert into nightshift.job_cursor (job_id) select id from nightshift.job on conflict do nothing;
+        insert into nightshift.shard (job_id, shard_no, tenant_id, kind, state, first_item, end_item, token, finished_at)
+            select j.id, g, j.tenant_id, 'items', 'finished', g * 4, g * 4 + 4, 0, j.planned_at
+            from (select * from nightshift.job order by id limit 1) j, generate_series(0, 99999) g;
+        update nightshift.job_cursor set next_shard = 100000, next_item = 400000 where job_id = (select min(id) from nightshift.job);
+        analyze nightshift.job; analyze nightshift.shard; analyze nightshift.job_cursor")
+        .await;
+    let worker = lab.register("w").await;
+    // One connection, so that plans are cached and become generic after five calls: the trap is in the generic plan.
+    let store = nightshift_store::Store::connect(&nightshift_store::DatabaseConfig {
+        max_connections: 1,
+        ..nightshift_store::DatabaseConfig::new(lab.url(Some("store_worker")))
+    })
+    .await
+    .unwrap();
+    let before = scanned(&lab).await;
+    for round in 0..12 {
+        let mut leases = store.claim(worker, 3, LEASE).await.unwrap();
+        assert!(leases.len() == 3 && leases.iter().all(|l| l.job == job));
+        let index = leases[0].first_item;
+        assert_eq!(
+            store
+                .progress(&mut leases[0], &report(vec![ok(index)]))
+                .await
+                .unwrap(),
+            Verdict::Continue
+        );
+        let all = crate::lab::all_ok(&leases[1]);
+        store.finish(&leases[1], &all).await.unwrap();
+        store.release(&leases[2], &Report::default()).await.unwrap();
+        store
+            .fail(&leases[0], &Report::default(), "x", "y")
+            .await
+            .unwrap();
+        let _ = round;
+    }
+    lab.tick().await;
+    // Closing the pools makes their sessions report what they did.
+    store.close().await;
+    lab.scheduler.close().await;
+    let after = wait_for_statistics(&lab).await;
+    assert_eq!(after - before, 0, "rows read by sequential scans");
+}
+
+/// The scans are known once the finished calls show up in the index counters.
+async fn wait_for_statistics(lab: &Lab) -> i64 {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let seen = lab
+            .text("select idx_scan::text from pg_stat_user_indexes where schemaname = 'nightshift' and indexrelname = 'shard_waiting'")
+            .await;
+        if seen.parse::<i64>().unwrap() > 0 {
+            return scanned(lab).await;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "no statistics arrived"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
