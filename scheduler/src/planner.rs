@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// Jobs that are planned side by side, so that a listing of millions does not hold up a small job.
-pub const MAX_PLANNING: usize = 8;
+pub(crate) const MAX_PLANNING: usize = 8;
 
 /// What happens with a submitted job now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Waiting {
     InProgress,
     /// Its last try failed in a way that may pass; it is tried again at this time.
     Backoff(Instant),
-    /// [`MAX_PLANNING`] others are being planned.
+    /// Enough others are being planned.
     Busy,
 }
 

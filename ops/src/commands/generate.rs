@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use nightshift_engine::image::png::{self, Pixels};
 use nightshift_engine::prompt::{self, Map, PromptTask};
 use nightshift_engine::{
     Decoding, GuidanceSchedule, KvCache, LoadOptions, Model, Picture, Request, RgbImage, Sampler, Weights, Window,
@@ -65,9 +66,8 @@ fn write(args: &GenerateArgs, picture: &Picture) -> anyhow::Result<()> {
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let (Some(path), Some(image)) = (&args.out, &picture.image) {
-        image
-            .save_with_format(path, image::ImageFormat::Png)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let bytes = png::write(Pixels::Rgb8(image.as_raw()), image.width(), image.height(), &[]);
+        std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ pub fn dispatch(ui: Ui, cli: Cli) -> anyhow::Result<Exit> {
             columns,
             cell,
             limit,
-        } => block_on(sheet::run(context, job, out, sheet::Shape { columns, cell, limit })),
+        } => block_on(sheet::run(context, job, &out, sheet::Shape { columns, cell, limit })),
         Verb::Completion { .. } | Verb::Validate { .. } | Verb::Generate(_) | Verb::Model(_) | Verb::DecodeImage { .. } => {
             unreachable!("handled above, or before the arguments were parsed")
         }
