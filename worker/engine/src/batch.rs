@@ -55,12 +55,27 @@ impl Turn {
     /// The next turn of a request; `plan` is asked for only when the caches are close behind.
     pub fn next(stream: &Stream, cached: Cached, plan: impl FnOnce() -> Plan) -> Self {
         let mut behind = vec![(Branch::Conditional, cached.conditional, stream.prompt())];
-        behind.extend(cached.unconditional.map(|cached| (Branch::Unconditional, cached, &[][..])));
+        behind.extend(
+            cached
+                .unconditional
+                .map(|cached| (Branch::Unconditional, cached, &[][..])),
+        );
         let known = |prompt: &[u32]| prompt.len() + stream.image().len();
-        let far = behind.iter().any(|(_, cached, prompt)| known(prompt) - cached > CATCH_UP_ROWS);
+        let far = behind
+            .iter()
+            .any(|(_, cached, prompt)| known(prompt) - cached > CATCH_UP_ROWS);
         let feed = |branch: Branch, start: usize, prompt: &[u32], end: usize, drafts: &[u32]| {
-            let tokens = prompt.iter().chain(stream.image()).copied().skip(start).take(end - start);
-            Feed { branch, start, tokens: tokens.chain(drafts.iter().copied()).collect() }
+            let tokens = prompt
+                .iter()
+                .chain(stream.image())
+                .copied()
+                .skip(start)
+                .take(end - start);
+            Feed {
+                branch,
+                start,
+                tokens: tokens.chain(drafts.iter().copied()).collect(),
+            }
         };
         if far {
             // The last known token is kept back: it is fed in the step that wants its scores.
@@ -71,8 +86,13 @@ impl Turn {
             return Self::CatchUp(feeds.filter(|feed| !feed.tokens.is_empty()).collect());
         }
         let plan = plan();
-        let feeds = behind.iter().map(|(branch, cached, prompt)| feed(*branch, *cached, prompt, known(prompt), &plan.drafts));
-        Self::Decode { feeds: feeds.collect(), plan }
+        let feeds = behind.iter().map(|(branch, cached, prompt)| {
+            feed(*branch, *cached, prompt, known(prompt), &plan.drafts)
+        });
+        Self::Decode {
+            feeds: feeds.collect(),
+            plan,
+        }
     }
 
     /// What each branch feeds, conditional first.
@@ -102,7 +122,15 @@ mod tests {
 
     fn stream(prompt: usize) -> Stream {
         let grids = (0..20).map(|n| Some(50 + n)).collect();
-        let ids = TokenIds { bos: 0, separator: 1, image_start: 2, image_end: 3, new_line: 4, grids, image: 100..116 };
+        let ids = TokenIds {
+            bos: 0,
+            separator: 1,
+            image_start: 2,
+            image_end: 3,
+            new_line: 4,
+            grids,
+            image: 100..116,
+        };
         let grid = Grid::of_grids(1, 1);
         let opening = grid.opening(&[], &ids).unwrap();
         Stream::new(grid, ids, (1000..1000 + prompt as u32).collect(), opening)
@@ -113,8 +141,14 @@ mod tests {
         let stream = stream(150);
         let (mut fed, mut uncond, mut steps) = (Vec::<u32>::new(), 0, 0);
         loop {
-            let cached = Cached { conditional: fed.len(), unconditional: Some(uncond) };
-            let turn = Turn::next(&stream, cached, || Plan { drafts: vec![7, 8], wanted: vec![3, 4, 5] });
+            let cached = Cached {
+                conditional: fed.len(),
+                unconditional: Some(uncond),
+            };
+            let turn = Turn::next(&stream, cached, || Plan {
+                drafts: vec![7, 8],
+                wanted: vec![3, 4, 5],
+            });
             for feed in turn.feeds() {
                 assert!(feed.tokens.len() <= CATCH_UP_ROWS + 2);
                 match feed.branch {

@@ -101,9 +101,14 @@ impl Config {
     /// # Errors
     /// The file cannot be read, is not such a configuration, or asks for something that does not exist.
     pub fn read(path: &Path) -> Result<Self, LoadError> {
-        let text = std::fs::read(path).map_err(|source| LoadError::File { path: path.to_owned(), source })?;
-        let config: Self = serde_json::from_slice(&text)
-            .map_err(|error| LoadError::Format { path: path.to_owned(), reason: error.to_string() })?;
+        let text = std::fs::read(path).map_err(|source| LoadError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        let config: Self = serde_json::from_slice(&text).map_err(|error| LoadError::Format {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
         config.check()?;
         Ok(config)
     }
@@ -123,21 +128,38 @@ impl Config {
                 return fail(format!("`{name}` is 0"));
             }
         }
-        let (heads, kv_heads, mp) = (self.num_attention_heads, self.num_key_value_heads, self.model_parallel_size);
-        if self.hidden_size % heads != 0 || !(self.hidden_size / heads).is_multiple_of(2) {
-            return fail(format!("hidden_size {} does not give {heads} heads of even width", self.hidden_size));
+        let (heads, kv_heads, mp) = (
+            self.num_attention_heads,
+            self.num_key_value_heads,
+            self.model_parallel_size,
+        );
+        if !self.hidden_size.is_multiple_of(heads) || !(self.hidden_size / heads).is_multiple_of(2)
+        {
+            return fail(format!(
+                "hidden_size {} does not give {heads} heads of even width",
+                self.hidden_size
+            ));
         }
-        if heads % kv_heads != 0 {
-            return fail(format!("{heads} query heads cannot share {kv_heads} key heads"));
+        if !heads.is_multiple_of(kv_heads) {
+            return fail(format!(
+                "{heads} query heads cannot share {kv_heads} key heads"
+            ));
         }
-        if heads % mp != 0 || kv_heads % mp != 0 {
-            return fail(format!("model_parallel_size {mp} does not divide {heads} query and {kv_heads} key heads"));
+        if !heads.is_multiple_of(mp) || !kv_heads.is_multiple_of(mp) {
+            return fail(format!(
+                "model_parallel_size {mp} does not divide {heads} query and {kv_heads} key heads"
+            ));
         }
         if self.hidden_act != "silu" {
-            return fail(format!("hidden_act `{}` is unknown; only `silu` exists", self.hidden_act));
+            return fail(format!(
+                "hidden_act `{}` is unknown; only `silu` exists",
+                self.hidden_act
+            ));
         }
         match &self.rope_scaling {
-            Some(scaling) if !(scaling.factor >= 1.0) => fail(format!("rope_scaling factor {} is below 1", scaling.factor)),
+            Some(scaling) if scaling.factor < 1.0 || !scaling.factor.is_finite() => {
+                fail(format!("rope_scaling factor {} is below 1", scaling.factor))
+            }
             _ => Ok(()),
         }
     }
@@ -159,25 +181,39 @@ impl Config {
     /// The named ids are not contiguous, or no rule tells where the tokens are.
     pub fn image_tokens(&self, names: &[(String, u32)]) -> Result<Range<u32>, LoadError> {
         let is_code = |name: &str| name.starts_with("<MOVQGAN");
-        let mapped = self.vocabulary_map.iter().flatten().filter(|(name, _)| is_code(name)).map(|(_, id)| *id);
+        let mapped = self
+            .vocabulary_map
+            .iter()
+            .flatten()
+            .filter(|(name, _)| is_code(name))
+            .map(|(_, id)| *id);
         let mut ids: Vec<u32> = mapped.collect();
         if ids.is_empty() {
-            ids = names.iter().filter(|(name, _)| is_code(name)).map(|(_, id)| *id).collect();
+            ids = names
+                .iter()
+                .filter(|(name, _)| is_code(name))
+                .map(|(_, id)| *id)
+                .collect();
         }
         ids.sort_unstable();
         let released = self.vocab_size >= RELEASED_IMAGE_TOKENS.end as usize;
         match (ids.first(), ids.last()) {
             (Some(&first), Some(&last)) if (last - first) as usize + 1 == ids.len() => {
                 if last as usize >= self.vocab_size {
-                    return Err(LoadError::Config(format!("image token {last} is outside a vocabulary of {}", self.vocab_size)));
+                    return Err(LoadError::Config(format!(
+                        "image token {last} is outside a vocabulary of {}",
+                        self.vocab_size
+                    )));
                 }
                 Ok(first..last + 1)
             }
-            (None, _) | (_, None) if !released => {
-                Err(LoadError::Config("no token is named `<MOVQGAN...>`, so the image tokens are unknown".to_owned()))
-            }
+            (None, _) | (_, None) if !released => Err(LoadError::Config(
+                "no token is named `<MOVQGAN...>`, so the image tokens are unknown".to_owned(),
+            )),
             _ if released => Ok(RELEASED_IMAGE_TOKENS),
-            _ => Err(LoadError::Config("the tokens named `<MOVQGAN...>` do not have consecutive ids".to_owned())),
+            _ => Err(LoadError::Config(
+                "the tokens named `<MOVQGAN...>` do not have consecutive ids".to_owned(),
+            )),
         }
     }
 }
@@ -188,30 +224,75 @@ mod tests {
 
     #[test]
     fn absent_fields_have_the_class_defaults() {
-        let config: Config = serde_json::from_str(r#"{"rope_scaling": {"type": "dynamic", "factor": 4}}"#).unwrap();
+        let config: Config =
+            serde_json::from_str(r#"{"rope_scaling": {"type": "dynamic", "factor": 4}}"#).unwrap();
         assert_eq!(config.head_dim(), 128);
-        assert_eq!(config.rope_scaling, Some(RopeScaling { kind: RopeKind::Dynamic, factor: 4.0 }));
-        assert_eq!(Config { rope_scaling: None, ..config }, Config::default());
+        assert_eq!(
+            config.rope_scaling,
+            Some(RopeScaling {
+                kind: RopeKind::Dynamic,
+                factor: 4.0
+            })
+        );
+        assert_eq!(
+            Config {
+                rope_scaling: None,
+                ..config
+            },
+            Config::default()
+        );
     }
 
     #[test]
     fn impossible_head_counts_are_refused() {
-        let config = Config { num_key_value_heads: 5, ..Config::default() };
-        assert!(config.check().unwrap_err().to_string().contains("5 key heads"));
-        let config = Config { model_parallel_size: 3, ..Config::default() };
+        let config = Config {
+            num_key_value_heads: 5,
+            ..Config::default()
+        };
+        assert!(
+            config
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("5 key heads")
+        );
+        let config = Config {
+            model_parallel_size: 3,
+            ..Config::default()
+        };
         assert!(config.check().is_err());
     }
 
     #[test]
     fn image_tokens_come_by_name_and_must_be_consecutive() {
-        let names = |ids: &[u32]| Some(ids.iter().map(|id| (format!("<MOVQGAN{}>", id - 7), *id)).collect());
-        let small = Config { vocab_size: 20, vocabulary_map: names(&[7, 8, 9]), ..Config::default() };
+        let names = |ids: &[u32]| {
+            Some(
+                ids.iter()
+                    .map(|id| (format!("<MOVQGAN{}>", id - 7), *id))
+                    .collect(),
+            )
+        };
+        let small = Config {
+            vocab_size: 20,
+            vocabulary_map: names(&[7, 8, 9]),
+            ..Config::default()
+        };
         assert_eq!(small.image_tokens(&[]).unwrap(), 7..10);
-        let gap = Config { vocabulary_map: names(&[7, 9]), ..small.clone() };
+        let gap = Config {
+            vocabulary_map: names(&[7, 9]),
+            ..small.clone()
+        };
         assert!(gap.image_tokens(&[]).is_err());
-        let released = Config { vocab_size: 171_385, vocabulary_map: None, ..small.clone() };
+        let released = Config {
+            vocab_size: 171_385,
+            vocabulary_map: None,
+            ..small.clone()
+        };
         assert_eq!(released.image_tokens(&[]).unwrap(), 155_000..171_384);
-        let none = Config { vocabulary_map: None, ..small };
+        let none = Config {
+            vocabulary_map: None,
+            ..small
+        };
         assert!(none.image_tokens(&[]).is_err());
     }
 }

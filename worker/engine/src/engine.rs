@@ -46,12 +46,20 @@ impl Engine {
     /// An engine with `slots` places. Caches are allocated when a slot takes its first request, and kept.
     pub fn new(model: Arc<Model>, slots: usize) -> Self {
         let slots = std::iter::repeat_with(Slot::default).take(slots).collect();
-        Self { model, slots, scratch: Scratch::default(), logits: Vec::new() }
+        Self {
+            model,
+            slots,
+            scratch: Scratch::default(),
+            logits: Vec::new(),
+        }
     }
 
     /// Places that a request can take now.
     pub fn free_slots(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.running.is_none()).count()
+        self.slots
+            .iter()
+            .filter(|slot| slot.running.is_none())
+            .count()
     }
 
     /// Takes a request into a free slot; it runs from the next step on. A given panel is encoded here.
@@ -69,15 +77,23 @@ impl Engine {
         if same_id(&self.slots, running.id) {
             return Err(EngineError::DuplicateId(running.id));
         }
-        let free = self.slots.iter_mut().find(|slot| slot.running.is_none()).ok_or(EngineError::NoFreeSlot)?;
-        free.take(self.model.transformer(), running);
+        let free = self
+            .slots
+            .iter_mut()
+            .find(|slot| slot.running.is_none())
+            .ok_or(EngineError::NoFreeSlot)?;
+        free.take(&self.model, running);
         Ok(())
     }
 
     /// Drops a request; unknown ids are ignored.
     pub fn cancel(&mut self, id: u64) {
         for slot in &mut self.slots {
-            if slot.running.as_ref().is_some_and(|running| running.id == id) {
+            if slot
+                .running
+                .as_ref()
+                .is_some_and(|running| running.id == id)
+            {
                 slot.running = None;
             }
         }
@@ -91,8 +107,12 @@ impl Engine {
         let mut events = Vec::new();
         for (slot, turn) in turns.iter().enumerate() {
             if let Some(Turn::Decode { plan, .. }) = turn {
-                let mine = wanted.iter().zip(&codes).filter(|(wanted, _)| wanted.slot == slot);
-                let (cells, codes): (Vec<usize>, Vec<u32>) = mine.map(|(wanted, code)| (wanted.cell, *code)).unzip();
+                let mine = wanted
+                    .iter()
+                    .zip(&codes)
+                    .filter(|(wanted, _)| wanted.slot == slot);
+                let (cells, codes): (Vec<usize>, Vec<u32>) =
+                    mine.map(|(wanted, code)| (wanted.cell, *code)).unzip();
                 // Codes behind a wrong guess do not count, so a bad one among them is no error; the first always counts.
                 let good = codes.iter().take_while(|code| **code != NO_CODE).count();
                 if good == 0 {
@@ -118,7 +138,10 @@ impl Engine {
                     Branch::Conditional => conditional.take(),
                     Branch::Unconditional => unconditional.take(),
                 };
-                chunks.extend(cache.map(|cache| Chunk { cache, tokens: &feed.tokens }));
+                chunks.extend(cache.map(|cache| Chunk {
+                    cache,
+                    tokens: &feed.tokens,
+                }));
             }
         }
         if chunks.is_empty() {
@@ -126,7 +149,13 @@ impl Engine {
         }
         let (transformer, pool) = (self.model.transformer(), self.model.pool());
         transformer.forward(pool, &mut chunks, &mut self.scratch, &mut |_, _, _| {});
-        transformer.logits(pool, &mut self.scratch, &rows, &mut self.logits, &mut |_, _, _| {});
+        transformer.logits(
+            pool,
+            &mut self.scratch,
+            &rows,
+            &mut self.logits,
+            &mut |_, _, _| {},
+        );
         wanted
     }
 
@@ -134,7 +163,9 @@ impl Engine {
     fn lay_out(&self, turns: &[Option<Turn>]) -> (Vec<usize>, Vec<Wanted>) {
         let (mut rows, mut wanted, mut first_row) = (Vec::new(), Vec::new(), 0);
         for (slot, turn) in turns.iter().enumerate() {
-            let (Some(turn), Some(running)) = (turn, &self.slots[slot].running) else { continue };
+            let (Some(turn), Some(running)) = (turn, &self.slots[slot].running) else {
+                continue;
+            };
             if let Turn::Decode { feeds, plan } = turn {
                 let prompt = running.stream.prompt().len();
                 for index in &plan.wanted {
@@ -146,10 +177,20 @@ impl Engine {
                     }
                     let unconditional = (feeds.len() == 2).then_some(conditional + 1);
                     let cell = running.stream.cell(*index).unwrap_or_default();
-                    wanted.push(Wanted { slot, cell, scale: running.guidance[*index], conditional, unconditional });
+                    wanted.push(Wanted {
+                        slot,
+                        cell,
+                        scale: running.guidance[*index],
+                        conditional,
+                        unconditional,
+                    });
                 }
             }
-            first_row += turn.feeds().iter().map(|feed| feed.tokens.len()).sum::<usize>();
+            first_row += turn
+                .feeds()
+                .iter()
+                .map(|feed| feed.tokens.len())
+                .sum::<usize>();
         }
         (rows, wanted)
     }
@@ -161,13 +202,22 @@ impl Engine {
         let mut codes = vec![NO_CODE; wanted.len()];
         self.model.pool().chunks_mut(&mut codes, 1, |i, code| {
             let cell = &wanted[i];
-            let Some(running) = &self.slots[cell.slot].running else { return };
+            let Some(running) = &self.slots[cell.slot].running else {
+                return;
+            };
             let mut scores = row(cell.conditional).to_vec();
             if let Some(unconditional) = cell.unconditional {
                 guide(&mut scores, row(unconditional), cell.scale);
             }
-            let noise = |out: &mut [f32]| rng::gumbel_of_cell(running.seed, cell.cell as u32, NOISE_DRAW, out);
-            let chosen = choose(&mut scores, running.sampler.top_k, running.sampler.temperature, noise);
+            let noise = |out: &mut [f32]| {
+                rng::gumbel_of_cell(running.seed, cell.cell as u32, NOISE_DRAW, out)
+            };
+            let chosen = choose(
+                &mut scores,
+                running.sampler.top_k,
+                running.sampler.temperature,
+                noise,
+            );
             code[0] = chosen.unwrap_or(NO_CODE);
         });
         codes
@@ -177,9 +227,16 @@ impl Engine {
         let running = self.slots[slot].running.as_mut()?;
         let keep = running.accept(plan, codes);
         let (id, finished) = (running.id, running.stream.is_finished());
-        let (done, total) = (running.stream.generated().len() as u32, running.stream.total() as u32);
+        let (done, total) = (
+            running.stream.generated().len() as u32,
+            running.stream.total() as u32,
+        );
         self.slots[slot].roll_back(keep);
-        if finished { self.finish(slot) } else { Some(Event::Progress { id, done, total }) }
+        if finished {
+            self.finish(slot)
+        } else {
+            Some(Event::Progress { id, done, total })
+        }
     }
 
     fn finish(&mut self, slot: usize) -> Option<Event> {
@@ -187,22 +244,40 @@ impl Engine {
         let codes = running.stream.codes();
         let grid = running.stream.grid();
         let image = match self.model.makes_pictures() {
-            true => self.model.decode_codes(&codes, grid.rows, grid.cols).map(Some),
+            true => self
+                .model
+                .decode_codes(&codes, grid.rows, grid.cols)
+                .map(Some),
             false => Ok(None),
         };
         Some(match image {
             Ok(image) => {
                 let generated = running.stream.generated().to_vec();
                 let tokens = generated.len() as u32;
-                let picture = Picture { image, codes, generated, tokens, steps: running.steps };
-                Event::Finished { id: running.id, picture: Box::new(picture) }
+                let picture = Picture {
+                    image,
+                    codes,
+                    generated,
+                    tokens,
+                    steps: running.steps,
+                };
+                Event::Finished {
+                    id: running.id,
+                    picture: Box::new(picture),
+                }
             }
-            Err(error) => Event::Failed { id: running.id, error },
+            Err(error) => Event::Failed {
+                id: running.id,
+                error,
+            },
         })
     }
 
     fn fail(&mut self, slot: usize, error: EngineError) -> Event {
-        let id = self.slots[slot].running.take().map_or(0, |running| running.id);
+        let id = self.slots[slot]
+            .running
+            .take()
+            .map_or(0, |running| running.id);
         Event::Failed { id, error }
     }
 }

@@ -73,7 +73,12 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { weights: Weights::F32, kv_cache: KvCache::F32, threads: 1, codes_only: false }
+        Self {
+            weights: Weights::F32,
+            kv_cache: KvCache::F32,
+            threads: 1,
+            codes_only: false,
+        }
     }
 }
 
@@ -84,6 +89,7 @@ pub struct Model {
     tokenizer: Tokenizer,
     ids: TokenIds,
     image_tokenizer: Option<ImageTokenizer>,
+    kv_cache: KvCache,
     pool: Pool,
     fingerprint: String,
 }
@@ -95,30 +101,47 @@ impl Model {
     /// # Errors
     /// [`LoadError`] names the file or tensor that is missing or wrong, or the format that this build cannot run.
     pub fn load(dir: &Path, opts: &LoadOptions) -> Result<Arc<Self>, LoadError> {
-        if opts.weights != Weights::F32 {
-            return Err(LoadError::Unsupported(format!("weights in {} cannot be run by this build", opts.weights.as_str())));
-        }
-        if opts.kv_cache != KvCache::F32 {
-            return Err(LoadError::Unsupported(format!("a cache in {} cannot be run by this build", opts.kv_cache.as_str())));
-        }
         let config = Config::read(&dir.join("config.json"))?;
         let tokenizer = Tokenizer::read(dir)?;
         let ids = tokenizer.token_ids(&config)?;
-        let image_file = if opts.codes_only { None } else { Some(image_tokenizer_file(dir)?) };
-        let image_tokenizer = image_file.as_deref().map(|path| ImageTokenizer::load(path, ids.codes(), opts.threads));
+        let image_file = if opts.codes_only {
+            None
+        } else {
+            Some(image_tokenizer_file(dir)?)
+        };
+        let image_tokenizer = image_file
+            .as_deref()
+            .map(|path| ImageTokenizer::load(path, ids.codes(), opts.threads));
         let image_tokenizer = image_tokenizer.transpose()?;
         let weights = weight_files(dir)?;
         let tensors = Tensors::open(weights.clone())?;
         let rows = ids.image.start as usize..ids.image.end as usize;
-        let transformer = Transformer::load(&tensors, &config, rows)?;
-        let class = format!("cpu weights={} kv={}", opts.weights.as_str(), opts.kv_cache.as_str());
+        let transformer = Transformer::load(&tensors, &config, rows, opts.weights)?;
+        let class = format!(
+            "cpu weights={} kv={}",
+            opts.weights.as_str(),
+            opts.kv_cache.as_str()
+        );
         let mut files = vec![("config", dir.join("config.json"))];
         files.extend(weights.into_iter().map(|path| ("weights", path)));
-        files.extend(tokenizer::files(dir).into_iter().map(|path| ("tokenizer", path)));
+        files.extend(
+            tokenizer::files(dir)
+                .into_iter()
+                .map(|path| ("tokenizer", path)),
+        );
         files.extend(image_file.into_iter().map(|path| ("image tokenizer", path)));
         let fingerprint = fingerprint::of(&class, &files)?;
         let pool = Pool::new(opts.threads);
-        Ok(Arc::new(Self { transformer, tokenizer, ids, image_tokenizer, pool, fingerprint }))
+        let kv_cache = opts.kv_cache;
+        Ok(Arc::new(Self {
+            transformer,
+            tokenizer,
+            ids,
+            image_tokenizer,
+            kv_cache,
+            pool,
+            fingerprint,
+        }))
     }
 
     /// Hex sha256 over weights, tokenizers, numeric class and kernel revision: equal fingerprints give equal bytes.
@@ -146,7 +169,10 @@ impl Model {
     /// # Errors
     /// No image tokenizer, or a size that is not a multiple of 8.
     pub fn encode_panel(&self, image: &RgbImage) -> Result<Vec<u32>, EngineError> {
-        self.image_tokenizer.as_ref().ok_or(EngineError::NoImageTokenizer)?.encode(image)
+        self.image_tokenizer
+            .as_ref()
+            .ok_or(EngineError::NoImageTokenizer)?
+            .encode(image)
     }
 
     /// The picture of `h` rows of `w` codes.
@@ -154,7 +180,10 @@ impl Model {
     /// # Errors
     /// No image tokenizer, a wrong number of codes, or a code outside the codebook.
     pub fn decode_codes(&self, codes: &[u32], h: usize, w: usize) -> Result<RgbImage, EngineError> {
-        self.image_tokenizer.as_ref().ok_or(EngineError::NoImageTokenizer)?.decode(codes, h, w)
+        self.image_tokenizer
+            .as_ref()
+            .ok_or(EngineError::NoImageTokenizer)?
+            .decode(codes, h, w)
     }
 
     /// `BOS, text, separator` of a prompt.
@@ -162,8 +191,16 @@ impl Model {
     /// # Errors
     /// The tokenizer refuses the text.
     pub fn prompt_ids(&self, text: &str) -> Result<Vec<u32>, EngineError> {
-        let ids = self.tokenizer.encode(text).map_err(|error| EngineError::BadRequest(error.to_string()))?;
+        let ids = self
+            .tokenizer
+            .encode(text)
+            .map_err(|error| EngineError::BadRequest(error.to_string()))?;
         Ok([&[self.ids.bos][..], &ids, &[self.ids.separator]].concat())
+    }
+
+    /// Format of the caches.
+    pub fn kv_cache(&self) -> KvCache {
+        self.kv_cache
     }
 
     pub(crate) fn transformer(&self) -> &Transformer {
@@ -189,8 +226,14 @@ fn image_tokenizer_file(dir: &Path) -> Result<PathBuf, LoadError> {
         }
     }
     if found.is_empty() {
-        let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("movqgan"));
-        found = entries(dir).into_iter().filter(|path| named(path) && is_checkpoint(path)).collect();
+        let named = |path: &PathBuf| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("movqgan"))
+        };
+        found = entries(dir)
+            .into_iter()
+            .filter(|path| named(path) && is_checkpoint(path))
+            .collect();
     }
     found.sort_unstable();
     found.into_iter().next().ok_or_else(|| LoadError::Format {
@@ -201,9 +244,14 @@ fn image_tokenizer_file(dir: &Path) -> Result<PathBuf, LoadError> {
 
 fn entries(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect()
 }
 
 fn is_checkpoint(path: &Path) -> bool {
-    path.is_file() && path.extension().is_some_and(|ext| ext == "ckpt" || ext == "safetensors")
+    path.is_file()
+        && path
+            .extension()
+            .is_some_and(|ext| ext == "ckpt" || ext == "safetensors")
 }

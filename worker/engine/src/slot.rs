@@ -10,7 +10,7 @@ use crate::model::Model;
 use crate::request::{Decoding, Request, Sampler, Window};
 use crate::sample::grid::Grid;
 use crate::sample::logits::guidance_table;
-use crate::transformer::{BranchCache, Transformer};
+use crate::transformer::BranchCache;
 
 /// The window of `auto`.
 const AUTO_WINDOW: usize = 4;
@@ -54,7 +54,12 @@ impl Decoder {
 
 impl Running {
     /// Checks a request and lays out its sequences. `given` holds the codes of the upper panel.
-    pub(crate) fn new(model: &Model, id: u64, request: &Request, given: &[u32]) -> Result<Self, EngineError> {
+    pub(crate) fn new(
+        model: &Model,
+        id: u64,
+        request: &Request,
+        given: &[u32],
+    ) -> Result<Self, EngineError> {
         let grid = Grid::of_pixels(request.width, request.height)?;
         check_sampler(&request.sampler)?;
         let prompt = model.prompt_ids(&request.prompt)?;
@@ -64,7 +69,12 @@ impl Running {
     }
 
     /// A request whose sequence is laid out already.
-    pub(crate) fn of_stream(id: u64, stream: Stream, sampler: Sampler, seed: u64) -> Result<Self, EngineError> {
+    pub(crate) fn of_stream(
+        id: u64,
+        stream: Stream,
+        sampler: Sampler,
+        seed: u64,
+    ) -> Result<Self, EngineError> {
         let decoder = match sampler.decoding {
             Decoding::Sequential => Decoder::Sequential,
             Decoding::Jacobi { window } => {
@@ -72,20 +82,42 @@ impl Running {
                     Window::Auto => AUTO_WINDOW,
                     Window::Fixed(n) => n,
                 };
-                Decoder::Jacobi { state: Jacobi::default(), window }
+                Decoder::Jacobi {
+                    state: Jacobi::default(),
+                    window,
+                }
             }
             Decoding::Coupled { .. } => {
-                return Err(EngineError::BadRequest("coupled decoding cannot be run by this build".to_owned()));
+                return Err(EngineError::BadRequest(
+                    "coupled decoding cannot be run by this build".to_owned(),
+                ));
             }
         };
-        let guidance = guidance_table(sampler.guidance, sampler.cfg, stream.grid(), stream.opening());
-        Ok(Self { id, stream, guided: sampler.cfg != 1.0, sampler, seed, guidance, steps: 0, decoder })
+        let guidance = guidance_table(
+            sampler.guidance,
+            sampler.cfg,
+            stream.grid(),
+            stream.opening(),
+        );
+        Ok(Self {
+            id,
+            stream,
+            guided: sampler.cfg != 1.0,
+            sampler,
+            seed,
+            guidance,
+            steps: 0,
+            decoder,
+        })
     }
 
     /// Positions that each branch needs in the end: image end is never fed.
     pub(crate) fn positions(&self) -> (usize, Option<usize>) {
         let image = self.stream.grid().len();
-        (self.stream.prompt().len() + image, self.guided.then_some(image))
+        (
+            self.stream.prompt().len() + image,
+            self.guided.then_some(image),
+        )
     }
 
     /// Takes the codes chosen for the plan; returns the tokens of the image part that the caches keep.
@@ -99,11 +131,11 @@ impl Running {
 
 impl Slot {
     /// Takes a request: its caches are emptied, and allocated or grown where they are too short.
-    pub(crate) fn take(&mut self, transformer: &Transformer, running: Running) {
+    pub(crate) fn take(&mut self, model: &Model, running: Running) {
         let (conditional, unconditional) = running.positions();
-        prepare(&mut self.conditional, transformer, conditional);
+        prepare(&mut self.conditional, model, conditional);
         if let Some(positions) = unconditional {
-            prepare(&mut self.unconditional, transformer, positions);
+            prepare(&mut self.unconditional, model, positions);
         }
         self.running = Some(running);
     }
@@ -113,9 +145,14 @@ impl Slot {
         let running = self.running.as_mut()?;
         let held = |cache: &Option<BranchCache>| cache.as_ref().map_or(0, BranchCache::len);
         let unconditional = running.guided.then(|| held(&self.unconditional));
-        let cached = Cached { conditional: held(&self.conditional), unconditional };
+        let cached = Cached {
+            conditional: held(&self.conditional),
+            unconditional,
+        };
         running.steps += 1;
-        let Running { stream, decoder, .. } = running;
+        let Running {
+            stream, decoder, ..
+        } = running;
         Some(Turn::next(stream, cached, || decoder.plan(stream)))
     }
 
@@ -137,10 +174,11 @@ impl Slot {
     }
 }
 
-fn prepare(cache: &mut Option<BranchCache>, transformer: &Transformer, positions: usize) {
+fn prepare(cache: &mut Option<BranchCache>, model: &Model, positions: usize) {
+    let transformer = model.transformer();
     match cache {
         Some(cache) if cache.capacity() >= positions => cache.reset(transformer.rope(positions)),
-        _ => *cache = Some(transformer.cache(positions)),
+        _ => *cache = Some(transformer.cache(positions, model.kv_cache())),
     }
 }
 
@@ -156,27 +194,42 @@ fn check_sampler(sampler: &Sampler) -> Result<(), EngineError> {
         return fail("top_k is 0; it keeps at least one code");
     }
     match sampler.decoding {
-        Decoding::Jacobi { window: Window::Fixed(0) } | Decoding::Coupled { window: Window::Fixed(0) } => {
-            fail("the window is 0; it holds at least one position")
+        Decoding::Jacobi {
+            window: Window::Fixed(0),
         }
+        | Decoding::Coupled {
+            window: Window::Fixed(0),
+        } => fail("the window is 0; it holds at least one position"),
         _ => Ok(()),
     }
 }
 
 /// The model that several slots share, and an id that none of them has.
 pub(crate) fn same_id(slots: &[Slot], id: u64) -> bool {
-    slots.iter().filter_map(|slot| slot.running.as_ref()).any(|running| running.id == id)
+    slots
+        .iter()
+        .filter_map(|slot| slot.running.as_ref())
+        .any(|running| running.id == id)
 }
 
 /// The codes of the given upper panel.
 pub(crate) fn given_codes(model: &Arc<Model>, request: &Request) -> Result<Vec<u32>, EngineError> {
-    let Some(panel) = &request.given else { return Ok(Vec::new()) };
+    let Some(panel) = &request.given else {
+        return Ok(Vec::new());
+    };
     let (w, h) = (panel.width, panel.height);
     if !request.height.is_multiple_of(64) {
-        return Err(EngineError::BadRequest(format!("a height of {}: with a given panel it is a multiple of 64", request.height)));
+        return Err(EngineError::BadRequest(format!(
+            "a height of {}: with a given panel it is a multiple of 64",
+            request.height
+        )));
     }
     if (w, h) != (request.width, request.height / 2) {
-        let reason = format!("the given panel is {w}x{h}, the upper half of the picture is {}x{}", request.width, request.height / 2);
+        let reason = format!(
+            "the given panel is {w}x{h}, the upper half of the picture is {}x{}",
+            request.width,
+            request.height / 2
+        );
         return Err(EngineError::BadRequest(reason));
     }
     model.encode_panel(panel)

@@ -20,8 +20,12 @@ impl Report {
             Ok(Err(reason)) => reason,
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                format!("panicked: {}", text.unwrap_or_else(|| "no message".to_owned()))
+                let text =
+                    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                format!(
+                    "panicked: {}",
+                    text.unwrap_or_else(|| "no message".to_owned())
+                )
             }
         };
         self.push(name, f64::INFINITY, 0.0, Status::Fail, reason);
@@ -36,25 +40,86 @@ impl Report {
         let mut worst = 0.0_f64;
         let mut at = 0;
         for (i, (g, w)) in got.iter().zip(want).enumerate() {
-            let difference = if g == w { 0.0 } else { (f64::from(*g) - f64::from(*w)).abs() };
+            let difference = if g == w {
+                0.0
+            } else {
+                (f64::from(*g) - f64::from(*w)).abs()
+            };
             if difference > worst || difference.is_nan() {
-                (worst, at) = (if difference.is_nan() { f64::INFINITY } else { difference }, i);
+                (worst, at) = (
+                    if difference.is_nan() {
+                        f64::INFINITY
+                    } else {
+                        difference
+                    },
+                    i,
+                );
             }
         }
         let ok = worst <= tolerance;
-        let note = if ok { String::new() } else { format!("worst at element {at}: {} against {}", got[at], want[at]) };
-        self.push(name, worst, tolerance, if ok { Status::Ok } else { Status::Fail }, note);
+        let note = if ok {
+            String::new()
+        } else {
+            format!("worst at element {at}: {} against {}", got[at], want[at])
+        };
+        self.push(
+            name,
+            worst,
+            tolerance,
+            if ok { Status::Ok } else { Status::Fail },
+            note,
+        );
+    }
+
+    /// Mean absolute difference of two tensors of one length.
+    pub(super) fn close_on_average(
+        &mut self,
+        name: &str,
+        got: &[f32],
+        want: &[f32],
+        tolerance: f64,
+    ) {
+        let sum: f64 = got
+            .iter()
+            .zip(want)
+            .map(|(g, w)| (f64::from(*g) - f64::from(*w)).abs())
+            .sum();
+        let mean = if got.len() == want.len() {
+            sum / got.len().max(1) as f64
+        } else {
+            f64::INFINITY
+        };
+        let status = if mean <= tolerance {
+            Status::Ok
+        } else {
+            Status::Fail
+        };
+        self.push(name, mean, tolerance, status, String::new());
     }
 
     /// Two sequences that must be equal.
     pub(super) fn equal<T: PartialEq + Debug>(&mut self, name: &str, got: &[T], want: &[T]) {
-        let differing = got.iter().zip(want).filter(|(g, w)| g != w).count() + got.len().abs_diff(want.len());
+        let differing =
+            got.iter().zip(want).filter(|(g, w)| g != w).count() + got.len().abs_diff(want.len());
         let note = match got.iter().zip(want).position(|(g, w)| g != w) {
             _ if differing == 0 => String::new(),
-            Some(i) => format!("first difference at {i}: {:?} against {:?}", got[i], want[i]),
+            Some(i) => format!(
+                "first difference at {i}: {:?} against {:?}",
+                got[i], want[i]
+            ),
             None => format!("{} entries, {} are recorded", got.len(), want.len()),
         };
-        self.push(name, differing as f64, 0.0, if differing == 0 { Status::Ok } else { Status::Fail }, note);
+        self.push(
+            name,
+            differing as f64,
+            0.0,
+            if differing == 0 {
+                Status::Ok
+            } else {
+                Status::Fail
+            },
+            note,
+        );
     }
 
     /// Something recorded that this build does not compute.
@@ -63,7 +128,13 @@ impl Report {
     }
 
     fn push(&mut self, name: &str, worst: f64, tolerance: f64, status: Status, note: String) {
-        self.checks.push(Check { name: name.to_owned(), worst, tolerance, status, note });
+        self.checks.push(Check {
+            name: name.to_owned(),
+            worst,
+            tolerance,
+            status,
+            note,
+        });
     }
 }
 
@@ -82,7 +153,17 @@ mod tests {
         report.group("panic", |_| panic!("of {}", 7));
         report.equal("exact", &[1, 2], &[1, 3]);
         let status: Vec<Status> = report.checks.iter().map(|check| check.status).collect();
-        assert_eq!(status, [Status::Ok, Status::Fail, Status::Fail, Status::Fail, Status::Fail, Status::Fail]);
+        assert_eq!(
+            status,
+            [
+                Status::Ok,
+                Status::Fail,
+                Status::Fail,
+                Status::Fail,
+                Status::Fail,
+                Status::Fail
+            ]
+        );
         assert!(report.checks[4].note.contains("of 7"));
     }
 }

@@ -28,12 +28,18 @@ impl Jacobi {
                 if plan.wanted.len() == window {
                     break;
                 }
-                let code = guesses.next().unwrap_or_else(|| guess(stream, index, &plan));
+                let code = guesses
+                    .next()
+                    .unwrap_or_else(|| guess(stream, index, &plan));
                 plan.drafts.push(stream.token(code));
             }
             index += 1;
         }
-        plan.drafts.truncate(plan.wanted.last().map_or(0, |index| index - stream.image().len()));
+        plan.drafts.truncate(
+            plan.wanted
+                .last()
+                .map_or(0, |index| index - stream.image().len()),
+        );
         plan
     }
 
@@ -59,7 +65,13 @@ impl Jacobi {
 /// A guess for a cell that was never evaluated: the token before it, row ends passed over. Any rule gives the same result.
 fn guess(stream: &Stream, index: usize, plan: &Plan) -> u32 {
     let known = stream.image();
-    let at = |i: usize| if i < known.len() { known[i] } else { plan.drafts[i - known.len()] };
+    let at = |i: usize| {
+        if i < known.len() {
+            known[i]
+        } else {
+            plan.drafts[i - known.len()]
+        }
+    };
     let before = (0..index).rev().find(|i| stream.cell(*i).is_some());
     before.map_or(0, |i| at(i) - stream.token(0))
 }
@@ -73,14 +85,24 @@ mod tests {
 
     fn stream(grid: Grid) -> Stream {
         let grids = (0..20).map(|n| Some(50 + n)).collect();
-        let ids = TokenIds { bos: 0, separator: 1, image_start: 2, image_end: 3, new_line: 4, grids, image: 100..116 };
+        let ids = TokenIds {
+            bos: 0,
+            separator: 1,
+            image_start: 2,
+            image_end: 3,
+            new_line: 4,
+            grids,
+            image: 100..116,
+        };
         let opening = grid.opening(&[], &ids).unwrap();
         Stream::new(grid, ids, vec![0, 7, 1], opening)
     }
 
     /// A stand-in for the model: the code of a cell is a hash of everything before it, with few values so that guesses hit.
     fn model(tokens: &[u32]) -> u32 {
-        let hash = tokens.iter().fold(17u32, |h, t| h.wrapping_mul(31).wrapping_add(*t / 2));
+        let hash = tokens
+            .iter()
+            .fold(17u32, |h, t| h.wrapping_mul(31).wrapping_add(*t / 2));
         (hash >> 13) % 3
     }
 
@@ -95,7 +117,11 @@ mod tests {
 
     #[test]
     fn every_window_gives_the_tokens_of_one_by_one() {
-        for grid in [Grid::of_grids(1, 1), Grid::of_grids(2, 1), Grid::of_grids(1, 3)] {
+        for grid in [
+            Grid::of_grids(1, 1),
+            Grid::of_grids(2, 1),
+            Grid::of_grids(1, 3),
+        ] {
             let expected = sequential_tokens(grid);
             for window in [1, 2, 4, 5, 16, 64, 1000] {
                 let (mut stream, mut jacobi, mut steps) = (stream(grid), Jacobi::default(), 0);
@@ -103,14 +129,29 @@ mod tests {
                     let plan = jacobi.plan(&stream, window);
                     assert!(!plan.wanted.is_empty() && plan.wanted.len() <= window);
                     let fed = [stream.image(), &plan.drafts].concat();
-                    assert_eq!(fed.len(), *plan.wanted.last().unwrap(), "the last wanted cell follows what is fed");
-                    let codes: Vec<u32> = plan.wanted.iter().map(|index| model(&fed[..*index])).collect();
+                    assert_eq!(
+                        fed.len(),
+                        *plan.wanted.last().unwrap(),
+                        "the last wanted cell follows what is fed"
+                    );
+                    let codes: Vec<u32> = plan
+                        .wanted
+                        .iter()
+                        .map(|index| model(&fed[..*index]))
+                        .collect();
                     let keep = jacobi.accept(&mut stream, &plan, &codes);
-                    assert_eq!(fed[..keep], stream.image()[..keep], "the caches keep accepted tokens alone");
+                    assert_eq!(
+                        fed[..keep],
+                        stream.image()[..keep],
+                        "the caches keep accepted tokens alone"
+                    );
                     steps += 1;
                 }
                 assert_eq!(stream.image(), expected, "window {window}");
-                assert!(window == 1 || steps < grid.cells(), "window {window} saved no step");
+                assert!(
+                    window == 1 || steps < grid.cells(),
+                    "window {window} saved no step"
+                );
             }
         }
     }

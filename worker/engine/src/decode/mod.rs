@@ -25,6 +25,9 @@ pub struct Plan {
 impl Plan {
     /// The same plan as if only the first `n` cells had been wanted.
     pub fn first(&self, n: usize) -> Self {
-        Self { drafts: self.drafts.clone(), wanted: self.wanted[..n.min(self.wanted.len())].to_vec() }
+        Self {
+            drafts: self.drafts.clone(),
+            wanted: self.wanted[..n.min(self.wanted.len())].to_vec(),
+        }
     }
 }

@@ -16,7 +16,13 @@ pub struct Stream {
 impl Stream {
     /// A stream whose image part begins with `opening`: the header, and the given panel if there is one.
     pub fn new(grid: Grid, ids: TokenIds, prompt: Vec<u32>, opening: Vec<u32>) -> Self {
-        Self { grid, ids, prompt, opening: opening.len(), image: opening }
+        Self {
+            grid,
+            ids,
+            prompt,
+            opening: opening.len(),
+            image: opening,
+        }
     }
 
     /// The prompt, which the unconditional branch does not see.
@@ -79,10 +85,15 @@ impl Stream {
 
     /// Appends the code at the next index, then the tokens that follow it by force.
     pub fn push(&mut self, code: u32) {
-        assert!(self.cell(self.image.len()).is_some(), "codes stand in cells");
+        assert!(
+            self.cell(self.image.len()).is_some(),
+            "codes stand in cells"
+        );
         self.image.push(self.token(code));
         while !self.is_finished() {
-            let Some(token) = self.forced(self.image.len()) else { break };
+            let Some(token) = self.forced(self.image.len()) else {
+                break;
+            };
             self.image.push(token);
         }
     }

@@ -137,6 +137,37 @@ for_each_isa! {
 }
 
 for_each_isa! {
+    /// Goes on with the sums of [`weighted_rows`]: `out += sum over j of weights[j] * values[j * stride ..][.. width]`, each
+    /// output one chain of fused multiply-adds that starts at what stands in `out`. So a sum may be cut anywhere.
+    ///
+    /// # Panics
+    /// When `values` is too short.
+    pub fn add_weighted_rows(weights: &[f32], values: &[f32], stride: usize, out: &mut [f32]) {
+        let width = out.len();
+        assert!(stride >= width, "rows do not overlap");
+        assert!(weights.is_empty() || values.len() >= (weights.len() - 1) * stride + width, "one row by weight");
+        let (blocks, tail) = out.as_chunks_mut::<64>();
+        let tail_start = blocks.len() * 64;
+        for (b, block) in blocks.iter_mut().enumerate() {
+            let mut acc = *block;
+            for (j, w) in weights.iter().enumerate() {
+                let row = &values[j * stride + b * 64..][..64];
+                for l in 0..64 {
+                    acc[l] = w.mul_add(row[l], acc[l]);
+                }
+            }
+            *block = acc;
+        }
+        for (j, w) in weights.iter().enumerate() {
+            let row = &values[j * stride + tail_start..][..tail.len()];
+            for (o, v) in tail.iter_mut().zip(row) {
+                *o = w.mul_add(*v, *o);
+            }
+        }
+    }
+}
+
+for_each_isa! {
     /// Sum of all elements by the law.
     pub fn sum(x: &[f32]) -> f32 {
         sum_of(x, |v| v)

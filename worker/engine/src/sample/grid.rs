@@ -44,14 +44,22 @@ impl Grid {
     pub fn of_pixels(width: u32, height: u32) -> Result<Self, EngineError> {
         let fits = |side: u32| side > 0 && side.is_multiple_of(GRID_PIXELS);
         if !fits(width) || !fits(height) {
-            return Err(EngineError::BadRequest(format!("a picture of {width}x{height}: sides must be multiples of 32")));
+            return Err(EngineError::BadRequest(format!(
+                "a picture of {width}x{height}: sides must be multiples of 32"
+            )));
         }
-        Ok(Self::of_grids((height / GRID_PIXELS) as usize, (width / GRID_PIXELS) as usize))
+        Ok(Self::of_grids(
+            (height / GRID_PIXELS) as usize,
+            (width / GRID_PIXELS) as usize,
+        ))
     }
 
     /// The grid of a size in units of 32 pixels.
     pub fn of_grids(high: usize, wide: usize) -> Self {
-        Self { rows: high * GRID_CODES, cols: wide * GRID_CODES }
+        Self {
+            rows: high * GRID_CODES,
+            cols: wide * GRID_CODES,
+        }
     }
 
     /// Tokens of the whole image part, image start and image end included.
@@ -85,7 +93,10 @@ impl Grid {
             1 => Place::Height,
             2 => Place::Width,
             _ => {
-                let (row, col) = ((index - HEADER) / (self.cols + 1), (index - HEADER) % (self.cols + 1));
+                let (row, col) = (
+                    (index - HEADER) / (self.cols + 1),
+                    (index - HEADER) % (self.cols + 1),
+                );
                 match () {
                     () if row == self.rows => Place::End,
                     () if col == self.cols => Place::RowEnd,
@@ -115,13 +126,21 @@ impl Grid {
         let (high, wide) = (self.rows / GRID_CODES, self.cols / GRID_CODES);
         let grid = |n: usize| {
             let id = ids.grid(n);
-            id.ok_or_else(|| EngineError::BadRequest(format!("the vocabulary has no token for {n} grids ({} pixels)", n * 32)))
+            id.ok_or_else(|| {
+                EngineError::BadRequest(format!(
+                    "the vocabulary has no token for {n} grids ({} pixels)",
+                    n * 32
+                ))
+            })
         };
         let mut tokens = vec![ids.image_start, grid(high)?, grid(wide)?];
         for row in given.chunks(self.cols) {
             for code in row {
                 if *code as usize >= ids.codes() {
-                    return Err(EngineError::BadRequest(format!("code {code} is outside a codebook of {}", ids.codes())));
+                    return Err(EngineError::BadRequest(format!(
+                        "code {code} is outside a codebook of {}",
+                        ids.codes()
+                    )));
                 }
                 tokens.push(ids.image.start + code);
             }
@@ -143,8 +162,16 @@ mod tests {
 
     #[test]
     fn counts_are_those_of_the_reference() {
-        for (width, height, generated) in [(256, 256, 1057), (512, 512, 4161), (768, 768, 9313), (512, 1024, 8321)] {
-            assert_eq!(Grid::of_pixels(width, height).unwrap().len(), HEADER + generated);
+        for (width, height, generated) in [
+            (256, 256, 1057),
+            (512, 512, 4161),
+            (768, 768, 9313),
+            (512, 1024, 8321),
+        ] {
+            assert_eq!(
+                Grid::of_pixels(width, height).unwrap().len(),
+                HEADER + generated
+            );
         }
         assert!(Grid::of_pixels(100, 64).is_err());
     }
@@ -153,10 +180,25 @@ mod tests {
     fn every_index_has_its_place() {
         let grid = Grid::of_grids(1, 2);
         let places: Vec<Place> = (0..grid.len()).map(|index| grid.place(index)).collect();
-        assert_eq!(&places[..4], [Place::Start, Place::Height, Place::Width, Place::Cell(0)]);
-        assert_eq!(&places[10..13], [Place::Cell(7), Place::RowEnd, Place::Cell(8)]);
+        assert_eq!(
+            &places[..4],
+            [Place::Start, Place::Height, Place::Width, Place::Cell(0)]
+        );
+        assert_eq!(
+            &places[10..13],
+            [Place::Cell(7), Place::RowEnd, Place::Cell(8)]
+        );
         assert_eq!(&places[places.len() - 2..], [Place::RowEnd, Place::End]);
-        let cells: Vec<usize> = places.iter().filter_map(|p| if let Place::Cell(c) = p { Some(*c) } else { None }).collect();
+        let cells: Vec<usize> = places
+            .iter()
+            .filter_map(|p| {
+                if let Place::Cell(c) = p {
+                    Some(*c)
+                } else {
+                    None
+                }
+            })
+            .collect();
         assert_eq!(cells, (0..32).collect::<Vec<_>>());
     }
 }

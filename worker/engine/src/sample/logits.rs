@@ -10,7 +10,12 @@ const REFERENCE_FLOOR: f64 = 4.0;
 /// Guidance scale for each index of the image part from `first` on (before it, entries mean nothing).
 ///
 /// `first` is the index of the first code that is made: behind the header, or behind the given panel.
-pub fn guidance_table(schedule: GuidanceSchedule, scale: f32, grid: Grid, first: usize) -> Vec<f32> {
+pub fn guidance_table(
+    schedule: GuidanceSchedule,
+    scale: f32,
+    grid: Grid,
+    first: usize,
+) -> Vec<f32> {
     let mut table = vec![scale; grid.len()];
     if schedule == GuidanceSchedule::Reference && scale != 1.0 {
         // A quarter of the number of codes, as the reference has it.
@@ -60,7 +65,12 @@ pub fn law(scores: &mut [f32], top_k: usize, temperature: f32) {
 
 /// The code that guided scores and the cell's noise choose: the largest of `z / T + noise` over the kept scores, the lowest
 /// code on ties; without noise at temperature 0. `None` when a score is not finite.
-pub fn choose(scores: &mut [f32], top_k: usize, temperature: f32, noise: impl FnOnce(&mut [f32])) -> Option<u32> {
+pub fn choose(
+    scores: &mut [f32],
+    top_k: usize,
+    temperature: f32,
+    noise: impl FnOnce(&mut [f32]),
+) -> Option<u32> {
     if !scores.iter().all(|score| score.is_finite()) {
         return None;
     }
@@ -81,18 +91,36 @@ mod tests {
 
     #[test]
     fn the_reference_schedule_falls_to_its_floor() {
-        let table = guidance_table(GuidanceSchedule::Reference, 10.0, Grid::of_grids(1, 2), HEADER);
+        let table = guidance_table(
+            GuidanceSchedule::Reference,
+            10.0,
+            Grid::of_grids(1, 2),
+            HEADER,
+        );
         assert_eq!(table[3..7], [7.5, 4.6875, 4.0, 4.0]);
-        let low = guidance_table(GuidanceSchedule::Reference, 2.0, Grid::of_grids(1, 2), HEADER);
+        let low = guidance_table(
+            GuidanceSchedule::Reference,
+            2.0,
+            Grid::of_grids(1, 2),
+            HEADER,
+        );
         assert!(low[3..].iter().all(|g| *g == 4.0));
-        let off = guidance_table(GuidanceSchedule::Reference, 1.0, Grid::of_grids(1, 2), HEADER);
+        let off = guidance_table(
+            GuidanceSchedule::Reference,
+            1.0,
+            Grid::of_grids(1, 2),
+            HEADER,
+        );
         assert!(off.iter().all(|g| *g == 1.0));
     }
 
     #[test]
     fn choosing_keeps_ties_and_takes_the_lowest_code() {
         let mut scores = [1.0, 3.0, 3.0, 0.0];
-        assert_eq!(choose(&mut scores, 1, 1.0, |noise| noise.fill(0.5)), Some(1));
+        assert_eq!(
+            choose(&mut scores, 1, 1.0, |noise| noise.fill(0.5)),
+            Some(1)
+        );
         // Noise cannot bring back what top-k dropped.
         let mut scores = [1.0, 3.0, 3.0, 0.0];
         let noise = |noise: &mut [f32]| noise.copy_from_slice(&[100.0, 0.0, 1.0, 100.0]);

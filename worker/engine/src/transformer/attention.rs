@@ -4,12 +4,18 @@ use super::kv_cache::BranchCache;
 use super::{Chunk, Scratch, Stage, Trace, linear};
 use crate::config::Config;
 use crate::error::LoadError;
-use crate::kernels::{Pool, layer_norm_in_place, matmul_nt_serial, softmax_in_place, weighted_rows};
+use crate::kernels::{
+    Pool, add_weighted_rows, layer_norm_in_place, matmul_nt_serial, softmax_in_place,
+};
+use crate::model::Weights;
 use crate::quant::Linear;
 use crate::weights::Tensors;
 
 /// The q/k norms use this value whatever `rms_norm_eps` says.
 const QK_NORM_EPS: f32 = 1e-5;
+
+/// Keys or values widened at once; small enough to stay in the first cache level between two uses.
+const KEY_BLOCK: usize = 64;
 
 /// Query rows whose scores are held at once; amortises each read of the keys.
 const ROW_BLOCK: usize = 8;
@@ -37,11 +43,17 @@ struct HeadNorm {
 }
 
 impl HeadNorm {
-    fn load(tensors: &Tensors, name: &str, config: &Config, heads: usize) -> Result<Self, LoadError> {
+    fn load(
+        tensors: &Tensors,
+        name: &str,
+        config: &Config,
+        heads: usize,
+        format: Weights,
+    ) -> Result<Self, LoadError> {
         let shape = [config.model_parallel_size, config.head_dim()];
         Ok(Self {
-            weight: tensors.floats(&format!("{name}.weight"), &shape)?,
-            bias: tensors.floats(&format!("{name}.bias"), &shape)?,
+            weight: linear::vector(tensors, &format!("{name}.weight"), &shape, format)?,
+            bias: linear::vector(tensors, &format!("{name}.bias"), &shape, format)?,
             heads_per_row: heads / config.model_parallel_size,
         })
     }
@@ -49,7 +61,12 @@ impl HeadNorm {
     fn apply(&self, head: usize, values: &mut [f32]) {
         let row = head / self.heads_per_row * values.len();
         let range = row..row + values.len();
-        layer_norm_in_place(values, &self.weight[range.clone()], &self.bias[range], QK_NORM_EPS);
+        layer_norm_in_place(
+            values,
+            &self.weight[range.clone()],
+            &self.bias[range],
+            QK_NORM_EPS,
+        );
     }
 }
 
@@ -58,22 +75,53 @@ impl Attention {
     ///
     /// # Errors
     /// A tensor is missing or of a wrong shape or type.
-    pub(super) fn load(tensors: &Tensors, prefix: &str, config: &Config) -> Result<Self, LoadError> {
+    pub(super) fn load(
+        tensors: &Tensors,
+        prefix: &str,
+        config: &Config,
+        format: Weights,
+    ) -> Result<Self, LoadError> {
         let (d, kv) = (config.hidden_size, config.kv_dim());
         let project = |name: &str, out: usize| {
-            linear::load(tensors, &format!("{prefix}.{name}"), out, d, config.attention_bias)
+            linear::load(
+                tensors,
+                &format!("{prefix}.{name}"),
+                (out, d),
+                config.attention_bias,
+                format,
+            )
         };
         Ok(Self {
             q_proj: project("q_proj", d)?,
             k_proj: project("k_proj", kv)?,
             v_proj: project("v_proj", kv)?,
             o_proj: project("o_proj", d)?,
-            q_norm: HeadNorm::load(tensors, &format!("{prefix}.q_norm"), config, config.num_attention_heads)?,
-            k_norm: HeadNorm::load(tensors, &format!("{prefix}.k_norm"), config, config.num_key_value_heads)?,
+            q_norm: HeadNorm::load(
+                tensors,
+                &format!("{prefix}.q_norm"),
+                config,
+                config.num_attention_heads,
+                format,
+            )?,
+            k_norm: HeadNorm::load(
+                tensors,
+                &format!("{prefix}.k_norm"),
+                config,
+                config.num_key_value_heads,
+                format,
+            )?,
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim(),
         })
+    }
+
+    /// Bytes of the matrices.
+    pub(super) fn bytes(&self) -> usize {
+        [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj]
+            .iter()
+            .map(|matrix| matrix.bytes())
+            .sum()
     }
 
     /// `out = Attn(input)` for all rows of all chunks; writes each chunk's keys and values at its positions of `layer`.
@@ -90,15 +138,19 @@ impl Attention {
         scratch.q.resize(rows * d, 0.0);
         scratch.k.resize(rows * kv, 0.0);
         scratch.v.resize(rows * kv, 0.0);
-        self.q_proj.forward(&scratch.input, rows, &mut scratch.q, pool);
-        self.k_proj.forward(&scratch.input, rows, &mut scratch.k, pool);
-        self.v_proj.forward(&scratch.input, rows, &mut scratch.v, pool);
+        self.q_proj
+            .forward(&scratch.input, rows, &mut scratch.q, pool);
+        self.k_proj
+            .forward(&scratch.input, rows, &mut scratch.k, pool);
+        self.v_proj
+            .forward(&scratch.input, rows, &mut scratch.v, pool);
         self.norm_heads(&mut scratch.q, &mut scratch.k);
         trace(Stage::QueryNormed, layer, &scratch.q);
         trace(Stage::KeyNormed, layer, &scratch.k);
         self.write_cache(layer, chunks, scratch);
         self.mix(pool, layer, chunks, scratch);
-        self.o_proj.forward(&scratch.q, rows, &mut scratch.output, pool);
+        self.o_proj
+            .forward(&scratch.q, rows, &mut scratch.output, pool);
         trace(Stage::AttentionOut, layer, &scratch.output);
     }
 
@@ -121,7 +173,9 @@ impl Attention {
                     let at = (row * self.kv_heads + head) * dim;
                     let key = &mut scratch.k[at..at + dim];
                     chunk.cache.rope().rotate(key, position);
-                    chunk.cache.write(layer, head, position, key, &scratch.v[at..at + dim]);
+                    chunk
+                        .cache
+                        .write(layer, head, position, key, &scratch.v[at..at + dim]);
                 }
                 row += 1;
             }
@@ -131,9 +185,13 @@ impl Attention {
     /// Replaces the queries in `scratch.q` by the mixed values, (rows, heads, head_dim).
     fn mix(&self, pool: &Pool, layer: usize, chunks: &[Chunk<'_>], scratch: &mut Scratch) {
         let (rows, dim) = (scratch.rows, self.head_dim);
-        let most_keys = chunks.iter().map(|chunk| chunk.cache.len() + chunk.tokens.len()).max().unwrap_or(0);
-        // For each head: its outputs (rows, dim), then a block of queries, then the scores of the block.
-        let per_head = rows * dim + ROW_BLOCK * (dim + most_keys);
+        let most_keys = chunks
+            .iter()
+            .map(|chunk| chunk.cache.len() + chunk.tokens.len())
+            .max()
+            .unwrap_or(0);
+        // For each head: its outputs (rows, dim), a block of queries, a block of widened keys, the scores of the block.
+        let per_head = rows * dim + ROW_BLOCK * (dim + most_keys) + KEY_BLOCK * dim;
         scratch.heads.resize(self.heads * per_head, 0.0);
         let q = &scratch.q;
         pool.chunks_mut(&mut scratch.heads, per_head, |head, part| {
@@ -141,7 +199,15 @@ impl Attention {
             let mut row = 0;
             for chunk in chunks {
                 let n = chunk.tokens.len();
-                let work = HeadWork { attention: self, layer, head, cache: chunk.cache, q, first_row: row, most_keys };
+                let work = HeadWork {
+                    attention: self,
+                    layer,
+                    head,
+                    cache: chunk.cache,
+                    q,
+                    first_row: row,
+                    most_keys,
+                };
                 work.run(n, &mut out[row * dim..(row + n) * dim], rest);
                 row += n;
             }
@@ -172,25 +238,50 @@ impl HeadWork<'_> {
         let dim = self.attention.head_dim;
         let kv_head = self.head / (self.attention.heads / self.attention.kv_heads);
         let scale = 1.0 / (dim as f32).sqrt();
-        let (queries, scores) = scratch.split_at_mut(ROW_BLOCK * dim);
+        let (queries, rest) = scratch.split_at_mut(ROW_BLOCK * dim);
+        let (wide, scores) = rest.split_at_mut(KEY_BLOCK * dim);
         for block in (0..rows).step_by(ROW_BLOCK) {
             let n = ROW_BLOCK.min(rows - block);
             for i in 0..n {
                 let query = &mut queries[i * dim..(i + 1) * dim];
                 let from = ((self.first_row + block + i) * self.attention.heads + self.head) * dim;
                 query.copy_from_slice(&self.q[from..from + dim]);
-                self.cache.rope().rotate(query, self.cache.len() + block + i);
+                self.cache
+                    .rope()
+                    .rotate(query, self.cache.len() + block + i);
                 query.iter_mut().for_each(|value| *value *= scale);
             }
             let keys = self.cache.len() + block + n;
-            let key_rows = self.cache.keys(self.layer, kv_head, keys);
-            matmul_nt_serial(&queries[..n * dim], key_rows, None, scores, self.most_keys, n, keys, dim);
+            for first in (0..keys).step_by(KEY_BLOCK) {
+                let part = first..keys.min(first + KEY_BLOCK);
+                let count = part.len();
+                let key_rows = self.cache.keys(self.layer, kv_head, part, wide);
+                matmul_nt_serial(
+                    &queries[..n * dim],
+                    key_rows,
+                    None,
+                    &mut scores[first..],
+                    self.most_keys,
+                    n,
+                    count,
+                    dim,
+                );
+            }
+            let seen = |i: usize| self.cache.len() + block + i + 1;
             for i in 0..n {
-                let seen = self.cache.len() + block + i + 1;
-                let row = &mut scores[i * self.most_keys..][..seen];
-                softmax_in_place(row);
-                let values = self.cache.values(self.layer, kv_head, seen);
-                weighted_rows(row, values, dim, &mut out[(block + i) * dim..][..dim]);
+                softmax_in_place(&mut scores[i * self.most_keys..][..seen(i)]);
+            }
+            out[block * dim..(block + n) * dim].fill(0.0);
+            for first in (0..keys).step_by(KEY_BLOCK) {
+                let part = first..keys.min(first + KEY_BLOCK);
+                let value_rows = self.cache.values(self.layer, kv_head, part.clone(), wide);
+                for i in 0..n {
+                    let weights =
+                        &scores[i * self.most_keys..][first..part.end.min(seen(i)).max(first)];
+                    let sum = &mut out[(block + i) * dim..][..dim];
+                    // One chain of fused multiply-adds in ascending order of position, wherever the blocks are cut.
+                    add_weighted_rows(weights, value_rows, dim, sum);
+                }
             }
         }
     }

@@ -1,45 +1,123 @@
 //! Keys and values of one sequence, in memory that is allocated once.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::rope::RopeTable;
 use crate::config::Config;
+use crate::model::KvCache;
+use crate::quant::bf16;
 
 /// Static cache of one branch of one slot: every layer's keys (normed and rotated) and values.
+///
+/// Values are rounded to the cache's format when they are written, by themselves alone, and widened when they are read: so
+/// what is read does not depend on how the sequence was cut into steps.
 #[derive(Debug)]
 pub struct BranchCache {
     head_dim: usize,
     kv_heads: usize,
     capacity: usize,
     len: usize,
-    /// (layer, kv head, position, head_dim)
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    keys: Store,
+    values: Store,
     rope: Arc<RopeTable>,
+}
+
+/// (layer, kv head, position, head_dim) numbers.
+#[derive(Debug)]
+enum Store {
+    F32(Vec<f32>),
+    Bf16(Vec<u16>),
+    /// Codes, and one scale for each (layer, kv head, position).
+    Int8(Vec<i8>, Vec<f32>),
+}
+
+impl Store {
+    fn new(format: KvCache, rows: usize, dim: usize) -> Self {
+        match format {
+            KvCache::F32 => Self::F32(vec![0.0; rows * dim]),
+            KvCache::Bf16 => Self::Bf16(vec![0; rows * dim]),
+            KvCache::Int8 => Self::Int8(vec![0; rows * dim], vec![0.0; rows]),
+        }
+    }
+
+    fn write(&mut self, row: usize, from: &[f32]) {
+        let range = row * from.len()..(row + 1) * from.len();
+        match self {
+            Self::F32(values) => values[range].copy_from_slice(from),
+            Self::Bf16(values) => {
+                for (to, value) in values[range].iter_mut().zip(from) {
+                    *to = bf16::to_bits(*value);
+                }
+            }
+            Self::Int8(codes, scales) => {
+                let largest = from
+                    .iter()
+                    .fold(0.0_f32, |most, value| most.max(value.abs()));
+                let scale = largest / 127.0;
+                scales[row] = scale;
+                for (to, value) in codes[range].iter_mut().zip(from) {
+                    *to = if scale > 0.0 {
+                        (value / scale).round_ties_even() as i8
+                    } else {
+                        0
+                    };
+                }
+            }
+        }
+    }
+
+    /// Rows as f32: as they lie, or widened into `wide`.
+    fn read<'a>(&'a self, rows: Range<usize>, dim: usize, wide: &'a mut [f32]) -> &'a [f32] {
+        let range = rows.start * dim..rows.end * dim;
+        let n = range.len();
+        match self {
+            Self::F32(values) => return &values[range],
+            Self::Bf16(values) => {
+                for (to, bits) in wide.iter_mut().zip(&values[range]) {
+                    *to = bf16::from_bits(*bits);
+                }
+            }
+            Self::Int8(codes, scales) => {
+                let rows = wide
+                    .chunks_exact_mut(dim)
+                    .zip(codes[range].chunks_exact(dim))
+                    .zip(&scales[rows]);
+                for ((to, codes), scale) in rows {
+                    for (to, code) in to.iter_mut().zip(codes) {
+                        *to = f32::from(*code) * scale;
+                    }
+                }
+            }
+        }
+        &wide[..n]
+    }
 }
 
 impl BranchCache {
     /// A cache of `capacity` positions.
-    pub fn new(config: &Config, capacity: usize, rope: Arc<RopeTable>) -> Self {
-        let elements = Self::elements(config, capacity);
+    pub fn new(config: &Config, capacity: usize, format: KvCache, rope: Arc<RopeTable>) -> Self {
+        let rows = config.num_hidden_layers * config.num_key_value_heads * capacity;
         Self {
             head_dim: config.head_dim(),
             kv_heads: config.num_key_value_heads,
             capacity,
             len: 0,
-            keys: vec![0.0; elements],
-            values: vec![0.0; elements],
+            keys: Store::new(format, rows, config.head_dim()),
+            values: Store::new(format, rows, config.head_dim()),
             rope,
         }
     }
 
     /// Bytes that a cache of `capacity` positions takes.
-    pub fn bytes(config: &Config, capacity: usize) -> u64 {
-        2 * 4 * Self::elements(config, capacity) as u64
-    }
-
-    fn elements(config: &Config, capacity: usize) -> usize {
-        config.num_hidden_layers * config.kv_dim() * capacity
+    pub fn bytes(config: &Config, capacity: usize, format: KvCache) -> u64 {
+        let rows = config.num_hidden_layers * config.num_key_value_heads * capacity;
+        let row = match format {
+            KvCache::F32 => config.head_dim() * 4,
+            KvCache::Bf16 => config.head_dim() * 2,
+            KvCache::Int8 => config.head_dim() + 4,
+        };
+        2 * rows as u64 * row as u64
     }
 
     /// Positions written so far.
@@ -74,24 +152,47 @@ impl BranchCache {
         &self.rope
     }
 
-    /// All keys of a head, the first `positions` of them.
-    pub fn keys(&self, layer: usize, kv_head: usize, positions: usize) -> &[f32] {
-        let start = self.head_start(layer, kv_head);
-        &self.keys[start..start + positions * self.head_dim]
+    /// Keys of a head at some positions, (positions, head_dim); `wide` holds as many numbers and may be used for them.
+    pub fn keys<'a>(
+        &'a self,
+        layer: usize,
+        kv_head: usize,
+        positions: Range<usize>,
+        wide: &'a mut [f32],
+    ) -> &'a [f32] {
+        self.keys
+            .read(self.rows(layer, kv_head, positions), self.head_dim, wide)
     }
 
-    /// All values of a head, the first `positions` of them.
-    pub fn values(&self, layer: usize, kv_head: usize, positions: usize) -> &[f32] {
-        let start = self.head_start(layer, kv_head);
-        &self.values[start..start + positions * self.head_dim]
+    /// Values of a head at some positions, as [`Self::keys`].
+    pub fn values<'a>(
+        &'a self,
+        layer: usize,
+        kv_head: usize,
+        positions: Range<usize>,
+        wide: &'a mut [f32],
+    ) -> &'a [f32] {
+        self.values
+            .read(self.rows(layer, kv_head, positions), self.head_dim, wide)
     }
 
     /// Stores key and value of one head at one position at or after `len`; [`Self::advance`] makes them count.
-    pub(super) fn write(&mut self, layer: usize, kv_head: usize, position: usize, key: &[f32], value: &[f32]) {
-        assert!(position < self.capacity, "position {position} of a cache of {}", self.capacity);
-        let start = self.head_start(layer, kv_head) + position * self.head_dim;
-        self.keys[start..start + self.head_dim].copy_from_slice(key);
-        self.values[start..start + self.head_dim].copy_from_slice(value);
+    pub(super) fn write(
+        &mut self,
+        layer: usize,
+        kv_head: usize,
+        position: usize,
+        key: &[f32],
+        value: &[f32],
+    ) {
+        assert!(
+            position < self.capacity,
+            "position {position} of a cache of {}",
+            self.capacity
+        );
+        let row = self.rows(layer, kv_head, position..position + 1).start;
+        self.keys.write(row, key);
+        self.values.write(row, value);
     }
 
     /// Counts `n` positions that every layer has written.
@@ -100,7 +201,63 @@ impl BranchCache {
         assert!(self.len <= self.capacity, "a cache is never overrun");
     }
 
-    fn head_start(&self, layer: usize, kv_head: usize) -> usize {
-        (layer * self.kv_heads + kv_head) * self.capacity * self.head_dim
+    fn rows(&self, layer: usize, kv_head: usize, positions: Range<usize>) -> Range<usize> {
+        let first = (layer * self.kv_heads + kv_head) * self.capacity;
+        first + positions.start..first + positions.end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_reads_back_what_was_written_to_its_precision() {
+        let config = Config {
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            num_key_value_heads: 2,
+            hidden_size: 16,
+            ..Config::default()
+        };
+        for (format, error) in [
+            (KvCache::F32, 0.0),
+            (KvCache::Bf16, 0.01),
+            (KvCache::Int8, 0.01),
+        ] {
+            let rope = Arc::new(RopeTable::new(&config, 4));
+            let mut cache = BranchCache::new(&config, 4, format, rope);
+            let row = |p: usize| {
+                (0..8)
+                    .map(|i| ((p * 8 + i) as f32 * 0.7).sin())
+                    .collect::<Vec<f32>>()
+            };
+            for position in 0..4 {
+                cache.write(1, 1, position, &row(position), &row(position + 10));
+            }
+            let mut wide = vec![0.0; 16];
+            let (keys, wanted) = (
+                cache.keys(1, 1, 1..3, &mut wide).to_vec(),
+                [row(1), row(2)].concat(),
+            );
+            assert!(
+                keys.iter()
+                    .zip(&wanted)
+                    .all(|(a, b)| (a - b).abs() <= error),
+                "{format:?} keys"
+            );
+            let values = cache.values(1, 1, 3..4, &mut wide);
+            assert!(
+                values
+                    .iter()
+                    .zip(&row(13))
+                    .all(|(a, b)| (a - b).abs() <= error),
+                "{format:?} values"
+            );
+        }
+        assert_eq!(
+            BranchCache::bytes(&config, 4, KvCache::Int8),
+            2 * 2 * 2 * 4 * 12
+        );
     }
 }

@@ -10,7 +10,7 @@
 
 mod attention;
 mod kv_cache;
-mod linear;
+pub(crate) mod linear;
 mod mlp;
 mod rope;
 
@@ -23,9 +23,11 @@ pub use rope::RopeTable;
 use crate::config::Config;
 use crate::error::LoadError;
 use crate::kernels::{Pool, add_in_place, rms_norm};
+use crate::model::{KvCache, Weights};
 use crate::quant::Linear;
 use crate::weights::Tensors;
 use attention::Attention;
+use linear::Embedding;
 use mlp::Mlp;
 
 /// The next tokens of one sequence; they take the positions from `cache.len()` on.
@@ -80,8 +82,7 @@ pub struct Scratch {
 #[derive(Debug)]
 pub struct Transformer {
     config: Config,
-    /// (vocabulary, hidden)
-    embed: Vec<f32>,
+    embed: Embedding,
     layers: Vec<Layer>,
     norm: Vec<f32>,
     head: Linear,
@@ -98,22 +99,45 @@ struct Layer {
 
 impl Transformer {
     /// Loads the transformer. Only `head_rows` of the head are kept: the image tokens for making pictures, everything for
-    /// comparisons.
+    /// comparisons. In 4 bits, embedding and head are bf16.
     ///
     /// # Errors
     /// A tensor is missing or of a wrong shape or type.
-    pub fn load(tensors: &Tensors, config: &Config, head_rows: Range<usize>) -> Result<Self, LoadError> {
+    pub fn load(
+        tensors: &Tensors,
+        config: &Config,
+        head_rows: Range<usize>,
+        format: Weights,
+    ) -> Result<Self, LoadError> {
         let (vocab, d) = (config.vocab_size, config.hidden_size);
         let embed_name = "model.embed_tokens.weight";
-        let head_name = if config.tie_word_embeddings { embed_name } else { "lm_head.weight" };
-        let head = tensors.float_rows(head_name, &[vocab, d], head_rows.clone())?;
-        let layers = (0..config.num_hidden_layers).map(|i| Layer::load(tensors, i, config));
+        let head_name = if config.tie_word_embeddings {
+            embed_name
+        } else {
+            "lm_head.weight"
+        };
+        let (n, shape) = (head_rows.len(), [vocab, d]);
+        let head = match format {
+            Weights::F32 => Linear::from_f32(
+                tensors.float_rows(head_name, &shape, head_rows)?,
+                None,
+                n,
+                d,
+            ),
+            Weights::Bf16 | Weights::Int4 => Linear::from_bf16_bytes(
+                tensors.bf16_rows(head_name, &shape, head_rows)?,
+                None,
+                n,
+                d,
+            ),
+        };
+        let layers = (0..config.num_hidden_layers).map(|i| Layer::load(tensors, i, config, format));
         Ok(Self {
             config: config.clone(),
-            embed: tensors.floats(embed_name, &[vocab, d])?,
+            embed: Embedding::load(tensors, embed_name, shape, format)?,
             layers: layers.collect::<Result<_, _>>()?,
-            norm: tensors.floats("model.norm.weight", &[d])?,
-            head: Linear::from_f32(head, None, head_rows.len(), d),
+            norm: linear::vector(tensors, "model.norm.weight", &[d], format)?,
+            head,
             rope: Arc::new(RopeTable::new(config, config.max_position_embeddings)),
         })
     }
@@ -132,21 +156,36 @@ impl Transformer {
     }
 
     /// An empty cache for a sequence of `positions` tokens.
-    pub fn cache(&self, positions: usize) -> BranchCache {
-        BranchCache::new(&self.config, positions, self.rope(positions))
+    pub fn cache(&self, positions: usize, format: KvCache) -> BranchCache {
+        BranchCache::new(&self.config, positions, format, self.rope(positions))
+    }
+
+    /// Bytes of all weights, in memory or mapped.
+    pub fn bytes(&self) -> u64 {
+        let layers: usize = self
+            .layers
+            .iter()
+            .map(|layer| layer.attention.bytes() + layer.mlp.bytes())
+            .sum();
+        (layers + self.embed.bytes() + self.head.bytes()) as u64
     }
 
     /// Runs all chunks through all layers: their caches grow, and `scratch` holds the residual stream of every row.
     ///
     /// # Panics
     /// When a token is outside the vocabulary or a cache is too short: callers check both when they admit a request.
-    pub fn forward(&self, pool: &Pool, chunks: &mut [Chunk<'_>], scratch: &mut Scratch, trace: &mut Trace<'_>) {
+    pub fn forward(
+        &self,
+        pool: &Pool,
+        chunks: &mut [Chunk<'_>],
+        scratch: &mut Scratch,
+        trace: &mut Trace<'_>,
+    ) {
         let d = self.config.hidden_size;
         scratch.rows = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
         scratch.hidden.clear();
         for token in chunks.iter().flat_map(|chunk| chunk.tokens) {
-            let at = *token as usize * d;
-            scratch.hidden.extend_from_slice(&self.embed[at..at + d]);
+            self.embed.append(*token, d, &mut scratch.hidden);
         }
         scratch.input.resize(scratch.rows * d, 0.0);
         scratch.output.resize(scratch.rows * d, 0.0);
@@ -161,14 +200,28 @@ impl Transformer {
     }
 
     /// Scores of the given rows of the last forward pass: (rows, head rows).
-    pub fn logits(&self, pool: &Pool, scratch: &mut Scratch, rows: &[usize], logits: &mut Vec<f32>, trace: &mut Trace<'_>) {
+    pub fn logits(
+        &self,
+        pool: &Pool,
+        scratch: &mut Scratch,
+        rows: &[usize],
+        logits: &mut Vec<f32>,
+        trace: &mut Trace<'_>,
+    ) {
         let d = self.config.hidden_size;
         scratch.input.clear();
         for row in rows {
-            scratch.input.extend_from_slice(&scratch.hidden[row * d..(row + 1) * d]);
+            scratch
+                .input
+                .extend_from_slice(&scratch.hidden[row * d..(row + 1) * d]);
         }
         scratch.output.resize(rows.len() * d, 0.0);
-        rms_norm(&scratch.input, &self.norm, self.config.rms_norm_eps as f32, &mut scratch.output);
+        rms_norm(
+            &scratch.input,
+            &self.norm,
+            self.config.rms_norm_eps as f32,
+            &mut scratch.output,
+        );
         trace(Stage::FinalNorm, 0, &scratch.output);
         logits.resize(rows.len() * self.head.out(), 0.0);
         self.head.forward(&scratch.output, rows.len(), logits, pool);
@@ -176,14 +229,22 @@ impl Transformer {
 }
 
 impl Layer {
-    fn load(tensors: &Tensors, i: usize, config: &Config) -> Result<Self, LoadError> {
+    fn load(
+        tensors: &Tensors,
+        i: usize,
+        config: &Config,
+        format: Weights,
+    ) -> Result<Self, LoadError> {
         let prefix = format!("model.layers.{i}");
-        let norm = |name: &str| tensors.floats(&format!("{prefix}.{name}.weight"), &[config.hidden_size]);
+        let width = [config.hidden_size];
+        let norm = |name: &str| {
+            linear::vector(tensors, &format!("{prefix}.{name}.weight"), &width, format)
+        };
         Ok(Self {
             input_norm: norm("input_layernorm")?,
             post_attention_norm: norm("post_attention_layernorm")?,
-            attention: Attention::load(tensors, &format!("{prefix}.self_attn"), config)?,
-            mlp: Mlp::load(tensors, &format!("{prefix}.mlp"), config)?,
+            attention: Attention::load(tensors, &format!("{prefix}.self_attn"), config, format)?,
+            mlp: Mlp::load(tensors, &format!("{prefix}.mlp"), config, format)?,
         })
     }
 
@@ -212,7 +273,12 @@ impl Layer {
         if config.swin_norm {
             scratch.input.copy_from_slice(&scratch.hidden);
         } else {
-            rms_norm(&scratch.hidden, norm, config.rms_norm_eps as f32, &mut scratch.input);
+            rms_norm(
+                &scratch.hidden,
+                norm,
+                config.rms_norm_eps as f32,
+                &mut scratch.input,
+            );
         }
     }
 }

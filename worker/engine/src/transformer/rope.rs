@@ -21,7 +21,11 @@ impl RopeTable {
         let half = dim / 2;
         let (base, divisor) = base_and_divisor(config, positions);
         let inverse: Vec<f32> = (0..half).map(|i| inverse_frequency(base, i, dim)).collect();
-        let mut table = Self { half, cos: Vec::with_capacity(positions * half), sin: Vec::with_capacity(positions * half) };
+        let mut table = Self {
+            half,
+            cos: Vec::with_capacity(positions * half),
+            sin: Vec::with_capacity(positions * half),
+        };
         for position in 0..positions {
             for frequency in &inverse {
                 let angle = position as f32 / divisor * frequency;
@@ -53,7 +57,10 @@ impl RopeTable {
 
 /// Whether tables of sequences of different lengths differ.
 fn depends_on_length(config: &Config, positions: usize) -> bool {
-    let dynamic = config.rope_scaling.as_ref().is_some_and(|scaling| scaling.kind == RopeKind::Dynamic);
+    let dynamic = config
+        .rope_scaling
+        .as_ref()
+        .is_some_and(|scaling| scaling.kind == RopeKind::Dynamic);
     dynamic && positions > config.max_position_embeddings
 }
 
@@ -126,7 +133,10 @@ mod tests {
         for i in 0..200_000 {
             let angle = f64::from(i) * 0.051_7;
             let (sin, cos) = sin_cos(angle);
-            assert!((sin - angle.sin()).abs() < 1e-12 && (cos - angle.cos()).abs() < 1e-12, "{angle}");
+            assert!(
+                (sin - angle.sin()).abs() < 1e-12 && (cos - angle.cos()).abs() < 1e-12,
+                "{angle}"
+            );
         }
         for i in 0..64 {
             let e = f64::from(i) / 64.0;
@@ -136,10 +146,26 @@ mod tests {
 
     #[test]
     fn dynamic_scaling_changes_long_sequences_only() {
-        let scaling = Some(RopeScaling { kind: RopeKind::Dynamic, factor: 2.0 });
-        let config = Config { max_position_embeddings: 8, rope_scaling: scaling, ..Config::default() };
-        let plain = Config { rope_scaling: None, ..config.clone() };
-        assert_eq!(RopeTable::new(&config, 8).cos, RopeTable::new(&plain, 8).cos);
-        assert_ne!(RopeTable::new(&config, 9).cos, RopeTable::new(&plain, 9).cos);
+        let scaling = Some(RopeScaling {
+            kind: RopeKind::Dynamic,
+            factor: 2.0,
+        });
+        let config = Config {
+            max_position_embeddings: 8,
+            rope_scaling: scaling,
+            ..Config::default()
+        };
+        let plain = Config {
+            rope_scaling: None,
+            ..config.clone()
+        };
+        assert_eq!(
+            RopeTable::new(&config, 8).cos,
+            RopeTable::new(&plain, 8).cos
+        );
+        assert_ne!(
+            RopeTable::new(&config, 9).cos,
+            RopeTable::new(&plain, 9).cos
+        );
     }
 }

@@ -4,18 +4,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nightshift_engine::{
-    Decoding, Engine, Event, GuidanceSchedule, LoadOptions, Model, Request, Sampler, Window, generate,
+    Decoding, Engine, Event, GuidanceSchedule, KvCache, LoadOptions, Model, Request, Sampler,
+    Weights, Window, generate,
 };
 
 use crate::golden;
 
 fn model(threads: usize) -> Arc<Model> {
-    let options = LoadOptions { codes_only: true, threads, ..LoadOptions::default() };
+    let options = LoadOptions {
+        codes_only: true,
+        threads,
+        ..LoadOptions::default()
+    };
     Model::load(&golden().join("tiny"), &options).unwrap()
 }
 
 fn jacobi(window: usize) -> Decoding {
-    Decoding::Jacobi { window: Window::Fixed(window) }
+    Decoding::Jacobi {
+        window: Window::Fixed(window),
+    }
 }
 
 /// Requests that differ in everything: size, guidance, prompt length, temperature, top-k, seed.
@@ -45,8 +52,14 @@ fn requests() -> Vec<Request> {
 }
 
 fn with(request: &Request, decoding: Decoding) -> Request {
-    let sampler = Sampler { decoding, ..request.sampler.clone() };
-    Request { sampler, ..request.clone() }
+    let sampler = Sampler {
+        decoding,
+        ..request.sampler.clone()
+    };
+    Request {
+        sampler,
+        ..request.clone()
+    }
 }
 
 /// Runs requests in an engine of `slots` places, refilling places as they come free.
@@ -56,7 +69,9 @@ fn batch(model: &Arc<Model>, slots: usize, requests: &[Request]) -> Vec<Vec<u32>
     let mut done = BTreeMap::new();
     while done.len() < requests.len() {
         while engine.free_slots() > 0 {
-            let Some((id, request)) = waiting.next() else { break };
+            let Some((id, request)) = waiting.next() else {
+                break;
+            };
             engine.admit(id as u64, request.clone()).unwrap();
         }
         for event in engine.step() {
@@ -73,13 +88,19 @@ fn batch(model: &Arc<Model>, slots: usize, requests: &[Request]) -> Vec<Vec<u32>
 #[test]
 fn a_result_depends_on_neither_batch_nor_threads() {
     let one = model(1);
-    let alone: Vec<Vec<u32>> =
-        requests().iter().map(|request| generate(&one, request.clone()).unwrap().generated).collect();
+    let alone: Vec<Vec<u32>> = requests()
+        .iter()
+        .map(|request| generate(&one, request.clone()).unwrap().generated)
+        .collect();
     assert_ne!(alone[0], alone[4], "another seed gives another picture");
     for threads in [1, 2, 3] {
         let model = model(threads);
         for slots in [1, 3, 8] {
-            assert_eq!(batch(&model, slots, &requests()), alone, "{slots} slots, {threads} threads");
+            assert_eq!(
+                batch(&model, slots, &requests()),
+                alone,
+                "{slots} slots, {threads} threads"
+            );
         }
     }
 }
@@ -91,7 +112,11 @@ fn every_window_gives_the_sequential_tokens() {
         let sequential = generate(&model, request.clone()).unwrap();
         for window in [1, 4, 16, 64] {
             let made = generate(&model, with(&request, jacobi(window))).unwrap();
-            assert_eq!(made.generated, sequential.generated, "window {window} of {:?}", request.prompt);
+            assert_eq!(
+                made.generated, sequential.generated,
+                "window {window} of {:?}",
+                request.prompt
+            );
             assert!(made.steps <= sequential.steps);
         }
     }
@@ -100,11 +125,16 @@ fn every_window_gives_the_sequential_tokens() {
 #[test]
 fn windows_of_different_sizes_share_a_batch() {
     let model = model(2);
-    let alone: Vec<Vec<u32>> =
-        requests().iter().map(|request| generate(&model, request.clone()).unwrap().generated).collect();
+    let alone: Vec<Vec<u32>> = requests()
+        .iter()
+        .map(|request| generate(&model, request.clone()).unwrap().generated)
+        .collect();
     let windows = [1, 4, 16, 64, 3];
-    let mixed: Vec<Request> =
-        requests().iter().zip(windows).map(|(request, window)| with(request, jacobi(window))).collect();
+    let mixed: Vec<Request> = requests()
+        .iter()
+        .zip(windows)
+        .map(|(request, window)| with(request, jacobi(window)))
+        .collect();
     assert_eq!(batch(&model, 3, &mixed), alone);
 }
 
@@ -116,7 +146,10 @@ fn a_cancelled_request_leaves_the_others_alone_and_its_slot_is_clean() {
     let mut engine = Engine::new(Arc::clone(&model), 2);
     engine.admit(0, requests[0].clone()).unwrap();
     engine.admit(1, requests[2].clone()).unwrap();
-    assert!(engine.admit(2, requests[1].clone()).is_err(), "no slot is free");
+    assert!(
+        engine.admit(2, requests[1].clone()).is_err(),
+        "no slot is free"
+    );
     for _ in 0..5 {
         engine.step();
     }
@@ -133,4 +166,36 @@ fn a_cancelled_request_leaves_the_others_alone_and_its_slot_is_clean() {
         }
     };
     assert_eq!(made, alone);
+}
+
+#[test]
+fn every_format_of_weights_and_cache_keeps_the_promise() {
+    let mut seen = Vec::new();
+    for weights in [Weights::F32, Weights::Bf16, Weights::Int4] {
+        for kv_cache in [KvCache::F32, KvCache::Bf16, KvCache::Int8] {
+            let options = LoadOptions {
+                weights,
+                kv_cache,
+                threads: 2,
+                codes_only: true,
+            };
+            let model = Model::load(&golden().join("tiny"), &options).unwrap();
+            let alone: Vec<Vec<u32>> = requests()
+                .iter()
+                .map(|request| generate(&model, request.clone()).unwrap().generated)
+                .collect();
+            let windows = [4, 16, 1, 64, 3];
+            let mixed: Vec<Request> = requests()
+                .iter()
+                .zip(windows)
+                .map(|(request, window)| with(request, jacobi(window)))
+                .collect();
+            assert_eq!(batch(&model, 3, &mixed), alone, "{weights:?} {kv_cache:?}");
+            assert!(
+                !seen.contains(&model.fingerprint().to_owned()),
+                "{weights:?} {kv_cache:?}"
+            );
+            seen.push(model.fingerprint().to_owned());
+        }
+    }
 }

@@ -6,11 +6,15 @@ use std::path::Path;
 use super::Report;
 use crate::config::Config;
 use crate::kernels::Pool;
+use crate::model::{KvCache, Weights};
 use crate::transformer::{BranchCache, Chunk, Scratch, Stage, Transformer};
 use crate::weights::Tensors;
 
 /// f32, stated by the fixtures.
 const TOLERANCE: f64 = 1e-4;
+/// bf16, largest and mean, stated by the fixtures.
+const BF16_WORST: f64 = 0.3;
+const BF16_MEAN: f64 = 0.04;
 
 struct Case {
     transformer: Transformer,
@@ -20,24 +24,51 @@ struct Case {
 }
 
 /// Compares every recorded tensor of `file` with the model in `model`.
-pub(super) fn run(report: &mut Report, name: &str, model: &Path, file: &Path) -> Result<(), String> {
+pub(super) fn run(
+    report: &mut Report,
+    name: &str,
+    model: &Path,
+    file: &Path,
+) -> Result<(), String> {
     let recorded = Tensors::open(vec![file.to_owned()]).map_err(|error| error.to_string())?;
-    let case = Case::load(model, &recorded)?;
+    let case = Case::load(model, &recorded, Weights::F32)?;
     let computed = case.full();
     for tensor in recorded.names() {
         let label = format!("{name}: {tensor}");
         match tensor.as_str() {
             "input_ids" | "chunks" => {}
-            "logits_bf16" => report.not_covered(&label, "this build computes in f32 alone"),
+            "logits_bf16" => {
+                let case = Case::load(model, &recorded, Weights::Bf16)?;
+                let got = case.full().remove("logits").unwrap_or_default();
+                let want = recorded
+                    .any_f32(&tensor)
+                    .map_err(|error| error.to_string())?
+                    .1;
+                report.close(
+                    &format!("{label} (bf16 weights, f32 activations)"),
+                    &got,
+                    &want,
+                    BF16_WORST,
+                );
+                report.close_on_average(&format!("{label}, mean"), &got, &want, BF16_MEAN);
+            }
             "logits_incremental" => report.group(&label.clone(), |report| {
-                let chunks = recorded.integers("chunks").map_err(|error| error.to_string())?.1;
-                let want = recorded.any_f32(&tensor).map_err(|error| error.to_string())?.1;
+                let chunks = recorded
+                    .integers("chunks")
+                    .map_err(|error| error.to_string())?
+                    .1;
+                let want = recorded
+                    .any_f32(&tensor)
+                    .map_err(|error| error.to_string())?
+                    .1;
                 report.close(&label, &case.incremental(&chunks), &want, TOLERANCE);
                 Ok(())
             }),
             _ => match (computed.get(&tensor), recorded.any_f32(&tensor)) {
                 (Some(got), Ok((_, want))) => report.close(&label, got, &want, TOLERANCE),
-                (None, _) => report.not_covered(&label, "no such point of the forward pass is known"),
+                (None, _) => {
+                    report.not_covered(&label, "no such point of the forward pass is known")
+                }
                 (_, Err(error)) => return Err(error.to_string()),
             },
         }
@@ -46,17 +77,27 @@ pub(super) fn run(report: &mut Report, name: &str, model: &Path, file: &Path) ->
 }
 
 impl Case {
-    fn load(model: &Path, recorded: &Tensors) -> Result<Self, String> {
+    fn load(model: &Path, recorded: &Tensors, format: Weights) -> Result<Self, String> {
         let text = |error: crate::LoadError| error.to_string();
         let config = Config::read(&model.join("config.json")).map_err(text)?;
         let tensors = Tensors::of_model(model);
         // A variant's folder holds the recorded file beside the weights.
         let tensors = tensors.map_err(text)?;
-        let transformer = Transformer::load(&tensors, &config, 0..config.vocab_size).map_err(text)?;
+        let transformer =
+            Transformer::load(&tensors, &config, 0..config.vocab_size, format).map_err(text)?;
         let (shape, ids) = recorded.integers("input_ids").map_err(text)?;
-        let [_, length] = shape[..] else { return Err(format!("input_ids has the shape {shape:?}")) };
-        let sequences = ids.chunks(length).map(|row| row.iter().map(|id| *id as u32).collect()).collect();
-        Ok(Self { transformer, pool: Pool::new(2), sequences })
+        let [_, length] = shape[..] else {
+            return Err(format!("input_ids has the shape {shape:?}"));
+        };
+        let sequences = ids
+            .chunks(length)
+            .map(|row| row.iter().map(|id| *id as u32).collect())
+            .collect();
+        Ok(Self {
+            transformer,
+            pool: Pool::new(2),
+            sequences,
+        })
     }
 
     fn length(&self) -> usize {
@@ -64,7 +105,10 @@ impl Case {
     }
 
     fn caches(&self) -> Vec<BranchCache> {
-        self.sequences.iter().map(|_| self.transformer.cache(self.length())).collect()
+        self.sequences
+            .iter()
+            .map(|_| self.transformer.cache(self.length(), KvCache::F32))
+            .collect()
     }
 
     /// Every point of one pass over the whole sequences, by its recorded name.
@@ -84,19 +128,29 @@ impl Case {
             };
             points.insert(name, values.to_vec());
         };
-        let chunks = caches.iter_mut().zip(&self.sequences).map(|(cache, tokens)| Chunk { cache, tokens });
-        self.transformer.forward(&self.pool, &mut chunks.collect::<Vec<_>>(), &mut scratch, &mut trace);
+        let chunks = caches
+            .iter_mut()
+            .zip(&self.sequences)
+            .map(|(cache, tokens)| Chunk { cache, tokens });
+        self.transformer.forward(
+            &self.pool,
+            &mut chunks.collect::<Vec<_>>(),
+            &mut scratch,
+            &mut trace,
+        );
         let rows: Vec<usize> = (0..self.sequences.len() * self.length()).collect();
         let mut logits = Vec::new();
-        self.transformer.logits(&self.pool, &mut scratch, &rows, &mut logits, &mut trace);
+        self.transformer
+            .logits(&self.pool, &mut scratch, &rows, &mut logits, &mut trace);
         points.insert("logits".to_owned(), logits);
         let config = self.transformer.config();
         for layer in 0..config.num_hidden_layers {
             let (mut keys, mut values) = (Vec::new(), Vec::new());
             for cache in &caches {
                 for head in 0..config.num_key_value_heads {
-                    keys.extend_from_slice(cache.keys(layer, head, self.length()));
-                    values.extend_from_slice(cache.values(layer, head, self.length()));
+                    // f32 is read as it lies, so nothing is widened.
+                    keys.extend_from_slice(cache.keys(layer, head, 0..self.length(), &mut []));
+                    values.extend_from_slice(cache.values(layer, head, 0..self.length(), &mut []));
                 }
             }
             points.insert(format!("layer{layer}_k_cache"), keys);
@@ -114,11 +168,22 @@ impl Case {
         for chunk in chunks {
             let n = *chunk as usize;
             let parts = caches.iter_mut().zip(&self.sequences);
-            let mut parts: Vec<Chunk<'_>> =
-                parts.map(|(cache, tokens)| Chunk { cache, tokens: &tokens[start..start + n] }).collect();
-            self.transformer.forward(&self.pool, &mut parts, &mut scratch, &mut |_, _, _| {});
+            let mut parts: Vec<Chunk<'_>> = parts
+                .map(|(cache, tokens)| Chunk {
+                    cache,
+                    tokens: &tokens[start..start + n],
+                })
+                .collect();
+            self.transformer
+                .forward(&self.pool, &mut parts, &mut scratch, &mut |_, _, _| {});
             let rows: Vec<usize> = (0..self.sequences.len() * n).collect();
-            self.transformer.logits(&self.pool, &mut scratch, &rows, &mut logits, &mut |_, _, _| {});
+            self.transformer.logits(
+                &self.pool,
+                &mut scratch,
+                &rows,
+                &mut logits,
+                &mut |_, _, _| {},
+            );
             for (b, values) in logits.chunks(n * vocab).enumerate() {
                 let at = (b * self.length() + start) * vocab;
                 result[at..at + values.len()].copy_from_slice(values);

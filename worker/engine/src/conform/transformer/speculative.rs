@@ -34,8 +34,15 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
     if path.exists() {
         let recorded = Tensors::open(vec![path]).map_err(|error| error.to_string())?;
         for tensor in ["accept_mask", "exact_residual"] {
-            let n = recorded.names().iter().filter(|name| name.ends_with(tensor)).count();
-            report.not_covered(&format!("sjd_accept: {tensor}"), &format!("{n} cases; coupled decoding is not built"));
+            let n = recorded
+                .names()
+                .iter()
+                .filter(|name| name.ends_with(tensor))
+                .count();
+            report.not_covered(
+                &format!("sjd_accept: {tensor}"),
+                &format!("{n} cases; coupled decoding is not built"),
+            );
         }
     }
     if !dir.join("sjd_accept.json").exists() {
@@ -48,13 +55,23 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
     let model = model(dir)?;
     for (i, case) in file.end_to_end_greedy.iter().enumerate() {
         let name = format!("sjd_accept.json: end_to_end_greedy {i} ({})", case.kind);
-        report.not_covered(&format!("{name}: upstream_sjd_tokens"), "the reference's own unconditional branch");
-        let Some(want) = &case.same_guidance_uncond_from_image_start_tokens else { continue };
+        report.not_covered(
+            &format!("{name}: upstream_sjd_tokens"),
+            "the reference's own unconditional branch",
+        );
+        let Some(want) = &case.same_guidance_uncond_from_image_start_tokens else {
+            continue;
+        };
         report.group(&name, |report| {
             let want = &want[case.prefix_forced_as_first_tokens.len()..];
             for (label, decoding) in [
                 ("sequential", Decoding::Sequential),
-                ("windows of 16", Decoding::Jacobi { window: Window::Fixed(16) }),
+                (
+                    "windows of 16",
+                    Decoding::Jacobi {
+                        window: Window::Fixed(16),
+                    },
+                ),
             ] {
                 let run = Run {
                     grid: Grid::of_grids(case.h_grids, case.w_grids),
@@ -63,7 +80,8 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
                     guidance: GuidanceSchedule::Constant,
                     decoding,
                 };
-                let label = format!("{name}: same_guidance_uncond_from_image_start_tokens, {label}");
+                let label =
+                    format!("{name}: same_guidance_uncond_from_image_start_tokens, {label}");
                 report.equal(&label, &run.make(&model)?.generated, want);
             }
             Ok(())
