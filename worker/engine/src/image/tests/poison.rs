@@ -120,12 +120,12 @@ fn large_headers_are_refused_before_any_memory_is_taken() {
     let frame = jpeg.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0xea, 0x60, 0xea, 0x60]);
     assert_eq!(code(&jpeg), "too_many_pixels");
-    // TIFF: width and height are the entries with the tags 256 and 257 of the directory.
+    // TIFF: width, height and rows of a strip are the entries with the tags 256, 257 and 278 of the directory.
     let mut tiff = encoded(16, 16, ImageFormat::Tiff);
     let directory = u32::from_le_bytes(tiff[4..8].try_into().unwrap()) as usize;
     let entries = usize::from(u16::from_le_bytes([tiff[directory], tiff[directory + 1]]));
     for entry in (0..entries).map(|i| directory + 2 + 12 * i) {
-        if matches!(u16::from_le_bytes([tiff[entry], tiff[entry + 1]]), 256 | 257) {
+        if matches!(u16::from_le_bytes([tiff[entry], tiff[entry + 1]]), 256 | 257 | 278) {
             tiff[entry + 8..entry + 12].copy_from_slice(&60_000u32.to_le_bytes());
         }
     }
