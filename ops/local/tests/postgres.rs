@@ -1,5 +1,7 @@
 //! The private cluster, with real processes: start, restart, kill, and everything that must be refused clearly.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;

@@ -335,7 +335,6 @@ impl S3 for Backend {
         .await?;
         Ok(S3Response::new(CreateBucketOutput {
             location: Some(format!("/{bucket}")),
-            ..CreateBucketOutput::default()
         }))
     }
 

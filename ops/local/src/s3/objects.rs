@@ -131,11 +131,11 @@ pub(super) async fn head(store: &Disk, input: HeadObjectInput) -> S3Result<HeadO
         if_none_match: input.if_none_match,
     }
     .check_read(&facts.etag)?;
-    let sums = input
-        .checksum_mode
-        .is_some()
-        .then_some(facts.sums)
-        .unwrap_or_default();
+    let sums = if input.checksum_mode.is_some() {
+        facts.sums
+    } else {
+        Sums::default()
+    };
     Ok(HeadObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
         content_length: Some(signed(facts.version.bytes)),
@@ -178,7 +178,11 @@ pub(super) async fn get(store: &Disk, input: GetObjectInput) -> S3Result<GetObje
     };
     // Checksums are of the whole object, so a part of it comes without.
     let with_sums = input.checksum_mode.is_some() && input.range.is_none();
-    let sums = with_sums.then_some(facts.sums).unwrap_or_default();
+    let sums = if with_sums {
+        facts.sums
+    } else {
+        Sums::default()
+    };
     Ok(GetObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
         content_length: Some(signed(range.end - range.start)),

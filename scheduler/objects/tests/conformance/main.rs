@@ -1,5 +1,7 @@
 //! What the house relies on in an object store, checked with our client and the SDK against the embedded server over real sockets.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod client;
 mod faults;
 mod listings;
