@@ -113,7 +113,7 @@ pub struct SpecErrors {
 impl SpecErrors {
     /// Puts mistakes and their source together, in the order of the text.
     pub fn new(name: &str, text: &str, mut diagnostics: Vec<Diagnostic>) -> Self {
-        diagnostics.sort_by(|a, b| (a.line, a.column).cmp(&(b.line, b.column)));
+        diagnostics.sort_by_key(|a| (a.line, a.column));
         Self {
             diagnostics,
             name: name.to_owned(),

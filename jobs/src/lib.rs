@@ -28,6 +28,7 @@ mod sweep;
 mod template;
 mod units;
 mod validate;
+mod words;
 
 pub use diagnostic::{Diagnostic, Severity, SpecErrors};
 pub use globs::Globs;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -13,6 +12,10 @@ use crate::ids::{self, json_seed};
 use crate::input::{InputSpec, OnBadInput};
 use crate::item::Embed;
 use crate::template::Template;
+pub use crate::words::{
+    Decoding, Fit, GuidanceSchedule, Kind, KvCache, MapKind, NormalFrame, OnExisting, Restore,
+    Sidecar, Weights, Window,
+};
 
 /// A spec that was read without mistakes.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,76 +29,6 @@ pub struct Parsed {
     /// Where things stand, for mistakes that show only when inputs and destinations are known.
     pub places: crate::plan_errors::Places,
 }
-
-/// The six kinds of job.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A picture from a prompt.
-    TextToImage,
-    /// A picture and a map of it, drawn together.
-    ImagePairs,
-    /// Pictures of given subjects in new scenes.
-    SubjectSet,
-    /// A given picture, changed by an instruction.
-    Edit,
-    /// A picture that follows a given map.
-    Controllable,
-    /// A map of a given picture.
-    DensePrediction,
-}
-
-/// The maps that the model knows.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum MapKind {
-    /// Depth, near is bright.
-    Depth,
-    /// Surface normals.
-    Normal,
-    /// Canny edges.
-    Canny,
-    /// HED edges.
-    Hed,
-    /// Body poses.
-    Openpose,
-    /// Segments in flat colours.
-    Segmentation,
-}
-
-/// Writes `as_str` and `Display` for an enum whose serde names are the given strings.
-macro_rules! names {
-    ($type:ty { $($variant:ident => $name:literal),+ $(,)? }) => {
-        impl $type {
-            /// The name as it is written in specs and in JSON.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $name),+ }
-            }
-        }
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
-
-names!(Kind {
-    TextToImage => "text_to_image", ImagePairs => "image_pairs", SubjectSet => "subject_set",
-    Edit => "edit", Controllable => "controllable", DensePrediction => "dense_prediction",
-});
-names!(MapKind {
-    Depth => "depth", Normal => "normal", Canny => "canny", Hed => "hed", Openpose => "openpose", Segmentation => "segmentation",
-});
-names!(Weights { Int4 => "int4", Bf16 => "bf16", F32 => "f32" });
-names!(KvCache { Bf16 => "bf16", F32 => "f32", Int8 => "int8" });
-names!(Decoding { Jacobi => "jacobi", Coupled => "coupled", Sequential => "sequential" });
-names!(GuidanceSchedule { Constant => "constant", Reference => "reference" });
-names!(Fit { CenterCrop => "center_crop", Pad => "pad" });
 
 /// What the model is asked for, in words of the engine's prompts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,28 +78,6 @@ impl fmt::Display for Size {
     }
 }
 
-/// How an input picture is brought into its panel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fit {
-    /// Scaled to cover the panel, then cut around the centre.
-    #[default]
-    CenterCrop,
-    /// Scaled to lie inside the panel, then padded.
-    Pad,
-}
-
-/// The grid that a predicted map is stored on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Restore {
-    /// Resampled back to the pixels of the input.
-    #[default]
-    InputSize,
-    /// The panel as the model drew it.
-    Panel,
-}
-
 /// How tokens are drawn. The seed is no part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sampler {
@@ -186,41 +97,6 @@ pub struct Sampler {
     pub guidance_schedule: GuidanceSchedule,
 }
 
-/// How a sequence of codes is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Decoding {
-    /// Windows with fixed noise; the same codes as `Sequential`.
-    #[default]
-    Jacobi,
-    /// Speculative sampling with re-coupled drafts; the same law, other codes.
-    Coupled,
-    /// One code at a time: the definition.
-    Sequential,
-}
-
-/// How many positions are tried at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Window {
-    /// The worker chooses from measured tables; the codes do not depend on it under jacobi.
-    #[default]
-    Auto,
-    /// So many, 1 to 256.
-    Fixed(u32),
-}
-
-/// How guidance depends on the position.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum GuidanceSchedule {
-    /// The same everywhere.
-    #[default]
-    Constant,
-    /// As the reference implementation.
-    Reference,
-}
-
 /// The model that a job asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelSpec {
@@ -237,32 +113,6 @@ impl ModelSpec {
     pub fn key(&self) -> String {
         format!("{}/{}/{}", self.name, self.weights, self.kv_cache)
     }
-}
-
-/// Form of the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Weights {
-    /// 4 bits in groups of 128.
-    #[default]
-    Int4,
-    /// 16 bits.
-    Bf16,
-    /// 32 bits.
-    F32,
-}
-
-/// Form of the key-value cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum KvCache {
-    /// 16 bits.
-    #[default]
-    Bf16,
-    /// 32 bits.
-    F32,
-    /// 8 bits.
-    Int8,
 }
 
 /// The seeds of each row.
@@ -304,39 +154,6 @@ pub struct Cell {
     pub sampler: Sampler,
     /// What the given map of a controllable job is.
     pub control: Option<MapKind>,
-}
-
-/// What a destination that is already in use means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnExisting {
-    /// The job is refused.
-    #[default]
-    Refuse,
-    /// Objects of the same items are adopted, the rest is made.
-    Resume,
-    /// Objects are replaced.
-    Overwrite,
-}
-
-/// The form of the metadata table beside the pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Sidecar {
-    /// `metadata.parquet`.
-    #[default]
-    Parquet,
-    /// `metadata.jsonl`.
-    Jsonl,
-}
-
-/// Which way the axes of a normal map point.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NormalFrame {
-    /// x right, y up, z towards the viewer.
-    #[default]
-    OpenglCamera,
 }
 
 /// Where results go and how they are named and written.

@@ -37,7 +37,7 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
         clippy::cast_sign_loss,
         reason = "checked on the same line"
     )]
-    (bytes >= 1.0 && bytes < 1e18).then_some(bytes as u64)
+    (1.0..1e18).contains(&bytes).then_some(bytes as u64)
 }
 
 /// The share of `5%`, above 0 up to 1.

@@ -1,6 +1,8 @@
 //! Every example is read, and says exactly what stands beside it: `specs/NAME.txt` lists warnings and what cannot run,
 //! `specs/invalid/NAME.txt` the mistakes as a user sees them. `UPDATE_EXPECTED=1` writes the files anew.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -165,10 +165,10 @@ fn resolve(text: &str) -> Value {
             };
         }
     }
-    if is_whole_number(text) {
-        if let Some(value) = text.parse::<i128>().ok().and_then(whole) {
-            return value;
-        }
+    if is_whole_number(text)
+        && let Some(value) = text.parse::<i128>().ok().and_then(whole)
+    {
+        return value;
     }
     if let Some(number) = float(text, unsigned) {
         return Value::Number(number.into());

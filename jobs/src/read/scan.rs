@@ -60,7 +60,7 @@ pub(crate) fn scan(text: &str) -> Result<Scanned, Vec<Diagnostic>> {
     match builder.run() {
         Ok(()) => {}
         Err(fatal) => {
-            builder.mistakes.push(fatal);
+            builder.mistakes.push(*fatal);
             return Err(builder.mistakes);
         }
     }
@@ -156,11 +156,14 @@ struct Builder<'t> {
     mistakes: Vec<Diagnostic>,
 }
 
+/// The mistake that ends the reading.
+type Fatal = Box<Diagnostic>;
+
 impl Builder<'_> {
-    fn run(&mut self) -> Result<(), Diagnostic> {
+    fn run(&mut self) -> Result<(), Fatal> {
         let mut documents = 0;
         for event in Parser::new_from_str(self.text) {
-            let (event, span) = event.map_err(|error| self.syntax(&error))?;
+            let (event, span) = event.map_err(|error| Box::new(self.syntax(&error)))?;
             let at = position(span);
             match event {
                 Event::DocumentStart(_) => {
@@ -169,12 +172,12 @@ impl Builder<'_> {
                         let help =
                             "`nightshift submit` takes one job per file; use `--multi`".to_owned();
                         let at = Pos { width: 3, ..at };
-                        return Err(mistake(
+                        return Err(Box::new(mistake(
                             "spec::two_documents",
                             at,
                             "a second document starts here".to_owned(),
                             Some(help),
-                        ));
+                        )));
                     }
                 }
                 Event::Alias(anchor) => self.alias(anchor, at)?,
@@ -219,14 +222,14 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn open(&mut self, content: OpenContent, anchor: usize, at: Pos) -> Result<(), Diagnostic> {
+    fn open(&mut self, content: OpenContent, anchor: usize, at: Pos) -> Result<(), Fatal> {
         if self.stack.len() >= MAX_DEPTH {
-            return Err(mistake(
+            return Err(Box::new(mistake(
                 "spec::too_deep",
                 at,
                 format!("nested deeper than {MAX_DEPTH}"),
                 None,
-            ));
+            )));
         }
         let before = self.total;
         self.count(Size { nodes: 1, bytes: 0 }, at)?;
@@ -239,7 +242,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), Diagnostic> {
+    fn close(&mut self) -> Result<(), Fatal> {
         let Some(open) = self.stack.pop() else {
             return Ok(());
         };
@@ -262,7 +265,7 @@ impl Builder<'_> {
     }
 
     /// Puts a finished node where it belongs.
-    fn place(&mut self, node: Node, anchor: usize, size: Size) -> Result<(), Diagnostic> {
+    fn place(&mut self, node: Node, anchor: usize, size: Size) -> Result<(), Fatal> {
         if anchor != 0 {
             self.anchors.insert(anchor, (node.clone(), size));
         }
@@ -276,7 +279,12 @@ impl Builder<'_> {
                 let Content::Scalar { text, .. } = &node.content else {
                     let message = "a key must be a text, not a list or a mapping".to_owned();
                     let help = "templates need quotes: \"{{ path }}\"".to_owned();
-                    return Err(mistake("spec::bad_key", node.at, message, Some(help)));
+                    return Err(Box::new(mistake(
+                        "spec::bad_key",
+                        node.at,
+                        message,
+                        Some(help),
+                    )));
                 };
                 *waiting = Some((Rc::clone(text), node.at));
             }
@@ -313,16 +321,21 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn alias(&mut self, anchor: usize, at: Pos) -> Result<(), Diagnostic> {
+    fn alias(&mut self, anchor: usize, at: Pos) -> Result<(), Fatal> {
         let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
             let message = "an alias stands inside its own anchor".to_owned();
-            return Err(mistake("spec::recursive_alias", at, message, None));
+            return Err(Box::new(mistake(
+                "spec::recursive_alias",
+                at,
+                message,
+                None,
+            )));
         };
         self.count(size, at)?;
         self.place(node, 0, size)
     }
 
-    fn count(&mut self, size: Size, at: Pos) -> Result<(), Diagnostic> {
+    fn count(&mut self, size: Size, at: Pos) -> Result<(), Fatal> {
         self.total.add(size);
         let over = if self.total.nodes > MAX_NODES {
             format!("{MAX_NODES} nodes")
@@ -334,15 +347,15 @@ impl Builder<'_> {
         let aliases = self.alias_names();
         if aliases.is_empty() {
             let help = "put the rows into a manifest file".to_owned();
-            return Err(mistake(
+            return Err(Box::new(mistake(
                 "spec::too_many_nodes",
                 at,
                 format!("the document has more than {over}"),
                 Some(help),
-            ));
+            )));
         }
         let message = format!("the document expands to more than {over} (aliases {aliases} …)");
-        Err(mistake("spec::too_many_nodes", at, message, None))
+        Err(Box::new(mistake("spec::too_many_nodes", at, message, None)))
     }
 
     /// The first names of aliases in the text, for a message; a star inside other text may be taken for one.

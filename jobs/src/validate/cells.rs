@@ -337,16 +337,16 @@ fn cannot_run(
             .params
             .as_ref()
             .and_then(|params| params.canny.as_ref());
-        if let Some((Some(low), Some(high))) = canny.map(|canny| (canny.low, canny.high)) {
-            if low > high {
-                let message = format!("control.params.canny.low {low} is above high {high}");
-                cx.error(
-                    "control.params.canny.low",
-                    "spec::out_of_range",
-                    message,
-                    None,
-                );
-            }
+        if let Some((Some(low), Some(high))) = canny.map(|canny| (canny.low, canny.high))
+            && low > high
+        {
+            let message = format!("control.params.canny.low {low} is above high {high}");
+            cx.error(
+                "control.params.canny.low",
+                "spec::out_of_range",
+                message,
+                None,
+            );
         }
     }
 }

@@ -239,19 +239,19 @@ fn manifest(cx: &mut Cx<'_>, input: &RawInput) -> Option<InputSpec> {
         .into_iter()
         .filter_map(|(name, column)| Some((name, column?)))
         .collect();
-    if format == ManifestFormat::Txt {
-        if let Some((name, column)) = columns.iter().find(|(_, column)| *column != "prompt") {
-            let message = format!(
-                "columns.{name}: {} is not in a .txt manifest (columns: prompt)",
-                quoted(column)
-            );
-            cx.error(
-                &format!("input.columns.{name}"),
-                "spec::unknown_column",
-                message,
-                None,
-            );
-        }
+    if format == ManifestFormat::Txt
+        && let Some((name, column)) = columns.iter().find(|(_, column)| *column != "prompt")
+    {
+        let message = format!(
+            "columns.{name}: {} is not in a .txt manifest (columns: prompt)",
+            quoted(column)
+        );
+        cx.error(
+            &format!("input.columns.{name}"),
+            "spec::unknown_column",
+            message,
+            None,
+        );
     }
     Some(InputSpec::Manifest {
         uri,

@@ -251,14 +251,14 @@ fn references(node: &Node, used: &mut Vec<String>) {
 
 /// Inline rows are counted at once: a limit that they exceed is visible in the text.
 fn rows_fit_limit(cx: &mut Cx<'_>, spec: &JobSpec) {
-    if let crate::InputSpec::Inline { rows } = &spec.input {
-        if let Err(error) = spec.n_items(rows.len() as u64) {
-            cx.error(
-                "limits.max_items",
-                "spec::too_many_items",
-                error.to_string(),
-                None,
-            );
-        }
+    if let crate::InputSpec::Inline { rows } = &spec.input
+        && let Err(error) = spec.n_items(rows.len() as u64)
+    {
+        cx.error(
+            "limits.max_items",
+            "spec::too_many_items",
+            error.to_string(),
+            None,
+        );
     }
 }

@@ -166,15 +166,15 @@ fn check_retry(cx: &mut Cx<'_>, retry: &RawRetry) {
             }
         }
         let seconds = |text: &Option<String>| text.as_deref().and_then(units::duration_s);
-        if let (Some(initial), Some(max)) = (seconds(&backoff.initial), seconds(&backoff.max)) {
-            if initial > max {
-                cx.error(
-                    "retry.backoff.initial",
-                    "spec::out_of_range",
-                    "retry.backoff.initial is longer than retry.backoff.max".to_owned(),
-                    None,
-                );
-            }
+        if let (Some(initial), Some(max)) = (seconds(&backoff.initial), seconds(&backoff.max))
+            && initial > max
+        {
+            cx.error(
+                "retry.backoff.initial",
+                "spec::out_of_range",
+                "retry.backoff.initial is longer than retry.backoff.max".to_owned(),
+                None,
+            );
         }
         cx.cannot_run("retry.backoff", "retry.backoff");
     }

@@ -269,10 +269,10 @@ impl Checker<'_, '_> {
         has_default: bool,
     ) -> Result<(), (String, Option<String>)> {
         let known = known_paths(self.kind, scope);
-        if let Some(key) = path.strip_prefix("matrix.") {
-            if scope != Scope::Dest {
-                return self.check_matrix_key(key, has_default);
-            }
+        if let Some(key) = path.strip_prefix("matrix.")
+            && scope != Scope::Dest
+        {
+            return self.check_matrix_key(key, has_default);
         }
         if path.starts_with("row.")
             && path.len() > "row.".len()
