@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn work_ends_with_the_lease() {
         let now = Instant::now();
         let (keeper, guard) = guard(now + Duration::from_secs(3600));

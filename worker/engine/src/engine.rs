@@ -8,19 +8,18 @@
 use std::sync::Arc;
 
 use crate::batch::{Branch, Turn};
+use crate::decode::{Choice, Plan};
 use crate::error::EngineError;
 use crate::model::Model;
+use crate::prefix;
 use crate::request::{Event, Picture, Request};
-use crate::sample::logits::{choose, guide};
+use crate::sample::logits::{choose, guide, law};
 use crate::sample::rng;
 use crate::slot::{Running, Slot, given_codes, same_id};
 use crate::transformer::{Chunk, Scratch};
 
 /// The draw that defines the sequential token sequence.
 const NOISE_DRAW: u32 = 0;
-
-/// A cell whose scores were not finite numbers.
-const NO_CODE: u32 = u32::MAX;
 
 /// Runs requests on a model, several at a time.
 #[derive(Debug)]
@@ -29,6 +28,20 @@ pub struct Engine {
     slots: Vec<Slot>,
     scratch: Scratch,
     logits: Vec<f32>,
+    counters: Counters,
+}
+
+/// What an engine has done since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Forward passes; each reads all matrices once for up to 64 rows.
+    pub forwards: u64,
+    /// Rows of all passes: tokens fed, both branches counted.
+    pub rows: u64,
+    /// Rows whose scores were computed.
+    pub scored: u64,
+    /// Rows that were copied from a slot with the same prefix and not computed.
+    pub shared: u64,
 }
 
 /// One cell that a step evaluates.
@@ -51,6 +64,7 @@ impl Engine {
             slots,
             scratch: Scratch::default(),
             logits: Vec::new(),
+            counters: Counters::default(),
         }
     }
 
@@ -86,6 +100,11 @@ impl Engine {
         Ok(())
     }
 
+    /// What it has done so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
     /// Drops a request; unknown ids are ignored.
     pub fn cancel(&mut self, id: u64) {
         for slot in &mut self.slots {
@@ -101,26 +120,22 @@ impl Engine {
 
     /// One forward pass for all slots, then one event for each request that moved. Empty when nothing runs.
     pub fn step(&mut self) -> Vec<Event> {
-        let turns: Vec<Option<Turn>> = self.slots.iter_mut().map(Slot::turn).collect();
+        let ready = prefix::share(&mut self.slots, &mut self.counters);
+        let turns = self.slots.iter_mut().zip(ready);
+        let turns = turns.map(|(slot, ready)| if ready { slot.turn() } else { None });
+        let turns: Vec<Option<Turn>> = turns.collect();
         let wanted = self.forward(&turns);
-        let codes = self.choose(&wanted);
+        let mut choices = wanted
+            .iter()
+            .map(|wanted| wanted.slot)
+            .zip(self.choose(&wanted))
+            .peekable();
         let mut events = Vec::new();
         for (slot, turn) in turns.iter().enumerate() {
             if let Some(Turn::Decode { plan, .. }) = turn {
-                let mine = wanted
-                    .iter()
-                    .zip(&codes)
-                    .filter(|(wanted, _)| wanted.slot == slot);
-                let (cells, codes): (Vec<usize>, Vec<u32>) =
-                    mine.map(|(wanted, code)| (wanted.cell, *code)).unzip();
-                // Codes behind a wrong guess do not count, so a bad one among them is no error; the first always counts.
-                let good = codes.iter().take_while(|code| **code != NO_CODE).count();
-                if good == 0 {
-                    events.push(self.fail(slot, EngineError::NotANumber { cell: cells[0] }));
-                } else {
-                    let plan = plan.first(good);
-                    events.extend(self.accept(slot, &plan, &codes[..good]));
-                }
+                let mine = std::iter::from_fn(|| choices.next_if(|(owner, _)| *owner == slot));
+                let mine: Vec<Choice> = mine.map(|(_, choice)| choice).collect();
+                events.extend(self.accept(slot, plan, mine));
             }
         }
         events
@@ -147,6 +162,12 @@ impl Engine {
         if chunks.is_empty() {
             return wanted;
         }
+        self.counters.forwards += 1;
+        self.counters.rows += chunks
+            .iter()
+            .map(|chunk| chunk.tokens.len() as u64)
+            .sum::<u64>();
+        self.counters.scored += rows.len() as u64;
         let (transformer, pool) = (self.model.transformer(), self.model.pool());
         transformer.forward(pool, &mut chunks, &mut self.scratch, &mut |_, _, _| {});
         transformer.logits(
@@ -195,12 +216,12 @@ impl Engine {
         (rows, wanted)
     }
 
-    /// The code of each wanted cell, by its scores and its own noise alone.
-    fn choose(&self, wanted: &[Wanted]) -> Vec<u32> {
+    /// What each wanted cell comes to, by its scores and its own noise alone.
+    fn choose(&self, wanted: &[Wanted]) -> Vec<Choice> {
         let width = self.model.token_ids().codes();
         let row = |i: usize| &self.logits[i * width..(i + 1) * width];
-        let mut codes = vec![NO_CODE; wanted.len()];
-        self.model.pool().chunks_mut(&mut codes, 1, |i, code| {
+        let mut choices = vec![Choice::NotANumber; wanted.len()];
+        self.model.pool().chunks_mut(&mut choices, 1, |i, choice| {
             let cell = &wanted[i];
             let Some(running) = &self.slots[cell.slot].running else {
                 return;
@@ -209,23 +230,29 @@ impl Engine {
             if let Some(unconditional) = cell.unconditional {
                 guide(&mut scores, row(unconditional), cell.scale);
             }
+            let (top_k, temperature) = (running.sampler.top_k, running.sampler.temperature);
+            if running.wants_laws() {
+                if law(&mut scores, top_k, temperature) {
+                    choice[0] = Choice::Law(scores);
+                }
+                return;
+            }
             let noise = |out: &mut [f32]| {
                 rng::gumbel_of_cell(running.seed, cell.cell as u32, NOISE_DRAW, out)
             };
-            let chosen = choose(
-                &mut scores,
-                running.sampler.top_k,
-                running.sampler.temperature,
-                noise,
-            );
-            code[0] = chosen.unwrap_or(NO_CODE);
+            if let Some(code) = choose(&mut scores, top_k, temperature, noise) {
+                choice[0] = Choice::Code(code);
+            }
         });
-        codes
+        choices
     }
 
-    fn accept(&mut self, slot: usize, plan: &crate::decode::Plan, codes: &[u32]) -> Option<Event> {
+    fn accept(&mut self, slot: usize, plan: &Plan, choices: Vec<Choice>) -> Option<Event> {
         let running = self.slots[slot].running.as_mut()?;
-        let keep = running.accept(plan, codes);
+        let keep = match running.accept(plan, choices) {
+            Ok(keep) => keep,
+            Err(error) => return Some(self.fail(slot, error)),
+        };
         let (id, finished) = (running.id, running.stream.is_finished());
         let (done, total) = (
             running.stream.generated().len() as u32,

@@ -16,6 +16,7 @@ mod image_tokenizer;
 pub mod kernels;
 pub mod model;
 pub mod movqgan;
+mod prefix;
 pub mod prompt;
 pub mod quant;
 pub mod random;

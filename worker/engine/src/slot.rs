@@ -3,17 +3,23 @@
 use std::sync::Arc;
 
 use crate::batch::{Cached, Turn};
+use crate::decode::coupled::{Coupled, Draws, invert, keeps};
 use crate::decode::jacobi::Jacobi;
-use crate::decode::{Plan, Stream, sequential};
+use crate::decode::{Choice, Plan, Stream, sequential};
 use crate::error::EngineError;
 use crate::model::Model;
+use crate::prefix;
 use crate::request::{Decoding, Request, Sampler, Window};
 use crate::sample::grid::Grid;
 use crate::sample::logits::guidance_table;
+use crate::sample::rng;
 use crate::transformer::BranchCache;
 
 /// The window of `auto`.
 const AUTO_WINDOW: usize = 4;
+
+/// The window of `auto` for coupled decoding, where it is part of the result's identity.
+const AUTO_COUPLED_WINDOW: usize = 16;
 
 /// A place for one request. Its caches stay allocated between requests.
 #[derive(Debug, Default)]
@@ -33,7 +39,7 @@ pub(crate) struct Running {
     /// Scale for each index of the image part.
     pub(crate) guidance: Vec<f32>,
     pub(crate) steps: u32,
-    guided: bool,
+    pub(crate) guided: bool,
     decoder: Decoder,
 }
 
@@ -41,6 +47,30 @@ pub(crate) struct Running {
 enum Decoder {
     Sequential,
     Jacobi { state: Jacobi, window: usize },
+    Coupled { state: Coupled<f32>, round: u32 },
+}
+
+/// The draws of one round of coupled decoding: 1 + 2 round decides, 2 + 2 round replaces and draws anew.
+struct RoundDraws {
+    seed: u64,
+    round: u32,
+}
+
+impl Draws for RoundDraws {
+    fn keep(&mut self, cell: usize, q: f64, p: f64) -> bool {
+        keeps(
+            rng::uniform(self.seed, cell as u32, 0, 1 + 2 * self.round),
+            q,
+            p,
+        )
+    }
+
+    fn pick(&mut self, cell: usize, weights: &[f64]) -> usize {
+        invert(
+            weights,
+            rng::uniform(self.seed, cell as u32, 0, 2 + 2 * self.round),
+        )
+    }
 }
 
 impl Decoder {
@@ -48,6 +78,11 @@ impl Decoder {
         match self {
             Self::Sequential => sequential::plan(stream),
             Self::Jacobi { state, window } => state.plan(stream, *window),
+            Self::Coupled { state, .. } => {
+                let mut guesses = state.guesses();
+                let window = state.guesses().count() + 1;
+                Plan::new(stream, window, |_, _| guesses.next().unwrap_or_default())
+            }
         }
     }
 }
@@ -87,10 +122,15 @@ impl Running {
                     window,
                 }
             }
-            Decoding::Coupled { .. } => {
-                return Err(EngineError::BadRequest(
-                    "coupled decoding cannot be run by this build".to_owned(),
-                ));
+            Decoding::Coupled { window } => {
+                let window = match window {
+                    Window::Auto => AUTO_COUPLED_WINDOW,
+                    Window::Fixed(n) => n,
+                };
+                Decoder::Coupled {
+                    state: Coupled::new(window),
+                    round: 0,
+                }
             }
         };
         let guidance = guidance_table(
@@ -120,22 +160,54 @@ impl Running {
         )
     }
 
-    /// Takes the codes chosen for the plan; returns the tokens of the image part that the caches keep.
-    pub(crate) fn accept(&mut self, plan: &Plan, codes: &[u32]) -> usize {
-        match &mut self.decoder {
-            Decoder::Sequential => sequential::accept(&mut self.stream, codes[0]),
-            Decoder::Jacobi { state, .. } => state.accept(&mut self.stream, plan, codes),
+    /// Whether its decoder draws from laws by itself.
+    pub(crate) fn wants_laws(&self) -> bool {
+        matches!(self.decoder, Decoder::Coupled { .. })
+    }
+
+    /// Takes what the wanted cells came to; returns the tokens of the image part that the caches keep.
+    ///
+    /// # Errors
+    /// The scores of a cell that counts were not finite numbers.
+    pub(crate) fn accept(
+        &mut self,
+        plan: &Plan,
+        choices: Vec<Choice>,
+    ) -> Result<usize, EngineError> {
+        let stream = &mut self.stream;
+        let first = stream.cell(plan.wanted[0]).unwrap_or_default();
+        let bad = || EngineError::NotANumber { cell: first };
+        if let Decoder::Coupled { state, round } = &mut self.decoder {
+            let laws: Option<Vec<Vec<f32>>> = choices.into_iter().map(Choice::law).collect();
+            let left = stream.grid().cells() - first;
+            let mut draws = RoundDraws {
+                seed: self.seed,
+                round: *round,
+            };
+            let codes = state.accept(first, left, laws.ok_or_else(bad)?, &mut draws);
+            *round += 1;
+            codes.iter().for_each(|code| stream.push(*code));
+            return Ok(plan.wanted[codes.len() - 1]);
         }
+        // Codes behind a wrong guess do not count, so a bad cell among them is no error; the first always counts.
+        let codes: Vec<u32> = choices.into_iter().map_while(Choice::code).collect();
+        let code = *codes.first().ok_or_else(bad)?;
+        Ok(match &mut self.decoder {
+            Decoder::Jacobi { state, .. } => state.accept(stream, &plan.first(codes.len()), &codes),
+            Decoder::Sequential | Decoder::Coupled { .. } => sequential::accept(stream, code),
+        })
     }
 }
 
 impl Slot {
-    /// Takes a request: its caches are emptied, and allocated or grown where they are too short.
+    /// Takes a request: its caches keep what they hold of its sequences, and are allocated or grown where they are too short.
     pub(crate) fn take(&mut self, model: &Model, running: Running) {
         let (conditional, unconditional) = running.positions();
-        prepare(&mut self.conditional, model, conditional);
+        let image = running.stream.image();
+        let whole = [running.stream.prompt(), image].concat();
+        prepare(&mut self.conditional, model, conditional, &whole);
         if let Some(positions) = unconditional {
-            prepare(&mut self.unconditional, model, positions);
+            prepare(&mut self.unconditional, model, positions, image);
         }
         self.running = Some(running);
     }
@@ -156,6 +228,21 @@ impl Slot {
         Some(Turn::next(stream, cached, || decoder.plan(stream)))
     }
 
+    /// The cache of a branch: 0 the conditional one, 1 the other.
+    pub(crate) fn cache(&self, branch: usize) -> Option<&BranchCache> {
+        [&self.conditional, &self.unconditional][branch].as_ref()
+    }
+
+    /// Takes the cache of a branch out, to be put back.
+    pub(crate) fn take_cache(&mut self, branch: usize) -> Option<BranchCache> {
+        [&mut self.conditional, &mut self.unconditional][branch].take()
+    }
+
+    /// Puts it back.
+    pub(crate) fn put_cache(&mut self, branch: usize, cache: BranchCache) {
+        *[&mut self.conditional, &mut self.unconditional][branch] = Some(cache);
+    }
+
     /// Both caches, conditional first.
     pub(crate) fn caches(&mut self) -> [Option<&mut BranchCache>; 2] {
         [self.conditional.as_mut(), self.unconditional.as_mut()]
@@ -174,10 +261,13 @@ impl Slot {
     }
 }
 
-fn prepare(cache: &mut Option<BranchCache>, model: &Model, positions: usize) {
+fn prepare(cache: &mut Option<BranchCache>, model: &Model, positions: usize, sequence: &[u32]) {
     let transformer = model.transformer();
     match cache {
-        Some(cache) if cache.capacity() >= positions => cache.reset(transformer.rope(positions)),
+        Some(cache) if cache.capacity() >= positions => {
+            let held = prefix::common(cache.tokens(), sequence);
+            cache.restart(held, transformer.rope(positions));
+        }
         _ => *cache = Some(transformer.cache(positions, model.kv_cache())),
     }
 }

@@ -14,33 +14,12 @@ pub struct Jacobi {
 }
 
 impl Jacobi {
-    /// The next `window` code cells, with guesses for all but the last and row ends between them.
-    pub fn plan(&mut self, stream: &Stream, window: usize) -> Plan {
-        let mut plan = Plan::default();
-        let mut index = stream.image().len();
+    /// The next `window` code cells, guessed from the last window where it reached.
+    pub fn plan(&self, stream: &Stream, window: usize) -> Plan {
         let mut guesses = self.guesses.iter().copied();
-        let last = stream.grid().len() - 1;
-        while index < last {
-            if let Some(token) = stream.forced(index) {
-                plan.drafts.push(token);
-            } else {
-                plan.wanted.push(index);
-                if plan.wanted.len() == window {
-                    break;
-                }
-                let code = guesses
-                    .next()
-                    .unwrap_or_else(|| guess(stream, index, &plan));
-                plan.drafts.push(stream.token(code));
-            }
-            index += 1;
-        }
-        plan.drafts.truncate(
-            plan.wanted
-                .last()
-                .map_or(0, |index| index - stream.image().len()),
-        );
-        plan
+        Plan::new(stream, window, |index, plan| {
+            guesses.next().unwrap_or_else(|| guess(stream, index, plan))
+        })
     }
 
     /// Takes the codes chosen for `plan.wanted`. Returns how many tokens of the image part the caches may keep.

@@ -3,11 +3,41 @@
 
 use super::bf16;
 use super::bytes::Bytes;
-use super::int4::Int4Matrix;
+use super::int4::{GROUP, GROUP_BYTES, Int4Matrix, QuantisedGroup, pack, quantise_group};
+use crate::kernels::for_each_isa;
 use crate::kernels::panel::{LANES, Matrix};
 
 #[cfg(target_arch = "x86_64")]
 mod narrow;
+
+/// A quantised group as it is stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PackedGroup {
+    /// In the layout of `int4`.
+    pub(super) codes: [u8; GROUP_BYTES],
+    /// bf16 bits.
+    pub(super) scale: u16,
+    /// bf16 bits.
+    pub(super) zero: u16,
+}
+
+impl Default for PackedGroup {
+    fn default() -> Self {
+        Self { codes: [0; GROUP_BYTES], scale: 0, zero: 0 }
+    }
+}
+
+for_each_isa! {
+    /// Quantises whole groups of weights, one for each element of `to`.
+    pub(super) fn quantise_groups(weights: &[f32], to: &mut [PackedGroup]) {
+        let (groups, rest) = weights.as_chunks::<GROUP>();
+        assert!(groups.len() == to.len() && rest.is_empty(), "one packed group for each 128 weights");
+        for (group, to) in groups.iter().zip(to) {
+            let QuantisedGroup { codes, scale, zero } = quantise_group(group);
+            *to = PackedGroup { codes: pack(&codes), scale, zero };
+        }
+    }
+}
 
 /// Weights stored as bf16.
 pub(super) struct Bf16Matrix<'a> {
@@ -49,7 +79,6 @@ impl Matrix for Int4Matrix {
 
     #[cfg(target_arch = "x86_64")]
     unsafe fn expand(&self, o: usize, n: usize, k0: usize, steps: usize, panel: *mut f32) {
-        use super::int4::{GROUP, GROUP_BYTES};
         const STEPS: usize = GROUP / 8;
         let groups = steps / STEPS;
         for i in 0..n {

@@ -10,6 +10,7 @@
 
 use super::bf16;
 use super::bytes::Bytes;
+use super::cpu::{PackedGroup, quantise_groups};
 
 /// Weights that share a scale and a zero.
 pub const GROUP: usize = 128;
@@ -50,11 +51,14 @@ impl Int4Matrix {
             Vec::with_capacity(groups * 2),
             Vec::with_capacity(groups * 2),
         );
-        for group in weights.as_chunks::<GROUP>().0 {
-            let quantised = quantise_group(group);
-            codes.extend(pack(&quantised.codes));
-            scales.extend(quantised.scale.to_le_bytes());
-            zeros.extend(quantised.zero.to_le_bytes());
+        for row in weights.chunks(inputs) {
+            let mut packed = vec![PackedGroup::default(); inputs / GROUP];
+            quantise_groups(row, &mut packed);
+            for group in packed {
+                codes.extend(group.codes);
+                scales.extend(group.scale.to_le_bytes());
+                zeros.extend(group.zero.to_le_bytes());
+            }
         }
         Self { codes: codes.into(), scales: scales.into(), zeros: zeros.into(), out, inputs }
     }
@@ -120,6 +124,7 @@ pub struct QuantisedGroup {
 }
 
 /// Quantises one group by the formulas of the reference, every step rounded to bf16.
+#[inline(always)]
 pub fn quantise_group(weights: &[f32; GROUP]) -> QuantisedGroup {
     let weights = weights.map(bf16::round);
     let (mut low, mut high) = (weights[0], weights[0]);
@@ -141,6 +146,7 @@ pub fn quantise_group(weights: &[f32; GROUP]) -> QuantisedGroup {
 }
 
 /// The values of the sixteen codes, all of them bf16.
+#[inline(always)]
 pub fn table(scale: u16, zero: u16) -> [f32; 16] {
     let (scale, zero) = (bf16::from_bits(scale), bf16::from_bits(zero));
     std::array::from_fn(|code| bf16::round(bf16::round((code as f32 - 8.0) * scale) + zero))
@@ -156,6 +162,7 @@ fn place(j: usize) -> (usize, usize) {
 }
 
 /// Codes, one by weight, to the stored layout.
+#[inline(always)]
 pub fn pack(codes: &[u8; GROUP]) -> [u8; GROUP_BYTES] {
     let mut bytes = [0; GROUP_BYTES];
     for (j, code) in codes.iter().enumerate() {

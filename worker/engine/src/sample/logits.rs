@@ -56,11 +56,22 @@ pub fn cool(scores: &mut [f32], temperature: f32) {
     }
 }
 
-/// The law of a code position from guided scores: top-k, temperature (above 0), softmax.
-pub fn law(scores: &mut [f32], top_k: usize, temperature: f32) {
-    keep_top_k(scores, top_k);
-    cool(scores, temperature);
-    softmax_in_place(scores);
+/// Turns guided scores into the law of their cell: top-k, temperature, softmax; all on the largest score at temperature 0.
+/// False when a score is not finite.
+pub fn law(scores: &mut [f32], top_k: usize, temperature: f32) -> bool {
+    if !scores.iter().all(|score| score.is_finite()) {
+        return false;
+    }
+    if temperature > 0.0 {
+        keep_top_k(scores, top_k);
+        cool(scores, temperature);
+        softmax_in_place(scores);
+    } else {
+        let best = argmax(scores);
+        scores.fill(0.0);
+        scores[best] = 1.0;
+    }
+    true
 }
 
 /// The code that guided scores and the cell's noise choose: the largest of `z / T + noise` over the kept scores, the lowest

@@ -17,7 +17,8 @@ pub struct BranchCache {
     head_dim: usize,
     kv_heads: usize,
     capacity: usize,
-    len: usize,
+    /// The tokens whose keys and values are held, by position.
+    tokens: Vec<u32>,
     keys: Store,
     values: Store,
     rope: Arc<RopeTable>,
@@ -67,6 +68,29 @@ impl Store {
         }
     }
 
+    fn rows(&self, dim: usize) -> usize {
+        match self {
+            Self::F32(values) => values.len() / dim,
+            Self::Bf16(values) => values.len() / dim,
+            Self::Int8(codes, _) => codes.len() / dim,
+        }
+    }
+
+    /// Copies rows of a store of the same format to the rows from `to` on.
+    fn copy(&mut self, to: usize, from: &Self, rows: Range<usize>, dim: usize) {
+        let into = to * dim..(to + rows.len()) * dim;
+        let range = rows.start * dim..rows.end * dim;
+        match (self, from) {
+            (Self::F32(a), Self::F32(b)) => a[into].copy_from_slice(&b[range]),
+            (Self::Bf16(a), Self::Bf16(b)) => a[into].copy_from_slice(&b[range]),
+            (Self::Int8(a, scale), Self::Int8(b, other)) => {
+                a[into].copy_from_slice(&b[range]);
+                scale[to..to + rows.len()].copy_from_slice(&other[rows]);
+            }
+            _ => unreachable!("all caches of a model have one format"),
+        }
+    }
+
     /// Rows as f32: as they lie, or widened into `wide`.
     fn read<'a>(&'a self, rows: Range<usize>, dim: usize, wide: &'a mut [f32]) -> &'a [f32] {
         let range = rows.start * dim..rows.end * dim;
@@ -102,7 +126,7 @@ impl BranchCache {
             head_dim: config.head_dim(),
             kv_heads: config.num_key_value_heads,
             capacity,
-            len: 0,
+            tokens: Vec::with_capacity(capacity),
             keys: Store::new(format, rows, config.head_dim()),
             values: Store::new(format, rows, config.head_dim()),
             rope,
@@ -122,12 +146,17 @@ impl BranchCache {
 
     /// Positions written so far.
     pub fn len(&self) -> usize {
-        self.len
+        self.tokens.len()
+    }
+
+    /// The tokens it holds keys and values of.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
     }
 
     /// Whether nothing is written.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.tokens.is_empty()
     }
 
     /// Positions it can hold.
@@ -137,14 +166,39 @@ impl BranchCache {
 
     /// Forgets all positions from `len` on.
     pub fn truncate(&mut self, len: usize) {
-        assert!(len <= self.len, "a cache shrinks only");
-        self.len = len;
+        assert!(len <= self.len(), "a cache shrinks only");
+        self.tokens.truncate(len);
     }
 
-    /// Empties it for another sequence.
-    pub fn reset(&mut self, rope: Arc<RopeTable>) {
-        self.len = 0;
+    /// Begins another sequence: keeps the first `len` positions where the rotary table is the same one, else nothing.
+    pub fn restart(&mut self, len: usize, rope: Arc<RopeTable>) {
+        self.truncate(if Arc::ptr_eq(&self.rope, &rope) {
+            len
+        } else {
+            0
+        });
         self.rope = rope;
+    }
+
+    /// Takes the first `len` positions of a cache of the same model, format and rotary table; false when the tables differ.
+    pub fn copy_prefix(&mut self, from: &Self, len: usize) -> bool {
+        assert!(
+            len <= from.len() && len <= self.capacity,
+            "a prefix that both can hold"
+        );
+        if !Arc::ptr_eq(&self.rope, &from.rope) {
+            return false;
+        }
+        let heads = self.keys.rows(self.head_dim) / self.capacity;
+        for head in 0..heads {
+            let (to, at) = (head * self.capacity, head * from.capacity);
+            self.keys.copy(to, &from.keys, at..at + len, self.head_dim);
+            self.values
+                .copy(to, &from.values, at..at + len, self.head_dim);
+        }
+        self.tokens.clear();
+        self.tokens.extend_from_slice(&from.tokens[..len]);
+        true
     }
 
     /// The rotary table of its sequence.
@@ -195,10 +249,10 @@ impl BranchCache {
         self.values.write(row, value);
     }
 
-    /// Counts `n` positions that every layer has written.
-    pub(super) fn advance(&mut self, n: usize) {
-        self.len += n;
-        assert!(self.len <= self.capacity, "a cache is never overrun");
+    /// Counts the positions of `tokens`, which every layer has written.
+    pub(super) fn advance(&mut self, tokens: &[u32]) {
+        self.tokens.extend_from_slice(tokens);
+        assert!(self.len() <= self.capacity, "a cache is never overrun");
     }
 
     fn rows(&self, layer: usize, kv_head: usize, positions: Range<usize>) -> Range<usize> {

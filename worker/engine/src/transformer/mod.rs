@@ -195,7 +195,7 @@ impl Transformer {
             trace(Stage::LayerOut, i, &scratch.hidden);
         }
         for chunk in chunks {
-            chunk.cache.advance(chunk.tokens.len());
+            chunk.cache.advance(chunk.tokens);
         }
     }
 

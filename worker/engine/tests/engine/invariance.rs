@@ -199,3 +199,74 @@ fn every_format_of_weights_and_cache_keeps_the_promise() {
         }
     }
 }
+
+#[test]
+fn coupled_decoding_is_reproducible_in_any_batch_and_takes_the_largest_scores_at_temperature_0() {
+    let model = model(2);
+    let coupled = |request: &Request| {
+        with(
+            request,
+            Decoding::Coupled {
+                window: Window::Fixed(8),
+            },
+        )
+    };
+    let requests: Vec<Request> = requests().iter().map(coupled).collect();
+    let alone: Vec<_> = requests
+        .iter()
+        .map(|request| generate(&model, request.clone()).unwrap())
+        .collect();
+    let ids: Vec<Vec<u32>> = alone.iter().map(|made| made.generated.clone()).collect();
+    assert_eq!(batch(&model, 3, &requests), ids);
+    // Request 3 has temperature 0: no draw is left to differ.
+    let sequential = generate(&model, with(&requests[3], Decoding::Sequential)).unwrap();
+    assert_eq!(ids[3], sequential.generated);
+    assert!(alone[3].steps < sequential.steps);
+}
+
+#[test]
+fn equal_prefixes_are_computed_once_and_change_nothing() {
+    let model = model(1);
+    let long = &requests()[1];
+    let seeds: Vec<Request> = (0..4)
+        .map(|seed| Request {
+            seed,
+            ..long.clone()
+        })
+        .collect();
+    let run = |slots: usize, requests: &[Request]| {
+        let mut engine = Engine::new(Arc::clone(&model), slots);
+        let mut waiting = requests.iter().enumerate();
+        let mut done = BTreeMap::new();
+        while done.len() < requests.len() {
+            while engine.free_slots() > 0 {
+                let Some((id, request)) = waiting.next() else {
+                    break;
+                };
+                engine.admit(id as u64, request.clone()).unwrap();
+            }
+            for event in engine.step() {
+                if let Event::Finished { id, picture } = event {
+                    done.insert(id, picture.generated);
+                }
+            }
+        }
+        (done.into_values().collect::<Vec<_>>(), engine.counters())
+    };
+    let alone: Vec<Vec<u32>> = seeds
+        .iter()
+        .map(|request| generate(&model, request.clone()).unwrap().generated)
+        .collect();
+    let (_, one) = run(1, &seeds[..1]);
+    let prompt = model.prompt_ids(&long.prompt).unwrap().len() as u64;
+    for slots in [1, 2, 4] {
+        let (made, four) = run(slots, &seeds);
+        assert_eq!(made, alone, "{slots} slots");
+        // The prompt, and the header but its last token in both branches, three times over.
+        assert_eq!(
+            four.rows,
+            4 * one.rows - 3 * (prompt + 2 + 2),
+            "{slots} slots"
+        );
+    }
+}

@@ -6,9 +6,14 @@ use serde::Deserialize;
 
 use super::generation::Run;
 use super::{Report, json, model};
+use crate::decode::coupled::{keeps, residual};
 use crate::request::{Decoding, GuidanceSchedule, Window};
 use crate::sample::grid::Grid;
 use crate::weights::Tensors;
+
+/// f32 rounding of recorded ratios and residuals.
+const RATIO: f64 = 1e-5;
+const RESIDUAL: f64 = 1e-6;
 
 #[derive(Deserialize)]
 struct File {
@@ -33,15 +38,22 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
     let path = dir.join("sjd_accept.safetensors");
     if path.exists() {
         let recorded = Tensors::open(vec![path]).map_err(|error| error.to_string())?;
-        for tensor in ["accept_mask", "exact_residual"] {
-            let n = recorded
-                .names()
-                .iter()
-                .filter(|name| name.ends_with(tensor))
-                .count();
+        let names = recorded.names();
+        for case in names
+            .iter()
+            .filter_map(|name| name.strip_suffix(".draft_probs"))
+        {
+            report.group(&format!("sjd_accept: {case}"), |report| {
+                acceptance(report, &recorded, case)
+            });
+        }
+        if names
+            .iter()
+            .any(|name| name.starts_with("window_processors."))
+        {
             report.not_covered(
-                &format!("sjd_accept: {tensor}"),
-                &format!("{n} cases; coupled decoding is not built"),
+                "sjd_accept: window_processors",
+                "the reference's own processors",
             );
         }
     }
@@ -87,5 +99,64 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
             Ok(())
         });
     }
+    Ok(())
+}
+
+/// Acceptance and residual of one recorded window, by the functions that coupled decoding uses.
+fn acceptance(report: &mut Report, recorded: &Tensors, case: &str) -> Result<(), String> {
+    let get = |part: &str| {
+        recorded
+            .any_f32(&format!("{case}.{part}"))
+            .map_err(|error| error.to_string())
+    };
+    let label = |part: &str| format!("sjd_accept: {case}.{part}");
+    let (shape, q) = get("draft_probs")?;
+    let [_, codes] = shape[..] else {
+        return Err(format!("draft_probs has the shape {shape:?}"));
+    };
+    let (p, tokens, uniforms) = (
+        get("advanced_probs")?.1,
+        get("draft_tokens")?.1,
+        get("rs")?.1,
+    );
+    let (mut kept, mut ratios, mut residuals) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, u) in uniforms.iter().enumerate() {
+        // Draft i + 1 was drawn from its own row and is judged by the row before it.
+        let (p, q) = (
+            &p[i * codes..(i + 1) * codes],
+            &q[(i + 1) * codes..(i + 2) * codes],
+        );
+        let token = tokens[i + 1] as usize;
+        let (at_p, at_q) = (f64::from(p[token]), f64::from(q[token]));
+        kept.push(f32::from(u8::from(keeps(f64::from(*u), at_q, at_p))));
+        ratios.push(if at_p < at_q {
+            (at_p / at_q) as f32
+        } else {
+            1.0
+        });
+        let weights = residual(p, q);
+        let total: f64 = weights.iter().sum();
+        residuals.extend(weights.iter().map(|weight| (weight / total) as f32));
+    }
+    report.equal(&label("accept_mask"), &kept, &get("accept_mask")?.1);
+    report.close(
+        &label("accept_ratio"),
+        &ratios,
+        &get("accept_ratio")?.1,
+        RATIO,
+    );
+    report.close(
+        &label("exact_residual"),
+        &residuals,
+        &get("exact_residual")?.1,
+        RESIDUAL,
+    );
+    let emitted = kept
+        .iter()
+        .position(|kept| *kept == 0.0)
+        .unwrap_or(kept.len())
+        + 1;
+    report.equal(&label("n_emitted"), &[emitted as f32], &get("n_emitted")?.1);
+    report.not_covered(&label("upstream_residual"), "the reference's deviation");
     Ok(())
 }

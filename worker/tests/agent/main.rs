@@ -1,0 +1,8 @@
+//! The agent against a real Postgres and the embedded object store, with scripted pictures.
+//!
+//! Each test has its own cluster and its own store of objects. Nobody sleeps: tests wait for a condition with a deadline.
+
+mod faults;
+mod inputs;
+mod jobs;
+mod lab;
