@@ -1,6 +1,8 @@
 //! The store against a real Postgres: every promise of the functions of schema `nightshift`, through the calls that
 //! programs make, with the logins that they have.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod access;
 mod catalogue;
 mod claims;
