@@ -38,6 +38,12 @@ impl Process {
         }
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by name, such as `KILL`, `TERM`, `STOP`, `CONT`.
     ///
     /// # Panics
