@@ -8,6 +8,7 @@ use serde_yaml::{Mapping, Value};
 use crate::read::cx::Cx;
 use crate::read::nearest::nearest;
 use crate::read::node::{Node, is_whole_number, quoted};
+use crate::sweep;
 
 /// From this many mistakes on, nobody reads suggestions.
 const HELPED_MISTAKES: usize = 100;
@@ -33,7 +34,11 @@ impl Walk<'_, '_> {
             }
             return self.wrong_type(node, &variants, path);
         }
-        if is_matrix(schema) && node.text().is_some_and(|text| text.contains("{{")) {
+        if is_matrix(schema)
+            && node
+                .text()
+                .is_some_and(|text| sweep::reference(text).is_some())
+        {
             return None;
         }
         if self.is_secret(node, path) {
@@ -214,6 +219,23 @@ impl Walk<'_, '_> {
             Some(word) if self.cx.count() < HELPED_MISTAKES => {
                 Some(format!("did you mean {word}?"))
             }
+            _ if text.contains("{{") => {
+                let takes_matrix = variants.iter().any(|variant| {
+                    variant
+                        .get("pattern")
+                        .and_then(Json::as_str)
+                        .is_some_and(|pattern| pattern.contains("matrix"))
+                });
+                let only_whole = "only a whole \"{{ matrix.KEY }}\" can stand here";
+                Some(
+                    if takes_matrix {
+                        only_whole
+                    } else {
+                        "no template can stand here"
+                    }
+                    .to_owned(),
+                )
+            }
             _ if number_for_text
                 && variants.iter().any(|variant| {
                     is_type(variant, "string") && variant.get("pattern").is_none()
@@ -381,7 +403,8 @@ fn check_pattern(text: &str, schema: &Json) -> Verdict {
         Some(share) if share.ends_with("%$") => text
             .strip_suffix('%')
             .is_some_and(|n| n.parse::<f64>().is_ok_and(|n| n >= 0.0)),
-        Some(_) => text.contains("{{"),
+        // A whole reference to the matrix was taken out before.
+        Some(_) => false,
     };
     if fits {
         Verdict::Fits

@@ -53,6 +53,12 @@ pub(crate) fn parse_for(name: &str, text: &str, features: &Features) -> Result<P
         cx.error("", "spec::wrong_type", message, None);
         None
     };
+    if read.is_none() && cx.is_clean() {
+        // A part gave up without a word: that is our mistake, and a refusal must still have words.
+        let message =
+            "this spec cannot be resolved (a mistake of nightshift, please report it)".to_owned();
+        cx.error("", "spec::internal", message, None);
+    }
     if cx.is_clean() {
         agree(&mut cx, text);
     }
