@@ -117,11 +117,11 @@ fn big_endian(system: &Unpickled) -> bool {
 }
 
 fn storage_lengths(state: &Unpickled) -> BTreeMap<&str, &Storage> {
-    let storage = |value| match value {
-        &Value::Storage(ref storage) => Some((storage.key.as_str(), storage)),
+    let storages = state.values.iter().filter_map(|value| match value {
+        Value::Storage(storage) => Some((storage.key.as_str(), storage)),
         _ => None,
-    };
-    state.values.iter().filter_map(storage).collect()
+    });
+    storages.collect()
 }
 
 /// The tensors of the state dict: of the top level, or of its `state_dict` where a trainer wrapped it. Other values are

@@ -27,7 +27,7 @@ impl Decoder {
         for (i, level) in self.up.iter().enumerate().rev() {
             x = level.forward(x, Some(zq), pool, trace);
             if let Some(upsample) = &level.resample {
-                x = upsample.forward(&Input::upsampled(&x), pool);
+                x = upsample.forward(&(&x).into(), pool);
                 trace.show(&format!("decoder.up.{i}.upsample"), "", &x);
             }
         }

@@ -125,7 +125,7 @@ fn decoder(loader: &Loader<'_>, embed_dim: usize) -> Result<(Decoder, Vec<usize>
                 loader
                     .conv(
                         &format!("{name}.upsample.conv"),
-                        Kind::Same,
+                        Kind::Up,
                         channels,
                         Some(channels),
                     )?

@@ -121,7 +121,7 @@ impl<'a> Loader<'a> {
             Some(cout) => cout,
             None => self.shape_of::<4>(&weight_name)?[0],
         };
-        let side = if kind == Kind::Point { 1 } else { 3 };
+        let side = kind.side();
         let weight = self.tensor(&weight_name, &[cout, cin, side, side])?;
         let bias = self.tensor(&format!("{name}.bias"), &[cout])?;
         let conv = match self.values {
@@ -138,7 +138,7 @@ impl<'a> Loader<'a> {
         channels: usize,
         zq: Option<usize>,
     ) -> Result<Norm, MovqError> {
-        if channels % GROUPS != 0 {
+        if !channels.is_multiple_of(GROUPS) {
             return Err(self.error(
                 name,
                 format!("{channels} channels do not divide into {GROUPS} groups"),

@@ -3,7 +3,9 @@
 use super::map::Map;
 
 /// Receives activations, or drops them unseen.
-pub(crate) struct Trace<'a>(Option<&'a mut dyn FnMut(&str, &Map)>);
+pub(crate) struct Trace<'a>(Option<Sink<'a>>);
+
+type Sink<'a> = &'a mut dyn FnMut(&str, &Map);
 
 impl<'a> Trace<'a> {
     /// Nobody looks.
@@ -12,7 +14,7 @@ impl<'a> Trace<'a> {
     }
 
     /// Every activation goes to `sink` with its module's full name.
-    pub(crate) fn to(sink: &'a mut dyn FnMut(&str, &Map)) -> Self {
+    pub(crate) fn to(sink: Sink<'a>) -> Self {
         Self(Some(sink))
     }
 

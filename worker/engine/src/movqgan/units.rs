@@ -2,7 +2,7 @@
 
 use super::attention::Attention;
 use super::blocks::Resnet;
-use super::conv::{Conv, Input, Kind};
+use super::conv::{Conv, Kind};
 use super::map::Map;
 use super::norm::Norm;
 use super::trace::Trace;
@@ -65,7 +65,7 @@ pub(crate) fn down(t: &Tensors<'_>, x: &Map, pool: &Pool) -> Result<Map, String>
 
 /// Upsampling.
 pub(crate) fn up(t: &Tensors<'_>, x: &Map, pool: &Pool) -> Result<Map, String> {
-    Ok(conv(t, "conv", Kind::Same)?.forward(&Input::upsampled(x), pool))
+    Ok(conv(t, "conv", Kind::Up)?.forward(&x.into(), pool))
 }
 
 /// The residual block.
