@@ -12,14 +12,17 @@
 mod client;
 mod config;
 mod error;
+mod object;
 mod probe;
 mod retry;
 mod stream;
 mod uri;
+mod wire;
 
-pub use client::{Got, Listed, ObjectInfo, Objects, Page, Put, PutOutcome, SHA256_KEY};
+pub use client::Objects;
 pub use config::{ChecksumMode, StoreConfig};
 pub use error::Error;
+pub use object::{Got, Listed, ObjectInfo, Page, Put, PutOutcome, SHA256_KEY};
 pub use probe::{Capabilities, ConditionalPut};
 pub use stream::ObjectStream;
 pub use uri::{S3Uri, UriError};
