@@ -59,6 +59,11 @@ impl Diagnostic {
         if let Some(line) = text.split('\n').nth(self.line.saturating_sub(1)) {
             let (shown, caret_at) = excerpt(line, self.column);
             if !shown.trim().is_empty() {
+                let shown = if self.code == SECRET {
+                    mask(&shown, caret_at, self.width)
+                } else {
+                    shown
+                };
                 let number = self.line.to_string();
                 let gutter = " ".repeat(number.len());
                 let room = shown.chars().count().saturating_sub(caret_at).max(1);
@@ -74,6 +79,21 @@ impl Diagnostic {
         }
         out
     }
+}
+
+/// The code of mistakes whose text must not be repeated.
+const SECRET: &str = "spec::secret";
+
+/// A line with the marked characters hidden, so that a secret does not travel into logs with the message about it.
+fn mask(line: &str, from: usize, width: usize) -> String {
+    let hide = |(at, c)| {
+        if (from..from + width).contains(&at) {
+            '*'
+        } else {
+            c
+        }
+    };
+    line.chars().enumerate().map(hide).collect()
 }
 
 /// The part of a line around a column (from 1), with control characters shown as spaces, and the caret's offset in it.

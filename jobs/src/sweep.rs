@@ -16,6 +16,23 @@ use crate::read::node::{Content, Node, quoted};
 /// The most combinations, when the spec does not say.
 const DEFAULT_MAX: u64 = 64;
 
+/// The keys that may be a whole `"{{ matrix.KEY }}"`; the schema marks them with `x-matrix`.
+const MATRIX_KEYS: [&str; 13] = [
+    "size",
+    "panel",
+    "map",
+    "cfg",
+    "top_k",
+    "top_p",
+    "temperature",
+    "decoding",
+    "window",
+    "guidance_schedule",
+    "name",
+    "weights",
+    "kv_cache",
+];
+
 /// One combination: its values as they stand in the text, positions included.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Combination {
@@ -388,8 +405,8 @@ pub(crate) fn substitute(
                 .iter()
                 .map(|entry| {
                     let mut entry = entry.clone();
-                    // A template of its own, rendered for each item.
-                    if &*entry.key == "prompt_template" {
+                    let is_block = entry.value.text().is_none();
+                    if !is_block && !MATRIX_KEYS.contains(&&*entry.key) {
                         return entry;
                     }
                     entry.value = substitute(
@@ -414,4 +431,26 @@ pub(crate) fn reference(text: &str) -> Option<&str> {
     let inside = text.trim().strip_prefix("{{")?.strip_suffix("}}")?.trim();
     let key = inside.strip_prefix("matrix.")?;
     (!key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// Keys whose schema is marked, wherever they stand.
+    fn marked(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
+        for (key, below) in schema.as_object().into_iter().flatten() {
+            if below.get("x-matrix").is_some() {
+                found.insert(key.clone());
+            }
+            marked(below, found);
+        }
+    }
+
+    #[test]
+    fn the_schema_marks_the_keys_that_the_matrix_may_set() {
+        let mut found = BTreeSet::new();
+        marked(&crate::json_schema(), &mut found);
+        assert_eq!(found, super::MATRIX_KEYS.map(str::to_owned).into());
+    }
 }

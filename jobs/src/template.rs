@@ -303,7 +303,7 @@ impl Filter {
             Self::Upper => value.to_uppercase(),
             Self::Trim => value.trim().to_owned(),
             Self::Safe => safe(&value),
-            Self::SafePath => value.split('/').map(safe).collect::<Vec<_>>().join("/"),
+            Self::SafePath => safe_path(&value),
             Self::Slug => slug(&value),
             Self::Short => value.chars().take(8).collect(),
             Self::Default(_) => value,
@@ -315,12 +315,12 @@ impl Filter {
 const SAFE_BYTES: usize = 120;
 
 /// The value with every byte but `A-Z a-z 0-9 . _ -` written as `%XX`: one component of a key, and no two values share one. A
-/// dot at the start is written so too. A value that grows too long keeps its start and ends in a hash of the whole.
+/// dot at the start or end is written so too. A value that grows too long keeps its start and ends in a hash of the whole.
 pub(crate) fn safe(value: &str) -> String {
     let mut out = String::new();
     for (n, byte) in value.bytes().enumerate() {
         match byte {
-            b'.' if n == 0 => out.push_str("%2E"),
+            b'.' if n == 0 || n + 1 == value.len() => out.push_str("%2E"),
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' => {
                 out.push(char::from(byte))
             }
@@ -333,6 +333,29 @@ pub(crate) fn safe(value: &str) -> String {
         out.push_str(&crate::ids::hash128(&["safe", value]));
     }
     out
+}
+
+/// The same for each component of a path. An empty component becomes `%-`, and the last dot of a folder is written as `%2E`, so
+/// that no folder looks like a file.
+fn safe_path(value: &str) -> String {
+    let (folders, file) = value.rsplit_once('/').unwrap_or(("", value));
+    let mut out = String::new();
+    for folder in folders.split('/').filter(|_| value.contains('/')) {
+        let folder = if folder.is_empty() {
+            "%-".to_owned()
+        } else {
+            safe(folder)
+        };
+        match folder.rsplit_once('.') {
+            Some((stem, ext)) => out.push_str(&format!("{stem}%2E{ext}/")),
+            None => out.push_str(&format!("{folder}/")),
+        }
+    }
+    out + &if file.is_empty() {
+        "%-".to_owned()
+    } else {
+        safe(file)
+    }
 }
 
 /// Lower case letters and digits joined by single `-`; two values may share one.
@@ -348,4 +371,84 @@ fn slug(value: &str) -> String {
 /// Whether a character changes the direction of text: such names show as something else than they are.
 pub(crate) fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(template: &str, value: &str) -> Result<String, String> {
+        let template = Template::parse(template).map_err(|error| error.message)?;
+        template.render(|_| Ok(Some(value.to_owned())), str::to_owned)
+    }
+
+    #[test]
+    fn filters_do_what_they_say() {
+        for (template, value, expected) in [
+            ("{{x|pad(3)}}", "7", "007"),
+            ("a {{ x | upper }} b", "q", "a Q b"),
+            ("{{ x | trim | lower }}", " Q ", "q"),
+            ("{{ x | safe }}", "../a b", "%2E.%2Fa%20b"),
+            ("{{ x | safe }}", "é.", "%C3%A9%2E"),
+            ("{{ x | safe_path }}", "top.png/a.png", "top%2Epng/a.png"),
+            ("{{ x | safe_path }}", "/../", "%-/%2E%2E/%-"),
+            ("{{ x | slug }}", "A red, RED hat!", "a-red-red-hat"),
+            ("{{ x | short }}", "0123456789", "01234567"),
+            ("}} {", "", "}} {"),
+        ] {
+            assert_eq!(
+                rendered(template, value).as_deref(),
+                Ok(expected),
+                "{template}"
+            );
+        }
+        let none = Template::parse("{{ x | default(\"a }} b\") }}").unwrap();
+        assert_eq!(
+            none.render(|_| Ok::<_, ()>(None), |_| ()),
+            Ok("a }} b".to_owned())
+        );
+    }
+
+    #[test]
+    fn what_is_no_path_is_refused() {
+        for bad in [
+            "{{ }}",
+            "{{ a",
+            "{{ a b }}",
+            "{{ a() }}",
+            "{{ a.b. }}",
+            "{{ 'x' }}",
+            "{{ a | }}",
+            "{{ a | pad }}",
+            "{{ a | pad(0) }}",
+            "{{ a | pad(99) }}",
+            "{{ a | lower(1) }}",
+            "{{ a | pad(3 }}",
+            "{{ a + b }}",
+        ] {
+            assert!(Template::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn safe_keeps_different_values_apart() {
+        let long = "x".repeat(500);
+        let values = [
+            "a/b",
+            "a%2Fb",
+            "a",
+            "a.",
+            "a%2E",
+            ".a",
+            "",
+            &long,
+            &long[..499],
+            "A",
+            "ａ",
+        ];
+        let safe: std::collections::HashSet<String> =
+            values.iter().map(|value| safe(value)).collect();
+        assert_eq!(safe.len(), values.len());
+        assert!(safe.iter().all(|value| value.len() <= SAFE_BYTES));
+    }
 }

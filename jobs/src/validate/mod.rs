@@ -4,6 +4,7 @@
 //! finds and goes on with what is left.
 
 mod cells;
+mod expand;
 mod header;
 mod inputs;
 mod outputs;
@@ -169,7 +170,9 @@ fn build(cx: &mut Cx<'_>, features: &Features) -> Option<(JobSpec, Places)> {
         max_items: limits.max_items,
         max_failed_items: limits.max_failed_items.as_ref().and_then(rest::max_failed),
     };
-    rows_fit_limit(cx, &spec);
+    if cx.is_clean() {
+        expand::check(cx, &spec);
+    }
     Some((spec, places))
 }
 
@@ -253,18 +256,4 @@ fn references(node: &Node, used: &mut Vec<String>) {
     node.entries()
         .iter()
         .for_each(|entry| references(&entry.value, used));
-}
-
-/// Inline rows are counted at once: a limit that they exceed is visible in the text.
-fn rows_fit_limit(cx: &mut Cx<'_>, spec: &JobSpec) {
-    if let crate::InputSpec::Inline { rows } = &spec.input
-        && let Err(error) = spec.n_items(rows.len() as u64)
-    {
-        cx.error(
-            "limits.max_items",
-            "spec::too_many_items",
-            error.to_string(),
-            None,
-        );
-    }
 }
