@@ -2,14 +2,16 @@
 --
 -- Lock order everywhere: leased shard row -> job_cursor row -> waiting shard rows -> job row. Only claim and tick
 -- take several cursors: claim waits for none while it holds one, and there is one tick at a time.
+-- Helpers on hot paths are plpgsql, which keeps their plans; an SQL function is planned anew at every call.
 
 set local role nightshift_owner;
 set local search_path = nightshift, pg_temp;
 
 create function note(tenant int, job bigint, shard int, worker bigint, what text, message text) returns void
-language sql set search_path = nightshift, pg_temp as $$
-    insert into event (tenant_id, job_id, shard_no, worker_id, what, message) values (tenant, job, shard, worker, what, message)
-$$;
+language plpgsql set search_path = nightshift, pg_temp as $$
+begin
+    insert into event (tenant_id, job_id, shard_no, worker_id, what, message) values (tenant, job, shard, worker, what, message);
+end $$;
 comment on function note(int, bigint, int, bigint, text, text) is 'Records an event.';
 
 create function is_final(state job_state) returns boolean language sql immutable as $$
@@ -96,10 +98,11 @@ end $$;
 comment on function end_job(bigint, job_state, text) is 'Moves a job to a final state.';
 
 -- Adds a shard's counts to the job's when it ends, and takes them back when it waits again.
-create function fold(s shard, sign int) returns void language sql set search_path = nightshift, pg_temp as $$
+create function fold(s shard, sign int) returns void language plpgsql set search_path = nightshift, pg_temp as $$
+begin
     update job_cursor set n_ok = n_ok + sign * s.n_ok, n_failed = n_failed + sign * s.n_failed, n_skipped = n_skipped + sign * s.n_skipped
-    where job_id = s.job_id
-$$;
+    where job_id = s.job_id;
+end $$;
 comment on function fold(shard, int) is 'Job counters hold the counts of ended shards.';
 
 -- Level-triggered: looks at what is stored and makes the moves that are due. The caller holds the cursor.

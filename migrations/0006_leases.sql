@@ -31,25 +31,33 @@ end $$;
 comment on function register(int, int, text, jsonb, jsonb) is 'Announces a worker process and compares versions. models: {"name/weights/kv_cache": "fingerprint"}.';
 
 -- `s3://a/b` allows s3://a/b itself and everything below s3://a/b/, not s3://a/bc.
-create function is_allowed(uri text, prefixes text[]) returns boolean language sql immutable parallel safe as $$
-    select uri !~ '(^|/)\.\.(/|$)' and exists (
+create function is_allowed(uri text, prefixes text[]) returns boolean language plpgsql immutable parallel safe as $$
+begin
+    return uri !~ '(^|/)\.\.(/|$)' and exists (
         select from unnest(prefixes) p
-        where starts_with(uri, p) and (right(p, 1) = '/' or length(uri) = length(p) or substr(uri, length(p) + 1, 1) = '/'))
-$$;
+        where starts_with(uri, p) and (right(p, 1) = '/' or length(uri) = length(p) or substr(uri, length(p) + 1, 1) = '/'));
+end $$;
 comment on function is_allowed(text, text[]) is 'Whether a URI lies under one of these prefixes.';
 
-create function prefix_refusal(for_tenant int, dest text, inputs text[]) returns text language sql stable
+create function prefix_refusal(for_tenant int, wanted text, inputs text[]) returns text language plpgsql stable
 set search_path = nightshift, pg_temp as $$
-    select case
-        when not is_allowed(dest, t.dest_prefixes) then
-            format('output.dest: tenant %s may not write to %s', t.name, dest) || case when t.dest_prefixes = '{}'
-                then '; no destination is allowed yet' else '; allowed: ' || array_to_string(t.dest_prefixes, ', ') end
-        else (select format('input: tenant %s may not read %s', t.name, i) || case when t.input_prefixes = '{}'
-                then '; no input location is allowed yet' else '; allowed: ' || array_to_string(t.input_prefixes, ', ') end
-            from unnest(inputs) i where not is_allowed(i, t.input_prefixes) limit 1)
-        end
-    from tenant t where t.id = for_tenant
-$$;
+declare
+    t tenant;
+    v_input text;
+begin
+    select * into t from tenant where id = for_tenant;
+    if not is_allowed(wanted, t.dest_prefixes) then
+        return format('output.dest: tenant %s may not write to %s; %s', t.name, wanted, case when t.dest_prefixes = '{}'
+            then 'no destination is allowed yet' else 'allowed: ' || array_to_string(t.dest_prefixes, ', ') end);
+    end if;
+    foreach v_input in array coalesce(inputs, '{}') loop
+        if not is_allowed(v_input, t.input_prefixes) then
+            return format('input: tenant %s may not read %s; %s', t.name, v_input, case when t.input_prefixes = '{}'
+                then 'no input location is allowed yet' else 'allowed: ' || array_to_string(t.input_prefixes, ', ') end);
+        end if;
+    end loop;
+    return null;
+end $$;
 comment on function prefix_refusal(int, text, text[]) is 'null, or why a job may not touch its locations.';
 
 create function calling_worker(wanted bigint) returns worker language plpgsql set search_path = nightshift, pg_temp as $$
@@ -70,9 +78,11 @@ comment on function calling_worker(bigint) is 'The worker, if session_user regis
 
 -- The caller holds the cursor. Shards that wait again come first, in order; LIMIT is a constant here because a
 -- parameter is planned as a tenth of the table, which costs a sequential scan.
-create function lease_waiting(w bigint, j job, room int, lease int) returns setof shard language sql
+create function lease_waiting(w bigint, j job, room int, lease int) returns setof shard language plpgsql
 set search_path = nightshift, pg_temp as $$
-    with ready as materialized (
+#variable_conflict use_column
+begin
+    return query with ready as materialized (
         select shard_no from shard where job_id = j.id and state = 'waiting' and ready_at <= clock() order by shard_no limit 64
     ), taken as (
         update shard s set state = 'leased', ready_at = null, attempt = s.attempt + 1, token = nextval('lease_token'), worker_id = w,
@@ -82,13 +92,15 @@ set search_path = nightshift, pg_temp as $$
         insert into attempt (job_id, shard_no, attempt, tenant_id, round, token, worker_id, started_at)
             select job_id, shard_no, attempt, tenant_id, j.round, token, w, clock() from taken
     )
-    select * from taken
-$$;
+    select * from taken;
+end $$;
 comment on function lease_waiting(bigint, job, int, int) is 'Leases shards that wait.';
 
-create function lease_new(w bigint, j job, room int, lease int) returns setof shard language sql
+create function lease_new(w bigint, j job, room int, lease int) returns setof shard language plpgsql
 set search_path = nightshift, pg_temp as $$
-    with here as materialized (
+#variable_conflict use_column
+begin
+    return query with here as materialized (
         select next_item, next_shard, least(room, (j.n_items - next_item + j.shard_items - 1) / j.shard_items)::int as n
         from job_cursor where job_id = j.id and next_item < j.n_items
     ), moved as (
@@ -105,8 +117,8 @@ set search_path = nightshift, pg_temp as $$
         insert into attempt (job_id, shard_no, attempt, tenant_id, round, token, worker_id, started_at)
             select job_id, shard_no, 1, tenant_id, j.round, token, w, clock() from carved
     )
-    select * from carved
-$$;
+    select * from carved;
+end $$;
 comment on function lease_new(bigint, job, int, int) is 'Carves shards from the cursor and leases them.';
 
 create function claim(worker bigint, n int, lease_ms int, out job_id bigint, out shard_no int, out kind shard_kind, out first_item bigint,
@@ -174,11 +186,12 @@ comment on function claim(bigint, int, int) is
 
 -- Whether this is a live lease of session_user; reads only.
 create function has_lease(wanted_worker bigint, wanted_job bigint, wanted_shard int, wanted_token bigint) returns boolean
-language sql stable set search_path = nightshift, pg_temp as $$
-    select exists (select from shard s join worker w on w.id = s.worker_id
+language plpgsql stable set search_path = nightshift, pg_temp as $$
+begin
+    return exists (select from shard s join worker w on w.id = s.worker_id
         where s.job_id = wanted_job and s.shard_no = wanted_shard and s.token = wanted_token and s.worker_id = wanted_worker
-            and s.state = 'leased' and s.leased_until > clock() and w.login = session_user)
-$$;
+            and s.state = 'leased' and s.leased_until > clock() and w.login = session_user);
+end $$;
 comment on function has_lease(bigint, bigint, int, bigint) is 'Whether a lease is live and belongs to session_user.';
 
 create function job_info(worker bigint, job bigint, shard int, token bigint) returns jsonb

@@ -22,6 +22,7 @@ comment on function lock_lease(bigint, bigint, int, bigint) is 'The fence of eve
 create function record_results(s shard, items jsonb, log text) returns shard language plpgsql set search_path = nightshift, pg_temp as $$
 declare
     v_n int := coalesce(jsonb_array_length(items), 0);
+    v_now timestamptz := clock();
     v_n_inside int;
     v_n_ok int;
     v_n_failed int;
@@ -47,10 +48,13 @@ begin
     ), stored as (
         insert into item (job_id, index, finished_at, seed, tenant_id, shard_no, status, gpu_ms, tokens, steps, attempt, fingerprint_id, item_id,
             artifacts, error_code, error_message, info)
-        select s.job_id, g.index, clock(), g.seed, s.tenant_id, s.shard_no, g.status, g.gpu_ms, g.tokens, g.steps, s.attempt,
+        select s.job_id, g.index, v_now, g.seed, s.tenant_id, s.shard_no, g.status, g.gpu_ms, g.tokens, g.steps, s.attempt,
             (select f.id from fingerprint f where f.sha256 = g.fingerprint), decode(g.item_id, 'hex'),
-            (select array_agg((a.role, a.key, a.bytes, decode(a.sha256, 'hex'))::artifact)
-                from jsonb_to_recordset(g.artifacts) as a (role text, key text, bytes bigint, sha256 text)),
+            -- Most items have one object: a subquery for each would cost more than all the rest.
+            case when jsonb_array_length(g.artifacts) = 1 then array[(g.artifacts #>> '{0,role}', g.artifacts #>> '{0,key}',
+                    (g.artifacts #>> '{0,bytes}')::bigint, decode(g.artifacts #>> '{0,sha256}', 'hex'))::artifact]
+                when jsonb_array_length(g.artifacts) > 1 then (select array_agg((a.role, a.key, a.bytes, decode(a.sha256, 'hex'))::artifact)
+                    from jsonb_to_recordset(g.artifacts) as a (role text, key text, bytes bigint, sha256 text)) end,
             g.error_code, g.error_message, nullif(g.info, 'null')
         from given g
         on conflict do nothing
@@ -168,11 +172,12 @@ comment on function bury_items(shard, text, text) is 'A shard is out of attempts
 
 -- A repeated call whose first reply was lost: the shard still carries the token and has left the lease by this worker.
 create function ended_already(wanted_worker bigint, wanted_job bigint, wanted_shard int, wanted_token bigint, into_states shard_state[])
-returns boolean language sql stable set search_path = nightshift, pg_temp as $$
-    select exists (select from shard s join worker w on w.id = s.worker_id
+returns boolean language plpgsql stable set search_path = nightshift, pg_temp as $$
+begin
+    return exists (select from shard s join worker w on w.id = s.worker_id
         where s.job_id = wanted_job and s.shard_no = wanted_shard and s.token = wanted_token and s.worker_id = wanted_worker
-            and w.login = session_user and s.state = any (into_states))
-$$;
+            and w.login = session_user and s.state = any (into_states));
+end $$;
 comment on function ended_already(bigint, bigint, int, bigint, shard_state[]) is 'Whether a call is the repetition of one that succeeded.';
 
 create function finish(worker bigint, job bigint, shard int, token bigint, items jsonb default '[]', log text default null)
