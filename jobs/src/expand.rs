@@ -31,6 +31,14 @@ struct Scope<'a> {
     description: Option<&'a str>,
 }
 
+/// What an item number says beside its row.
+struct Digits<'a> {
+    cell: &'a Cell,
+    map: Option<MapKind>,
+    prompt_index: u64,
+    k: u64,
+}
+
 impl JobSpec {
     /// Item `i` of the job. `row` is the input row number [`JobSpec::row_of`]`(i)`.
     ///
@@ -39,25 +47,18 @@ impl JobSpec {
     /// # Errors
     /// What makes this one item impossible: it becomes a failed item with the error's code, and no other item is concerned.
     pub fn item(&self, i: u64, row: &InputRow, vars: &JobVars) -> Result<Item, ItemError> {
-        let (per_row, per_cell, seeds) =
-            (self.items_per_row(), self.per_cell(), self.seeds.count());
-        if i / per_row != row.index {
+        if i / self.items_per_row() != row.index {
             return Err(ItemError::WrongRow {
                 item: i,
                 row: row.index,
             });
         }
-        let cell = &self.cells[index(i % per_row / per_cell)];
-        let within = i % per_cell;
-        let (k, prompt_and_map) = (within % seeds, within / seeds);
-        let maps = self.maps.len().max(1) as u64;
-        let map = self
-            .maps
-            .get(index(prompt_and_map % maps))
-            .copied()
-            .or(cell.control);
-        let prompt_index = prompt_and_map / maps;
-
+        let Digits {
+            cell,
+            map,
+            prompt_index,
+            k,
+        } = self.digits(i);
         let row_id = row.row_id();
         let seed = self.seed_of(&row_id, cell, k);
         let encodings = self.encodings(map);
@@ -96,18 +97,7 @@ impl JobSpec {
         } else {
             None
         };
-        let cell_json =
-            ids::canonical_json(&Value::Object(cell.values.clone().into_iter().collect()));
-        let map_name = map.map_or("", MapKind::as_str);
-        let item_id = ids::hash128(&[
-            "item",
-            &row_id,
-            row.version(),
-            &cell_json,
-            map_name,
-            &caption,
-            &seed.to_string(),
-        ]);
+        let item_id = scope.item_id(&caption);
         Ok(Item {
             index: i,
             item_id,
@@ -128,6 +118,25 @@ impl JobSpec {
             caption,
             row_id,
         })
+    }
+
+    /// An item number taken apart; the row is its first digit.
+    fn digits(&self, i: u64) -> Digits<'_> {
+        let within = i % self.per_cell();
+        let (k, prompt_and_map) = (within % self.seeds.count(), within / self.seeds.count());
+        let maps = self.maps.len().max(1) as u64;
+        let cell = &self.cells[index(i % self.items_per_row() / self.per_cell())];
+        let map = self
+            .maps
+            .get(index(prompt_and_map % maps))
+            .copied()
+            .or(cell.control);
+        Digits {
+            cell,
+            map,
+            prompt_index: prompt_and_map / maps,
+            k,
+        }
     }
 
     /// Where results go, `s3://bucket/prefix/`.
@@ -398,6 +407,22 @@ impl<'a> Scope<'a> {
             }
             _ => None,
         }
+    }
+
+    /// A function of what the item is, never of where it stands. The prompt's template is a part of it: two prompts may say the
+    /// same about one subject.
+    fn item_id(&self, caption: &str) -> String {
+        let values = Value::Object(self.cell.values.clone().into_iter().collect());
+        ids::hash128(&[
+            "item",
+            self.row_id,
+            self.row.version(),
+            &ids::canonical_json(&values),
+            self.map.map_or("", MapKind::as_str),
+            self.spec.captions[index(self.prompt_index)].as_str(),
+            caption,
+            &self.seed.to_string(),
+        ])
     }
 
     fn outputs(&self, files: &[(Role, Encoding)]) -> Result<Vec<Output>, ItemError> {

@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 use serde_json::Value as Json;
 
 use crate::diagnostic::{Severity, SpecErrors};
+use crate::input::InputSpec;
 use crate::plan_errors::Places;
 use crate::read::cx::Cx;
 use crate::read::node::{Content, Node};
@@ -25,7 +26,7 @@ use crate::read::scan;
 use crate::read::schema::json_schema;
 use crate::read::walk::Walk;
 use crate::runnable::{Features, THIS_BUILD};
-use crate::spec::{JobSpec, Kind, Parsed};
+use crate::spec::{JobSpec, Kind, OutputSpec, Parsed};
 use crate::sweep;
 
 /// The schema is the same for every spec.
@@ -134,26 +135,36 @@ fn build(cx: &mut Cx<'_>, features: &Features) -> Option<(JobSpec, Places)> {
         unused_dimensions(cx, &root, &draw, kind);
     }
     let places = Places::new(cx, &input.spec, &texts);
+    let spec = resolved(raw, header, input.spec, cells, draw, texts, output)?;
+    if cx.is_clean() {
+        expand::check(cx, &spec);
+    }
+    Some((spec, places))
+}
+
+/// The parts put together, what is left filled with defaults.
+fn resolved(
+    raw: RawSpec,
+    header: header::Header,
+    input: InputSpec,
+    cells: cells::Cells,
+    draw: cells::Drawing,
+    texts: texts::Texts,
+    output: OutputSpec,
+) -> Option<JobSpec> {
     let resources = raw.resources.unwrap_or_default();
     let limits = raw.limits.unwrap_or_default();
-    let spec = JobSpec {
-        kind,
+    let input_block = raw.input.unwrap_or_default();
+    Some(JobSpec {
+        kind: header.kind?,
         name: header.name?,
         labels: raw
             .metadata
             .and_then(|metadata| metadata.labels)
             .unwrap_or_default(),
-        input: input.spec,
-        on_bad_input: raw
-            .input
-            .as_ref()
-            .and_then(|input| input.on_bad_input)
-            .unwrap_or_default(),
-        allow_empty: raw
-            .input
-            .as_ref()
-            .and_then(|input| input.allow_empty)
-            .unwrap_or(false),
+        input,
+        on_bad_input: input_block.on_bad_input.unwrap_or_default(),
+        allow_empty: input_block.allow_empty.unwrap_or(false),
         captions: texts.captions,
         maps: draw.maps,
         prompt_template: texts.prompt_template,
@@ -169,11 +180,7 @@ fn build(cx: &mut Cx<'_>, features: &Features) -> Option<(JobSpec, Places)> {
         max_attempts: raw.retry.and_then(|retry| retry.max_attempts).unwrap_or(3),
         max_items: limits.max_items,
         max_failed_items: limits.max_failed_items.as_ref().and_then(rest::max_failed),
-    };
-    if cx.is_clean() {
-        expand::check(cx, &spec);
-    }
-    Some((spec, places))
+    })
 }
 
 /// Checks the form of the whole document and fills the raw types with what passed.

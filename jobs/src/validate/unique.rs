@@ -20,22 +20,7 @@ pub(crate) fn check(
     output: &OutputSpec,
     combinations: &[Combination],
 ) {
-    let mut mentioned: Vec<String> = output
-        .name
-        .places()
-        .map(|place| place.path.clone())
-        .collect();
-    mentioned.extend(output.partition_by.iter().map(|dimension| {
-        let in_matrix = combinations
-            .iter()
-            .any(|one| one.values.contains_key(dimension));
-        let path = crate::expand::partition_path(dimension);
-        if in_matrix {
-            format!("matrix.{dimension}")
-        } else {
-            path.to_owned()
-        }
-    }));
+    let mentioned = mentioned(output, combinations);
     let has = |path: &str| mentioned.iter().any(|mentioned| mentioned == path);
     let starts = |prefix: &str| {
         mentioned
@@ -90,21 +75,26 @@ pub(crate) fn check(
             "{{ turn.name }}",
         ),
     ];
-    let missing: Vec<_> = dimensions
-        .iter()
-        .filter(|(_, count, told, _)| *count > 1 && !told)
-        .collect();
+    let missing = dimensions
+        .into_iter()
+        .filter(|(_, count, told, _)| *count > 1 && !told);
+    refuse(
+        cx,
+        output,
+        missing
+            .map(|(what, count, _, add)| (what, count, add))
+            .collect(),
+    );
+}
+
+/// The mistake of a name that leaves dimensions out: what they are, how many values they have, and what to add.
+fn refuse(cx: &mut Cx<'_>, output: &OutputSpec, missing: Vec<(&str, u64, &str)>) {
     if missing.is_empty() {
         return;
     }
-    let example = output
-        .name
-        .render(
-            |path| Ok::<_, ()>(Some(example_of(path).to_owned())),
-            |_| (),
-        )
-        .unwrap_or_default();
-    let same: u64 = missing.iter().fold(1, |product: u64, (_, count, _, _)| {
+    let value = |path: &str| Ok::<_, ()>(Some(example_of(path).to_owned()));
+    let example = output.name.render(value, |_| ()).unwrap_or_default();
+    let same = missing.iter().fold(1, |product: u64, (_, count, _)| {
         product.saturating_mul(*count)
     });
     let what = if same == u64::MAX {
@@ -112,23 +102,37 @@ pub(crate) fn check(
     } else {
         format!("{same} items")
     };
-    let add: Vec<&str> = missing.iter().map(|(_, _, _, add)| *add).collect();
-    let help = if missing.len() == 1 && missing[0].0 == "row" {
-        "add {{ row.id }} or {{ seed }}".to_owned()
-    } else {
-        format!("add {}", add.join(" and "))
+    let help = match missing.as_slice() {
+        [("row", _, _)] => "add {{ row.id }} or {{ seed }}".to_owned(),
+        several => {
+            let add: Vec<&str> = several.iter().map(|(_, _, add)| *add).collect();
+            format!("add {}", add.join(" and "))
+        }
     };
     let path = if cx.given("output.name") {
         "output.name"
     } else {
         "output.partition_by"
     };
-    cx.error(
-        path,
-        "spec::name_not_unique",
-        format!("output.name gives the same key for {what} (e.g. \"{example}\")"),
-        Some(help),
-    );
+    let message = format!("output.name gives the same key for {what} (e.g. \"{example}\")");
+    cx.error(path, "spec::name_not_unique", message, Some(help));
+}
+
+/// The template paths that the name and its folders mention.
+fn mentioned(output: &OutputSpec, combinations: &[Combination]) -> Vec<String> {
+    let folder = |dimension: &String| {
+        let in_matrix = combinations
+            .iter()
+            .any(|one| one.values.contains_key(dimension));
+        let path = crate::expand::partition_path(dimension);
+        if in_matrix {
+            format!("matrix.{dimension}")
+        } else {
+            path.to_owned()
+        }
+    };
+    let name = output.name.places().map(|place| place.path.clone());
+    name.chain(output.partition_by.iter().map(folder)).collect()
 }
 
 /// Whether the matrix keys that a name mentions have other values in every combination.
