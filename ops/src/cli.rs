@@ -415,7 +415,12 @@ pub struct GenerateArgs {
     #[arg(long, requires = "codes")]
     pub codes_only: bool,
     /// The PNG to write
-    #[arg(short, long, value_name = "FILE", required_unless_present = "codes_only")]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        required_unless_present = "codes_only"
+    )]
     pub out: Option<PathBuf>,
 }
 
@@ -454,4 +459,42 @@ pub enum ConfigVerb {
         #[command(flatten)]
         output: OutputArgs,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_verb_is_told_in_one_brief_line() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for verb in command.get_subcommands() {
+            let about = verb
+                .get_about()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                !about.is_empty() && !about.ends_with('.'),
+                "{}: {about}",
+                verb.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn the_verbs_are_these() {
+        let command = Cli::command();
+        let verbs: Vec<&str> = command
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .collect();
+        assert_eq!(
+            verbs.join(" "),
+            "validate plan submit ps get describe items logs wait cancel pause resume retry run up scheduler worker migrate \
+             generate model doctor sheet config completion decode-image"
+        );
+    }
 }

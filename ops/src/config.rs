@@ -37,7 +37,12 @@ pub enum Form {
     Word(&'static [&'static str]),
 }
 
-const fn text(name: &'static str, env: &'static [&'static str], default: &'static str, help: &'static str) -> Key {
+const fn text(
+    name: &'static str,
+    env: &'static [&'static str],
+    default: &'static str,
+    help: &'static str,
+) -> Key {
     Key {
         name,
         env,
@@ -68,16 +73,29 @@ pub const KEYS: &[Key] = &[
             "transaction when the URL is a PgBouncer in transaction mode",
         )
     },
-    text("tenant", &["NIGHTSHIFT_TENANT"], "", "tenant to submit for; empty is the only one of the login"),
+    text(
+        "tenant",
+        &["NIGHTSHIFT_TENANT"],
+        "",
+        "tenant to submit for; empty is the only one of the login",
+    ),
     text(
         "storage.endpoint",
-        &["NIGHTSHIFT_STORAGE_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"],
+        &[
+            "NIGHTSHIFT_STORAGE_ENDPOINT",
+            "AWS_ENDPOINT_URL_S3",
+            "AWS_ENDPOINT_URL",
+        ],
         "",
         "S3 endpoint; empty is AWS",
     ),
     text(
         "storage.region",
-        &["NIGHTSHIFT_STORAGE_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"],
+        &[
+            "NIGHTSHIFT_STORAGE_REGION",
+            "AWS_REGION",
+            "AWS_DEFAULT_REGION",
+        ],
         "",
         "S3 region",
     ),
@@ -237,7 +255,11 @@ impl Surroundings {
         let mut files = vec![PathBuf::from("nightshift.toml")];
         files.extend(home.map(|dir| dir.join("nightshift/config.toml")));
         files.push(PathBuf::from("/etc/nightshift/config.toml"));
-        Self { env, files, explicit }
+        Self {
+            env,
+            files,
+            explicit,
+        }
     }
 }
 
@@ -246,13 +268,19 @@ impl Config {
     ///
     /// # Errors
     /// [`Exit::Usage`] for a file that cannot be read or parsed, an unknown key, or an illegal value; the message names the origin.
-    pub fn load(flags: &[(&'static str, &str, String)], around: &Surroundings) -> Result<Self, Failure> {
+    pub fn load(
+        flags: &[(&'static str, &str, String)],
+        around: &Surroundings,
+    ) -> Result<Self, Failure> {
         let mut values: BTreeMap<&'static str, (String, Origin)> = BTreeMap::new();
         for (name, flag, value) in flags {
             values.insert(name, (value.clone(), Origin::Flag((*flag).to_owned())));
         }
         for key in KEYS {
-            let set = key.env.iter().find_map(|name| Some((name, around.env.get(*name).filter(|v| !v.is_empty())?)));
+            let set = key
+                .env
+                .iter()
+                .find_map(|name| Some((name, around.env.get(*name).filter(|v| !v.is_empty())?)));
             if let Some((name, value)) = set {
                 values
                     .entry(key.name)
@@ -261,7 +289,10 @@ impl Config {
         }
         if let Some(path) = &around.explicit {
             if !path.exists() {
-                return Err(Failure::new(Exit::Usage, format!("{}: no such configuration file", path.display())));
+                return Err(Failure::new(
+                    Exit::Usage,
+                    format!("{}: no such configuration file", path.display()),
+                ));
             }
             read_file(path, &mut values)?;
         }
@@ -283,7 +314,10 @@ impl Config {
     /// When `name` is not one of [`KEYS`].
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        let (value, _) = self.values.get(name).expect("every key of the table has an entry");
+        let (value, _) = self
+            .values
+            .get(name)
+            .expect("every key of the table has an entry");
         Some(value.as_str()).filter(|value| !value.is_empty())
     }
 
@@ -338,17 +372,25 @@ impl Form {
             Self::Word(words) if words.contains(&value) => return Ok(()),
             Self::Word(words) => format!("one of {}", words.join(", ")),
         };
-        let message = format!("{} ({origin}): expected {wanted}, got \"{value}\"", key.name);
+        let message = format!(
+            "{} ({origin}): expected {wanted}, got \"{value}\"",
+            key.name
+        );
         Err(Failure::new(Exit::Usage, message).help(format!("it is the {}", key.help)))
     }
 }
 
-fn read_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>) -> Result<(), Failure> {
+fn read_file(
+    path: &Path,
+    values: &mut BTreeMap<&'static str, (String, Origin)>,
+) -> Result<(), Failure> {
     let broken = |what: String| Failure::new(Exit::Usage, format!("{}: {what}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
     // Only the message: the rendered error quotes the source line, which may hold a password.
     let table: toml::Table = toml::from_str(&text).map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+        let line = error
+            .span()
+            .map_or(0, |span| text[..span.start].matches('\n').count() + 1);
         broken(format!("line {line}: {}", error.message()))
     })?;
     let mut found = Vec::new();
@@ -356,13 +398,19 @@ fn read_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
     for (name, value) in found {
         let Some(key) = KEYS.iter().find(|key| key.name == name) else {
             let known: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
-            return Err(broken(format!("unknown key \"{name}\"")).help(format!("the keys are {}", known.join(", "))));
+            return Err(broken(format!("unknown key \"{name}\""))
+                .help(format!("the keys are {}", known.join(", "))));
         };
         let value = match value {
             toml::Value::String(text) => text.clone(),
             toml::Value::Integer(number) => number.to_string(),
             toml::Value::Boolean(truth) => truth.to_string(),
-            other => return Err(broken(format!("{name}: expected text or a number, got {}", other.type_str()))),
+            other => {
+                return Err(broken(format!(
+                    "{name}: expected text or a number, got {}",
+                    other.type_str()
+                )));
+            }
         };
         values
             .entry(key.name)

@@ -52,8 +52,8 @@ fn store(error: &nightshift_store::Error) -> (Exit, Option<String>) {
     use nightshift_store::Error as E;
     match error {
         E::Refused { detail, hint, .. } => {
-            let help = [detail, hint].into_iter().flatten().cloned().collect::<Vec<_>>().join("\nhelp: ");
-            (Exit::Refused, Some(help).filter(|help| !help.is_empty()))
+            let help: Vec<&str> = [detail, hint].into_iter().flatten().map(String::as_str).filter(|text| !text.is_empty()).collect();
+            (Exit::Refused, Some(help.join("\nhelp: ")).filter(|help| !help.is_empty()))
         }
         E::NotFound { .. } => (Exit::NotFound, Some("`nightshift ps -a` lists the jobs of this login".to_owned())),
         E::VersionMismatch { hint, .. } => (Exit::Unreachable, Some(hint.clone())),
@@ -93,13 +93,17 @@ fn objects(error: &nightshift_objects::Error) -> (Exit, Option<String>) {
 fn local(error: &nightshift_local::Error) -> (Exit, Option<String>) {
     use nightshift_local::Error as E;
     match error {
-        E::AlreadyRunning { .. } | E::NotLoopback { .. } | E::ForeignOwner { .. } => (Exit::Refused, None),
+        E::AlreadyRunning { .. } | E::NotLoopback { .. } | E::ForeignOwner { .. } => {
+            (Exit::Refused, None)
+        }
         _ => (Exit::Unreachable, None),
     }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    let io = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<std::io::Error>());
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
@@ -114,20 +118,36 @@ mod tests {
         let code = |error: anyhow::Error| classify(&error.context("while testing")).0;
         let refused = nightshift_store::Error::Refused {
             message: "no".into(),
-            detail: None,
+            detail: Some(String::new()),
             hint: Some("do".into()),
         };
-        assert_eq!(classify(&anyhow::Error::from(refused)), (Exit::Refused, Some("do".into())));
-        let missing = nightshift_store::Error::NotFound { message: "job 7".into() };
+        assert_eq!(
+            classify(&anyhow::Error::from(refused)),
+            (Exit::Refused, Some("do".into()))
+        );
+        let missing = nightshift_store::Error::NotFound {
+            message: "job 7".into(),
+        };
         assert_eq!(code(missing.into()), Exit::NotFound);
-        let denied = nightshift_store::Error::Denied { message: "x".into() };
+        let denied = nightshift_store::Error::Denied {
+            message: "x".into(),
+        };
         assert_eq!(code(denied.into()), Exit::Refused);
-        let bad = nightshift_store::Error::BadConfig { message: "x".into() };
+        let bad = nightshift_store::Error::BadConfig {
+            message: "x".into(),
+        };
         assert_eq!(code(bad.into()), Exit::Usage);
-        let file = std::fs::read("/no/such/file").context("reading").unwrap_err();
+        let file = std::fs::read("/no/such/file")
+            .context("reading")
+            .unwrap_err();
         assert_eq!(code(file), Exit::NotFound);
-        assert_eq!(code(Failure::new(Exit::TimedOut, "late").into()), Exit::TimedOut);
+        assert_eq!(
+            code(Failure::new(Exit::TimedOut, "late").into()),
+            Exit::TimedOut
+        );
         let pipe = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        assert!(is_broken_pipe(&anyhow::Error::from(pipe).context("printing")));
+        assert!(is_broken_pipe(
+            &anyhow::Error::from(pipe).context("printing")
+        ));
     }
 }

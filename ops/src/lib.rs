@@ -38,7 +38,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Help and version go to standard output with code 0, mistakes to standard error with code 2.
             let _ = error.print();
-            return if error.use_stderr() { exit::Exit::Usage.into() } else { exit::Exit::Ok.into() };
+            return if error.use_stderr() {
+                exit::Exit::Usage.into()
+            } else {
+                exit::Exit::Ok.into()
+            };
         }
     };
     let ui = ui::Ui::new(cli.global.quiet, cli.global.no_color);

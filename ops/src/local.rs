@@ -60,15 +60,19 @@ impl System {
     /// No Postgres on this machine, the folder is in use or not writable, a model cannot be loaded.
     pub async fn start(context: &Context, options: Options) -> anyhow::Result<Self> {
         let data = context.config.data_dir();
-        std::fs::create_dir_all(&data).with_context(|| format!("cannot make the folder {}", data.display()))?;
+        std::fs::create_dir_all(&data)
+            .with_context(|| format!("cannot make the folder {}", data.display()))?;
         let data = data.canonicalize()?;
         logging::init(context, Some(&data.join("nightshift.log")))?;
 
-        context.ui.note(&format!("starting the local system in {}", data.display()));
+        context
+            .ui
+            .note(&format!("starting the local system in {}", data.display()));
         let (postgres, admin_url) = match own_database(context) {
             Some(url) => (None, url),
             None => {
-                let postgres = Postgres::start(&data.join("postgres"), PostgresOptions::default()).await?;
+                let postgres =
+                    Postgres::start(&data.join("postgres"), PostgresOptions::default()).await?;
                 let url = postgres.url("postgres");
                 (Some(postgres), url)
             }
@@ -86,9 +90,16 @@ impl System {
         let scheduler = {
             let store = connect(&logins.scheduler, "nightshift scheduler").await?;
             let (stop, stopped) = oneshot::channel::<()>();
-            let scheduler = Scheduler::new(store, objects.clone(), serve::scheduler_config(&context.config));
+            let scheduler = Scheduler::new(
+                store,
+                objects.clone(),
+                serve::scheduler_config(&context.config),
+            );
             let task = tokio::spawn(async move {
-                scheduler.run(async { _ = stopped.await }).await.context("the scheduler ended")
+                scheduler
+                    .run(async { _ = stopped.await })
+                    .await
+                    .context("the scheduler ended")
             });
             (stop, task)
         };
@@ -97,7 +108,9 @@ impl System {
             let (handle, stopped) = nightshift_worker::shutdown();
             let (objects, config) = (objects.clone(), options.worker);
             let task = tokio::spawn(async move {
-                nightshift_worker::run(config, store, objects, Box::new(models), stopped).await.context("the worker ended")
+                nightshift_worker::run(config, store, objects, Box::new(models), stopped)
+                    .await
+                    .context("the worker ended")
             });
             (handle, task)
         };
@@ -119,7 +132,9 @@ impl System {
     /// The plain folder behind an `s3://` address of the embedded store.
     #[must_use]
     pub fn folder_of(&self, uri: &str) -> PathBuf {
-        self.data.join("s3").join(uri.strip_prefix("s3://").unwrap_or(uri))
+        self.data
+            .join("s3")
+            .join(uri.strip_prefix("s3://").unwrap_or(uri))
     }
 
     /// A file that exports what other programs need to talk to this system; only its owner may read it.
@@ -145,12 +160,20 @@ impl System {
         let write = || -> std::io::Result<()> {
             // A new file, so that its permissions are those asked for.
             let _ = std::fs::remove_file(&path);
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?;
             writeln!(file, "export DATABASE_URL='{}'", self.tenant_url)?;
             writeln!(file, "export AWS_ENDPOINT_URL_S3='{}'", self.s3.endpoint())?;
             writeln!(file, "export AWS_REGION='{REGION}'")?;
             writeln!(file, "export AWS_ACCESS_KEY_ID='{}'", self.s3.access_key())?;
-            writeln!(file, "export AWS_SECRET_ACCESS_KEY='{}'", self.s3.secret_key())
+            writeln!(
+                file,
+                "export AWS_SECRET_ACCESS_KEY='{}'",
+                self.s3.secret_key()
+            )
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }
@@ -204,7 +227,11 @@ impl System {
 /// program, and this one would be migrated and given logins.
 fn own_database(context: &Context) -> Option<String> {
     use crate::config::Origin;
-    let (_, _, origin) = context.config.shown().into_iter().find(|(key, ..)| key.name == "database.url")?;
+    let (_, _, origin) = context
+        .config
+        .shown()
+        .into_iter()
+        .find(|(key, ..)| key.name == "database.url")?;
     match origin {
         Origin::Flag(_) => {}
         Origin::Env(name) if name == "NIGHTSHIFT_DATABASE_URL" => {}
@@ -221,7 +248,9 @@ struct Logins {
 
 /// Migrates, and makes one login for each role.
 async fn prepare_database(admin_url: &str) -> anyhow::Result<Logins> {
-    nightshift_store::migrate(admin_url).await.context("cannot prepare the database")?;
+    nightshift_store::migrate(admin_url)
+        .await
+        .context("cannot prepare the database")?;
     let admin = connect(admin_url, "nightshift setup").await?;
     let everything = ["s3://".to_owned()];
     admin.set_prefixes(TENANT, &everything, &everything).await?;
@@ -247,7 +276,9 @@ async fn prepare_database(admin_url: &str) -> anyhow::Result<Logins> {
 async fn connect(url: &str, application: &str) -> anyhow::Result<Store> {
     let mut database = DatabaseConfig::new(url);
     application.clone_into(&mut database.application_name);
-    Store::connect(&database).await.context("cannot connect to the local database")
+    Store::connect(&database)
+        .await
+        .context("cannot connect to the local database")
 }
 
 /// 32 hexadecimal digits from the system.
@@ -261,11 +292,18 @@ fn random_password() -> anyhow::Result<String> {
 
 /// The same server and database with another login.
 fn with_login(url: &str, login: &str, password: &str) -> Result<String, Failure> {
-    let unreadable = || Failure::new(Exit::Usage, "database.url is not postgres://login:password@host:port/database");
+    let unreadable = || {
+        Failure::new(
+            Exit::Usage,
+            "database.url is not postgres://login:password@host:port/database",
+        )
+    };
     let (scheme, rest) = url.split_once("://").ok_or_else(unreadable)?;
     let authority = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(authority);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     Ok(format!("{scheme}://{login}:{password}@{host}{path}"))
 }
 
@@ -285,8 +323,11 @@ fn ensure_tiny(context: &Context, models: &Path) -> anyhow::Result<()> {
     if dir.exists() {
         return Ok(());
     }
-    std::fs::create_dir_all(models).with_context(|| format!("cannot make the folder {}", models.display()))?;
-    context.ui.note("making the model `tiny`: its weights are random, so its pictures are noise");
+    std::fs::create_dir_all(models)
+        .with_context(|| format!("cannot make the folder {}", models.display()))?;
+    context
+        .ui
+        .note("making the model `tiny`: its weights are random, so its pictures are noise");
     model::write_random(&dir, 0)
 }
 
@@ -298,7 +339,10 @@ mod tests {
     fn a_login_is_put_into_any_url() {
         let url = |url| with_login(url, "l", "p").unwrap();
         assert_eq!(url("postgres://a:b@h:5432/db"), "postgres://l:p@h:5432/db");
-        assert_eq!(url("postgresql://h/db?sslmode=require"), "postgresql://l:p@h/db?sslmode=require");
+        assert_eq!(
+            url("postgresql://h/db?sslmode=require"),
+            "postgresql://l:p@h/db?sslmode=require"
+        );
         assert_eq!(url("postgres://a:p@ss@h"), "postgres://l:p@h");
         assert!(with_login("host=h", "l", "p").is_err());
     }

@@ -24,7 +24,12 @@ pub const fn column(head: &'static str, field: &'static str) -> Column {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn rows(out: &mut dyn Write, format: Format, columns: &[Column], rows: &[Value]) -> std::io::Result<()> {
+pub fn rows(
+    out: &mut dyn Write,
+    format: Format,
+    columns: &[Column],
+    rows: &[Value],
+) -> std::io::Result<()> {
     match format {
         Format::Table => table(out, columns, rows),
         Format::Json => writeln!(out, "{}", pretty(&Value::Array(rows.to_vec()))),
@@ -59,12 +64,28 @@ pub fn one(out: &mut dyn Write, format: Format, value: &Value) -> std::io::Resul
 }
 
 fn table(out: &mut dyn Write, columns: &[Column], rows: &[Value]) -> std::io::Result<()> {
-    let mut lines = vec![columns.iter().map(|c| c.head.to_owned()).collect::<Vec<_>>()];
+    let mut lines = vec![
+        columns
+            .iter()
+            .map(|c| c.head.to_owned())
+            .collect::<Vec<_>>(),
+    ];
     for row in rows {
-        lines.push(columns.iter().map(|c| one_line(&cell(field(row, c.field)))).collect());
+        lines.push(
+            columns
+                .iter()
+                .map(|c| one_line(&cell(field(row, c.field))))
+                .collect(),
+        );
     }
     let widths: Vec<usize> = (0..columns.len())
-        .map(|i| lines.iter().map(|line| line[i].chars().count()).max().unwrap_or(0))
+        .map(|i| {
+            lines
+                .iter()
+                .map(|line| line[i].chars().count())
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     for line in lines {
         let mut text = String::new();
@@ -78,7 +99,8 @@ fn table(out: &mut dyn Write, columns: &[Column], rows: &[Value]) -> std::io::Re
 }
 
 fn field<'a>(row: &'a Value, path: &str) -> &'a Value {
-    path.split('.').fold(row, |value, name| value.get(name).unwrap_or(&Value::Null))
+    path.split('.')
+        .fold(row, |value, name| value.get(name).unwrap_or(&Value::Null))
 }
 
 fn cell(value: &Value) -> String {
@@ -91,7 +113,9 @@ fn cell(value: &Value) -> String {
 
 /// Control characters would let a value of a job draw on the reader's terminal.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 fn pretty(value: &Value) -> String {
@@ -127,7 +151,11 @@ mod tests {
             json!({"id": 1, "name": "sweep", "counts": {"ok": 12}}),
             json!({"id": 20, "name": "two\nlines\u{1b}[31m", "counts": {}}),
         ];
-        let columns = [column("JOB", "id"), column("NAME", "name"), column("OK", "counts.ok")];
+        let columns = [
+            column("JOB", "id"),
+            column("NAME", "name"),
+            column("OK", "counts.ok"),
+        ];
         let mut out = Vec::new();
         rows(&mut out, format, &columns, &list).unwrap();
         String::from_utf8(out).unwrap()
@@ -160,7 +188,10 @@ mod tests {
     fn one_thing_as_lines() {
         let mut out = Vec::new();
         one(&mut out, Format::Table, &json!({"id": 3, "errors": "a\nb"})).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "errors  a\n        b\nid      3\n");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "errors  a\n        b\nid      3\n"
+        );
     }
 
     #[test]

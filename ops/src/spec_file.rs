@@ -27,10 +27,17 @@ impl SpecFile {
     /// [`Exit::NotFound`] when there is no such file, [`Exit::Usage`] when it cannot be read or is not UTF-8.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let stdin = path == Path::new("-");
-        let name = if stdin { "stdin".to_owned() } else { path.display().to_string() };
+        let name = if stdin {
+            "stdin".to_owned()
+        } else {
+            path.display().to_string()
+        };
         let mut bytes = Vec::new();
         let read = if stdin {
-            std::io::stdin().lock().take(MAX_BYTES).read_to_end(&mut bytes)
+            std::io::stdin()
+                .lock()
+                .take(MAX_BYTES)
+                .read_to_end(&mut bytes)
         } else {
             std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes))
         };
@@ -43,8 +50,15 @@ impl SpecFile {
         })?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
-            let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-            Failure::new(Exit::Usage, format!("{name}:{line}: the file is not UTF-8 text here"))
+            let line = error.as_bytes()[..at]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count()
+                + 1;
+            Failure::new(
+                Exit::Usage,
+                format!("{name}:{line}: the file is not UTF-8 text here"),
+            )
         })?;
         Ok(Self { name, text })
     }
@@ -57,19 +71,31 @@ impl SpecFile {
         if assignments.is_empty() {
             return Ok(());
         }
-        // Mistakes of the text itself are told by the parser, with the lines of the file.
-        self.parse()?;
-        let usage = |message: String| Failure::new(Exit::Usage, message).help("--set takes path=value, such as sampler.cfg=3");
-        let mut root: Value = serde_yaml::from_str(&self.text).map_err(|error| usage(format!("{}: {error}", self.name)))?;
+        let usage = |message: String| {
+            Failure::new(Exit::Usage, message).help("--set takes path=value, such as sampler.cfg=3")
+        };
+        let mut root: Value = match serde_yaml::from_str(&self.text) {
+            Ok(root) => root,
+            Err(error) => {
+                // Our own parser says it better, with the line and a caret.
+                self.parse()?;
+                return Err(usage(format!("{}: {error}", self.name)));
+            }
+        };
         for assignment in assignments {
             let (path, value) = assignment
                 .split_once('=')
                 .ok_or_else(|| usage(format!("--set {assignment}: there is no `=`")))?;
-            let value: Value = serde_yaml::from_str(value)
-                .map_err(|error| usage(format!("--set {assignment}: the value is not YAML: {error}")))?;
-            put(&mut root, path, value).map_err(|what| usage(format!("--set {assignment}: {what}")))?;
+            let value: Value = serde_yaml::from_str(value).map_err(|error| {
+                usage(format!(
+                    "--set {assignment}: the value is not YAML: {error}"
+                ))
+            })?;
+            put(&mut root, path, value)
+                .map_err(|what| usage(format!("--set {assignment}: {what}")))?;
         }
-        self.text = serde_yaml::to_string(&root).map_err(|error| usage(format!("{}: {error}", self.name)))?;
+        self.text = serde_yaml::to_string(&root)
+            .map_err(|error| usage(format!("{}: {error}", self.name)))?;
         self.name = format!("{} (with --set)", self.name);
         Ok(())
     }
@@ -97,7 +123,9 @@ fn put(root: &mut Value, path: &str, value: Value) -> Result<(), String> {
             map.insert(left.into(), value);
             return Ok(());
         };
-        here = map.entry(first.into()).or_insert_with(|| Value::Mapping(Mapping::new()));
+        here = map
+            .entry(first.into())
+            .or_insert_with(|| Value::Mapping(Mapping::new()));
         left = rest;
     }
 }
@@ -118,10 +146,21 @@ mod tests {
     fn values_are_replaced_and_made() {
         let text = "sampler: {cfg: 4}\nkind: edit\n";
         assert_eq!(
-            set(text, &[("sampler.cfg", "3.5"), ("output.dest", "s3://b/x/"), ("generate.seeds", "[1, 2]")]).unwrap(),
+            set(
+                text,
+                &[
+                    ("sampler.cfg", "3.5"),
+                    ("output.dest", "s3://b/x/"),
+                    ("generate.seeds", "[1, 2]")
+                ]
+            )
+            .unwrap(),
             "sampler:\n  cfg: 3.5\nkind: edit\noutput:\n  dest: s3://b/x/\ngenerate:\n  seeds:\n  - 1\n  - 2\n"
         );
-        assert_eq!(set(text, &[("kind.x", "1")]).unwrap_err(), "there is no mapping to hold \"x\"");
+        assert_eq!(
+            set(text, &[("kind.x", "1")]).unwrap_err(),
+            "there is no mapping to hold \"x\""
+        );
         assert_eq!(set(text, &[("", "1")]).unwrap_err(), "the path is empty");
     }
 
@@ -134,6 +173,11 @@ mod tests {
         std::fs::write(&path, b"a: 1\nb: \xff\n").unwrap();
         let bad = SpecFile::read(&path).unwrap_err();
         assert_eq!(bad.exit, Exit::Usage);
-        assert!(bad.message.ends_with("bad.yaml:2: the file is not UTF-8 text here"), "{}", bad.message);
+        assert!(
+            bad.message
+                .ends_with("bad.yaml:2: the file is not UTF-8 text here"),
+            "{}",
+            bad.message
+        );
     }
 }

@@ -24,7 +24,8 @@ impl Ui {
     #[must_use]
     pub fn new(quiet: bool, no_color: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let forbidden = no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let forbidden =
+            no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             quiet,
             color: terminal && !forbidden,
@@ -41,7 +42,11 @@ impl Ui {
 
     /// `error: ...` and `help: ...`.
     pub fn error(&self, message: &str, help: Option<&str>) {
-        let head = if self.color { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
+        let head = if self.color {
+            "\u{1b}[1;31merror\u{1b}[0m"
+        } else {
+            "error"
+        };
         self.write(&format!("{head}: {message}"));
         if let Some(help) = help {
             self.write(&format!("help: {help}"));
@@ -50,7 +55,11 @@ impl Ui {
 
     /// `warning: ...`; left out with `--quiet`.
     pub fn warning(&self, message: &str) {
-        let head = if self.color { "\u{1b}[1;33mwarning\u{1b}[0m" } else { "warning" };
+        let head = if self.color {
+            "\u{1b}[1;33mwarning\u{1b}[0m"
+        } else {
+            "warning"
+        };
         self.note(&format!("{head}: {message}"));
     }
 
@@ -81,7 +90,11 @@ impl Progress {
                 "{spinner} {prefix} [{bar:30}] {pos}/{len} {msg} {elapsed}"
             };
             let bar = ProgressBar::new(0);
-            bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed").progress_chars("=> "));
+            bar.set_style(
+                ProgressStyle::with_template(style)
+                    .expect("the template is fixed")
+                    .progress_chars("=> "),
+            );
             bar.set_prefix(name.clone());
             bar
         });
@@ -99,10 +112,16 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_position(done);
-            bar.set_message(if failed > 0 { format!("{failed} failed, {state}") } else { state.to_owned() });
+            bar.set_message(if failed > 0 {
+                format!("{failed} failed, {state}")
+            } else {
+                state.to_owned()
+            });
             bar.tick();
         } else if self.last_line.elapsed() >= LINE_EVERY {
-            let rate = (done - self.last_done.min(done)) as f64 / self.last_line.elapsed().as_secs_f64() * 60.0;
+            let rate = (done - self.last_done.min(done)) as f64
+                / self.last_line.elapsed().as_secs_f64()
+                * 60.0;
             self.ui.note(&format!(
                 "{}: {state}, {done} of {total} items, {failed} failed, {rate:.1} items/min",
                 self.name

@@ -29,7 +29,10 @@ impl<'a> Manifest<'a> {
     /// Opens a manifest and, of a CSV file, reads the header.
     pub(crate) async fn open(objects: &Objects, parsed: &'a Parsed) -> Result<Self, RowError> {
         let failed = |error| classify(parsed, error);
-        let uri: S3Uri = uri_of(parsed).0.parse().map_err(|error| failed(ObjectsError::from(error)))?;
+        let uri: S3Uri = uri_of(parsed)
+            .0
+            .parse()
+            .map_err(|error| failed(ObjectsError::from(error)))?;
         let object = objects.get_stream(&uri, None).await.map_err(failed)?;
         let bytes: Bytes = Box::pin(stream::try_unfold(object, |mut object| async move {
             Ok(object.next().await?.map(|bytes| (bytes.to_vec(), object)))
@@ -64,11 +67,17 @@ impl<'a> Manifest<'a> {
 
     /// The next row, with this index, and its line.
     pub(crate) async fn next(&mut self, index: u64) -> Result<Option<(InputRow, u64)>, RowError> {
-        let Some(record) = self.record().await? else { return Ok(None) };
+        let Some(record) = self.record().await? else {
+            return Ok(None);
+        };
         let fields = match self.format {
             ManifestFormat::Jsonl => self.json(&record)?,
             ManifestFormat::Csv => self.csv(&record)?,
-            ManifestFormat::Txt => [("prompt".to_owned(), Value::String(record.text.trim().to_owned()))].into(),
+            ManifestFormat::Txt => [(
+                "prompt".to_owned(),
+                Value::String(record.text.trim().to_owned()),
+            )]
+            .into(),
         };
         if self.rows == 0 && self.format != ManifestFormat::Csv {
             let names: Vec<String> = fields.keys().cloned().collect();
@@ -76,7 +85,12 @@ impl<'a> Manifest<'a> {
         }
         let input = self.parsed.spec.input();
         let row = input.row(index, fields);
-        let row = row.map_err(|column| self.bad(&record, &format!("there is no value in column \"{column}\"")))?;
+        let row = row.map_err(|column| {
+            self.bad(
+                &record,
+                &format!("there is no value in column \"{column}\""),
+            )
+        })?;
         self.rows += 1;
         Ok(Some((row, record.number)))
     }
@@ -120,7 +134,9 @@ impl<'a> Manifest<'a> {
     fn json(&self, record: &Line) -> Result<BTreeMap<String, Value>, RowError> {
         let at = |column: usize, what: &str| {
             let line = usize::try_from(record.number).unwrap_or(usize::MAX);
-            self.at(nightshift_jobs::plan_errors::manifest_line(line, column, what, self.rows))
+            self.at(nightshift_jobs::plan_errors::manifest_line(
+                line, column, what, self.rows,
+            ))
         };
         let value: Value = serde_json::from_str(&record.text).map_err(|error| {
             let text = error.to_string();
@@ -136,10 +152,19 @@ impl<'a> Manifest<'a> {
     fn csv(&self, record: &Line) -> Result<BTreeMap<String, Value>, RowError> {
         let cells = self.cells(record)?;
         if cells.len() != self.header.len() {
-            let message = format!("{} values, but the header names {} columns", cells.len(), self.header.len());
+            let message = format!(
+                "{} values, but the header names {} columns",
+                cells.len(),
+                self.header.len()
+            );
             return Err(self.bad(record, &message));
         }
-        Ok(self.header.iter().cloned().zip(cells.into_iter().map(Value::String)).collect())
+        Ok(self
+            .header
+            .iter()
+            .cloned()
+            .zip(cells.into_iter().map(Value::String))
+            .collect())
     }
 
     fn cells(&self, record: &Line) -> Result<Vec<String>, RowError> {
@@ -172,7 +197,11 @@ impl<'a> Manifest<'a> {
     }
 
     fn record_error(&self, line: u64, reason: &str) -> Diagnostic {
-        nightshift_jobs::plan_errors::manifest_record(usize::try_from(line).unwrap_or(usize::MAX), reason, self.rows)
+        nightshift_jobs::plan_errors::manifest_record(
+            usize::try_from(line).unwrap_or(usize::MAX),
+            reason,
+            self.rows,
+        )
     }
 
     fn at(&self, diagnostic: Diagnostic) -> RowError {
@@ -195,7 +224,11 @@ fn uri_of(parsed: &Parsed) -> (&str, ManifestFormat) {
 
 /// serde_json's words, shortened where ours are plainer.
 fn plain(message: &str) -> &str {
-    if message.starts_with("control character") { "control character in string" } else { message }
+    if message.starts_with("control character") {
+        "control character in string"
+    } else {
+        message
+    }
 }
 
 #[cfg(test)]

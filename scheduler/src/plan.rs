@@ -1,6 +1,8 @@
 //! From a spec's text to a plan: parse, look at the inputs, count.
 
-use nightshift_jobs::{InputRow, InputSpec, ItemLimit, JobSpec, JobVars, MaxFailed, OnExisting, Parsed};
+use nightshift_jobs::{
+    InputRow, InputSpec, ItemLimit, JobSpec, JobVars, MaxFailed, OnBadInput, OnExisting, Parsed,
+};
 use nightshift_objects::Objects;
 use nightshift_store::{LeaderTerm, Plan, Planned, Store, Submitted};
 use tokio::sync::watch;
@@ -52,7 +54,9 @@ pub async fn survey(
             survey.first.push(row);
         }
     }
-    survey.n_items = spec.n_items(survey.n_rows).map_err(|error| located(too_many(parsed, &error)))?;
+    survey.n_items = spec
+        .n_items(survey.n_rows)
+        .map_err(|error| located(too_many(parsed, &error)))?;
     Ok(survey)
 }
 
@@ -62,7 +66,11 @@ pub fn cannot_run(name: &str, text: &str, parsed: &Parsed) -> Option<String> {
     if parsed.cannot_run.is_empty() {
         return None;
     }
-    let words: Vec<String> = parsed.cannot_run.iter().map(|missing| missing.render(name, text)).collect();
+    let words: Vec<String> = parsed
+        .cannot_run
+        .iter()
+        .map(|missing| missing.render(name, text))
+        .collect();
     Some(words.join("\n\n"))
 }
 
@@ -79,7 +87,8 @@ pub async fn plan_job(
     job: &Submitted,
 ) -> Result<(), PlanError> {
     let text = &job.spec_text;
-    let parsed = nightshift_jobs::parse(STORED_NAME, text).map_err(|errors| PlanError::Rejected(errors.to_string()))?;
+    let parsed = nightshift_jobs::parse(STORED_NAME, text)
+        .map_err(|errors| PlanError::Rejected(errors.to_string()))?;
     if let Some(words) = cannot_run(STORED_NAME, text, &parsed) {
         return Err(PlanError::Rejected(words));
     }
@@ -91,11 +100,15 @@ pub async fn plan_job(
         run_date: job.run_date.clone(),
         run_index: u64::try_from(job.run_index).unwrap_or(0),
     };
-    let dest = spec.dest(&vars).map_err(|error| refused(&error.to_string()))?;
+    let dest = spec
+        .dest(&vars)
+        .map_err(|error| refused(&error.to_string()))?;
     check_prefixes(job, &parsed, &dest).map_err(|problem| located(problem.into()))?;
 
     let n_rows = snapshot(store, objects, term, job.job, &parsed, located).await?;
-    let n_items = spec.n_items(n_rows).map_err(|error| located(too_many(&parsed, &error)))?;
+    let n_items = spec
+        .n_items(n_rows)
+        .map_err(|error| located(too_many(&parsed, &error)))?;
     let plan = plan_of(&parsed, text, dest, n_rows, n_items);
     let now = term.borrow().clone();
     match store.planned(&now, job.job, &plan).await? {
@@ -117,7 +130,10 @@ async fn snapshot(
     let add = async |chunk: Chunk| -> Result<(), PlanError> {
         let now = term.borrow().clone();
         let n_rows = i32::try_from(chunk.n_rows).expect("a chunk has at most 1,000 rows");
-        match store.add_chunk(&now, job, signed(chunk.first_row), n_rows, &chunk.data).await? {
+        match store
+            .add_chunk(&now, job, signed(chunk.first_row), n_rows, &chunk.data)
+            .await?
+        {
             true => Ok(()),
             false => Err(PlanError::Gone),
         }
@@ -139,7 +155,11 @@ async fn snapshot(
 
 fn plan_of(parsed: &Parsed, text: &str, dest: String, n_rows: u64, n_items: u64) -> Plan {
     let spec = &parsed.spec;
-    let warnings: Vec<String> = parsed.warnings.iter().map(|warning| warning.render(STORED_NAME, text)).collect();
+    let warnings: Vec<String> = parsed
+        .warnings
+        .iter()
+        .map(|warning| warning.render(STORED_NAME, text))
+        .collect();
     let allowed = |limit: MaxFailed| signed(limit.allowed(n_items));
     Plan {
         name: spec.name().to_owned(),
@@ -162,7 +182,11 @@ fn plan_of(parsed: &Parsed, text: &str, dest: String, n_rows: u64, n_items: u64)
         n_items: signed(n_items),
         shard_items: i32::try_from(spec.shard_items().clamp(1, 100_000)).expect("clamped"),
         max_attempts: i32::try_from(spec.max_attempts().clamp(1, 1_000)).expect("clamped"),
-        max_failed_items: spec.max_failed_items().map(allowed),
+        max_failed_items: match spec.on_bad_input() {
+            // The store stops a job over its failed items; here the first one is too many.
+            OnBadInput::FailJob => Some(0),
+            OnBadInput::Skip | OnBadInput::FailItem => spec.max_failed_items().map(allowed),
+        },
     }
 }
 
@@ -177,10 +201,15 @@ fn input_uri(spec: &JobSpec) -> Option<String> {
 
 /// The store checks this too, but only after the inputs were read; and what a tenant may not read is not read for it.
 fn check_prefixes(job: &Submitted, parsed: &Parsed, dest: &str) -> Result<(), InputProblem> {
-    let allowed = |uri: &str, prefixes: &[String]| prefixes.iter().any(|prefix| lies_below(uri, prefix));
+    let allowed =
+        |uri: &str, prefixes: &[String]| prefixes.iter().any(|prefix| lies_below(uri, prefix));
     let refuse = |uri: &str, prefixes: &[String]| {
         let mut diagnostic = parsed.places.not_allowed(uri);
-        let list = if prefixes.is_empty() { "none".to_owned() } else { prefixes.join(", ") };
+        let list = if prefixes.is_empty() {
+            "none".to_owned()
+        } else {
+            prefixes.join(", ")
+        };
         diagnostic.help = Some(format!("allowed for tenant {}: {list}", job.tenant));
         InputProblem::from(diagnostic)
     };
@@ -198,7 +227,9 @@ fn refusal(parsed: &Parsed, words: &str) -> InputProblem {
         true => parsed.places.input_unreadable(parsed.spec.input(), ""),
         false => parsed.places.dest_not_writable("", ""),
     };
-    let (message, help) = words.split_once("; ").map_or((words, None), |(message, help)| (message, Some(help)));
+    let (message, help) = words
+        .split_once("; ")
+        .map_or((words, None), |(message, help)| (message, Some(help)));
     diagnostic.code = "plan::refused".to_owned();
     diagnostic.message = message.to_owned();
     diagnostic.help = help.map(str::to_owned);

@@ -48,7 +48,10 @@ pub fn decide(
             }
         }
     };
-    submitted.iter().map(|job| (*job, decide_one(job))).collect()
+    submitted
+        .iter()
+        .map(|job| (*job, decide_one(job)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -65,8 +68,11 @@ mod tests {
         let later = now + Duration::from_secs(1);
         let retry_at: BTreeMap<i64, Instant> = [(3, later), (4, now)].into();
         let decisions = decide(&jobs, &planning, &retry_at, now);
-        let planned: Vec<i64> =
-            decisions.iter().filter(|(_, decision)| *decision == Decision::Plan).map(|(job, _)| *job).collect();
+        let planned: Vec<i64> = decisions
+            .iter()
+            .filter(|(_, decision)| *decision == Decision::Plan)
+            .map(|(job, _)| *job)
+            .collect();
         assert_eq!(planned, [1, 4, 5, 6, 7, 8]);
         assert_eq!(decisions[1].1, Decision::Wait(Waiting::InProgress));
         assert_eq!(decisions[2].1, Decision::Wait(Waiting::Backoff(later)));

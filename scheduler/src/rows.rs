@@ -47,12 +47,17 @@ impl<'a> Rows<'a> {
     /// # Panics
     /// When `objects` is missing for an input that lies in the object store: a bug of the caller.
     pub async fn open(objects: Option<&Objects>, parsed: &'a Parsed) -> Result<Self, RowError> {
-        let objects = || objects.expect("the caller gives a client for inputs in the object store").clone();
+        let objects = || {
+            objects
+                .expect("the caller gives a client for inputs in the object store")
+                .clone()
+        };
         let (source, limit) = match parsed.spec.input() {
             InputSpec::Inline { rows } => (Source::Inline(rows.iter()), None),
-            InputSpec::Manifest { limit, .. } => {
-                (Source::Manifest(Box::new(Manifest::open(&objects(), parsed).await?)), *limit)
-            }
+            InputSpec::Manifest { limit, .. } => (
+                Source::Manifest(Box::new(Manifest::open(&objects(), parsed).await?)),
+                *limit,
+            ),
             InputSpec::Prefix {
                 uri,
                 include,
@@ -60,12 +65,28 @@ impl<'a> Rows<'a> {
                 limit,
             } => {
                 let listing = Listing::new(objects(), uri, include, exclude, None);
-                (Source::Listing(Box::new(listing.map_err(|words| unreadable(parsed, &words))?)), *limit)
+                (
+                    Source::Listing(Box::new(
+                        listing.map_err(|words| unreadable(parsed, &words))?,
+                    )),
+                    *limit,
+                )
             }
             InputSpec::Subjects(subjects) => {
                 let (include, exclude) = (&subjects.include, &subjects.exclude);
-                let listing = Listing::new(objects(), &subjects.uri, include, exclude, Some(subjects.max_references));
-                (Source::Listing(Box::new(listing.map_err(|words| unreadable(parsed, &words))?)), subjects.limit)
+                let listing = Listing::new(
+                    objects(),
+                    &subjects.uri,
+                    include,
+                    exclude,
+                    Some(subjects.max_references),
+                );
+                (
+                    Source::Listing(Box::new(
+                        listing.map_err(|words| unreadable(parsed, &words))?,
+                    )),
+                    subjects.limit,
+                )
             }
         };
         Ok(Self {
@@ -94,7 +115,10 @@ impl<'a> Rows<'a> {
                 None => (None, None),
             },
             Source::Listing(listing) => {
-                let row = listing.next(self.given).await.map_err(|error| classify(self.parsed, error))?;
+                let row = listing
+                    .next(self.given)
+                    .await
+                    .map_err(|error| classify(self.parsed, error))?;
                 (row, None)
             }
         };
@@ -104,7 +128,9 @@ impl<'a> Rows<'a> {
                 _ => 0,
             };
             return match self.given == 0 && !spec.allow_empty() {
-                true => Err(InputProblem::from(self.parsed.places.empty_input(spec.input(), seen)).into()),
+                true => Err(
+                    InputProblem::from(self.parsed.places.empty_input(spec.input(), seen)).into(),
+                ),
                 false => Ok(None),
             };
         };
@@ -133,7 +159,9 @@ fn unreadable(parsed: &Parsed, words: &str) -> RowError {
     let input = parsed.spec.input();
     // The diagnostic names the input itself.
     let words = match input {
-        InputSpec::Manifest { uri, .. } | InputSpec::Prefix { uri, .. } => words.strip_prefix(uri.as_str()).unwrap_or(words),
+        InputSpec::Manifest { uri, .. } | InputSpec::Prefix { uri, .. } => {
+            words.strip_prefix(uri.as_str()).unwrap_or(words)
+        }
         _ => words,
     };
     InputProblem::from(parsed.places.input_unreadable(input, words.trim_start())).into()

@@ -76,7 +76,11 @@ impl Scheduler {
     /// A scheduler that has not started.
     #[must_use]
     pub fn new(store: Store, objects: Objects, config: Config) -> Self {
-        Self { store, objects, config }
+        Self {
+            store,
+            objects,
+            config,
+        }
     }
 
     /// Runs until `stop` is ready, then gives leadership back. An unreachable database or object store is waited for.
@@ -91,7 +95,10 @@ impl Scheduler {
             match self.tick(&mut lead).await {
                 Ok(()) => {
                     if let Some(since) = outage.take() {
-                        tracing::info!(seconds = since.elapsed().as_secs(), "the database answers again");
+                        tracing::info!(
+                            seconds = since.elapsed().as_secs(),
+                            "the database answers again"
+                        );
                     }
                 }
                 Err(StoreError::NotLeader) => {
@@ -104,7 +111,11 @@ impl Scheduler {
                         outage = Some(Instant::now());
                     }
                 }
-                Err(error @ (StoreError::VersionMismatch { .. } | StoreError::Denied { .. } | StoreError::BadConfig { .. })) => {
+                Err(
+                    error @ (StoreError::VersionMismatch { .. }
+                    | StoreError::Denied { .. }
+                    | StoreError::BadConfig { .. }),
+                ) => {
                     return Err(error);
                 }
                 Err(error) => tracing::error!(error = %chain(&error), "a tick failed"),
@@ -127,7 +138,11 @@ impl Scheduler {
 
     /// Read, decide, write.
     async fn tick(&self, lead: &mut Option<Lead>) -> Result<(), StoreError> {
-        let Some(term) = self.store.lead(&self.config.holder, self.config.term_ttl).await? else {
+        let Some(term) = self
+            .store
+            .lead(&self.config.holder, self.config.term_ttl)
+            .await?
+        else {
             *lead = None;
             return Ok(());
         };
@@ -149,8 +164,16 @@ impl Scheduler {
         let ids: Vec<i64> = submitted.iter().map(|job| job.job).collect();
         lead.failures.retain(|job, _| ids.contains(job));
         let planning: BTreeSet<i64> = lead.jobs.values().copied().collect();
-        let retry_at = lead.failures.iter().map(|(job, failures)| (*job, failures.retry_at)).collect();
-        for (job, (_, decision)) in submitted.into_iter().zip(decide(&ids, &planning, &retry_at, Instant::now())) {
+        let retry_at = lead
+            .failures
+            .iter()
+            .map(|(job, failures)| (*job, failures.retry_at))
+            .collect();
+        for (job, (_, decision)) in
+            submitted
+                .into_iter()
+                .zip(decide(&ids, &planning, &retry_at, Instant::now()))
+        {
             if decision == Decision::Plan {
                 self.start(lead, job);
             }
@@ -159,20 +182,32 @@ impl Scheduler {
     }
 
     fn start(&self, lead: &mut Lead, job: Submitted) {
-        let (store, objects, term) = (self.store.clone(), self.objects.clone(), lead.term.subscribe());
+        let (store, objects, term) = (
+            self.store.clone(),
+            self.objects.clone(),
+            lead.term.subscribe(),
+        );
         let id = job.job;
-        let task = lead.tasks.spawn(async move { plan_job(&store, &objects, &term, &job).await });
+        let task = lead
+            .tasks
+            .spawn(async move { plan_job(&store, &objects, &term, &job).await });
         lead.jobs.insert(task.id(), id);
     }
 
     /// Deals with the planning tasks that have ended.
     async fn collect(&self, lead: &mut Lead, term: &LeaderTerm) -> Result<(), StoreError> {
-        while let Some(ended) = lead.ended.pop().or_else(|| lead.tasks.try_join_next_with_id()) {
+        while let Some(ended) = lead
+            .ended
+            .pop()
+            .or_else(|| lead.tasks.try_join_next_with_id())
+        {
             let (task, result) = match ended {
                 Ok((task, result)) => (task, result),
                 Err(error) => (error.id(), Err(PlanError::Rejected(BUG.to_owned()))),
             };
-            let Some(job) = lead.jobs.remove(&task) else { continue };
+            let Some(job) = lead.jobs.remove(&task) else {
+                continue;
+            };
             match result {
                 Ok(()) => tracing::info!(job, "job is ready"),
                 Err(PlanError::Gone) => tracing::info!(job, "job is not waiting any more"),
@@ -188,7 +223,8 @@ impl Scheduler {
                 Err(PlanError::Store(error)) => {
                     tracing::error!(job, error = %chain(&error), "the job's plan was not stored");
                     if lead.failed(job, true) >= MAX_ODD_FAILURES {
-                        self.reject(term, job, &format!("{BUG}: {}", chain(&error))).await?;
+                        self.reject(term, job, &format!("{BUG}: {}", chain(&error)))
+                            .await?;
                     }
                 }
             }
@@ -203,7 +239,8 @@ impl Scheduler {
     }
 }
 
-const BUG: &str = "the scheduler could not plan this job; this is a bug of nightshift, its log says more";
+const BUG: &str =
+    "the scheduler could not plan this job; this is a bug of nightshift, its log says more";
 
 impl Lead {
     fn new(term: LeaderTerm) -> Self {

@@ -69,14 +69,24 @@ pub async fn run(context: Context, at: Option<String>, format: Format) -> anyhow
     findings.extend(storage(&context, at.as_deref()).await);
     findings.push(models(&context));
     let list: Vec<Value> = findings.iter().map(Finding::row).collect();
-    let columns = [column("CHECK", "check"), column("STATUS", "status"), column("DETAIL", "detail")];
+    let columns = [
+        column("CHECK", "check"),
+        column("STATUS", "status"),
+        column("DETAIL", "detail"),
+    ];
     rows(&mut std::io::stdout().lock(), format, &columns, &list)?;
     for finding in &findings {
-        if let Some(help) = finding.help.as_deref().filter(|_| finding.status != Status::Ok) {
+        if let Some(help) = finding
+            .help
+            .as_deref()
+            .filter(|_| finding.status != Status::Ok)
+        {
             context.ui.note(&format!("help: {}: {help}", finding.what));
         }
     }
-    let first = findings.iter().find(|finding| finding.status == Status::Failed);
+    let first = findings
+        .iter()
+        .find(|finding| finding.status == Status::Failed);
     Ok(first.map_or(Exit::Ok, |finding| finding.exit))
 }
 
@@ -89,15 +99,25 @@ async fn database(context: &Context) -> Vec<Finding> {
     match store.check_versions().await {
         Ok(versions) => {
             let url = redact_url(context.config.get("database.url").unwrap_or_default());
-            let detail = format!("{url}, schema {}, protocol {}", versions.schema, versions.protocol);
+            let detail = format!(
+                "{url}, schema {}, protocol {}",
+                versions.schema, versions.protocol
+            );
             findings.push(Finding::ok("database", detail));
         }
         Err(error) => findings.push(Finding::failed("database", &error.into())),
     }
     findings.push(match store.workers().await {
         Ok(workers) => {
-            let live = workers.iter().filter(|worker| worker.state != "gone").count();
-            let status = if live == 0 { Status::Warning } else { Status::Ok };
+            let live = workers
+                .iter()
+                .filter(|worker| worker.state != "gone")
+                .count();
+            let status = if live == 0 {
+                Status::Warning
+            } else {
+                Status::Ok
+            };
             let help = (live == 0).then(|| "start one with `nightshift worker`".to_owned());
             Finding {
                 help,
@@ -105,14 +125,20 @@ async fn database(context: &Context) -> Vec<Finding> {
             }
         }
         // Only tenants may look at workers; a worker's own login is right to be refused.
-        Err(nightshift_store::Error::Denied { .. }) => Finding::ok("workers", "not visible to this login"),
+        Err(nightshift_store::Error::Denied { .. }) => {
+            Finding::ok("workers", "not visible to this login")
+        }
         Err(error) => Finding::failed("workers", &error.into()),
     });
     findings
 }
 
 async fn storage(context: &Context, at: Option<&str>) -> Vec<Finding> {
-    let endpoint = context.config.get("storage.endpoint").unwrap_or("AWS").to_owned();
+    let endpoint = context
+        .config
+        .get("storage.endpoint")
+        .unwrap_or("AWS")
+        .to_owned();
     let Some(at) = at else {
         let detail = format!("{endpoint}; not tried");
         let help = Some("--storage s3://bucket/prefix/ writes there and reads back".to_owned());
@@ -130,17 +156,34 @@ async fn storage(context: &Context, at: Option<&str>) -> Vec<Finding> {
         Ok(found) => found,
         Err(error) => return vec![Finding::failed("storage", &error)],
     };
-    let mut findings = vec![Finding::ok("storage", format!("{endpoint}: wrote and read back below {at}"))];
+    let mut findings = vec![Finding::ok(
+        "storage",
+        format!("{endpoint}: wrote and read back below {at}"),
+    )];
     let conditions = match found.conditional_put {
-        ConditionalPut::Honoured => Finding::ok("conditions", "a second writer of a key is refused"),
+        ConditionalPut::Honoured => {
+            Finding::ok("conditions", "a second writer of a key is refused")
+        }
         ConditionalPut::Ignored | ConditionalPut::Refused => Finding {
             help: Some("jobs are still exact: the database keeps writers apart".to_owned()),
-            ..Finding::new("conditions", Status::Warning, "this endpoint does not refuse a second writer of a key")
+            ..Finding::new(
+                "conditions",
+                Status::Warning,
+                "this endpoint does not refuse a second writer of a key",
+            )
         },
     };
     findings.push(conditions);
-    findings.push(Finding::ok("checksums", format!("{:?}", found.checksum_mode)));
-    findings.extend(found.notes.into_iter().map(|note| Finding::new("storage", Status::Warning, note)));
+    findings.push(Finding::ok(
+        "checksums",
+        format!("{:?}", found.checksum_mode),
+    ));
+    findings.extend(
+        found
+            .notes
+            .into_iter()
+            .map(|note| Finding::new("storage", Status::Warning, note)),
+    );
     findings
 }
 
@@ -155,8 +198,15 @@ fn models(context: &Context) -> Finding {
         .collect();
     if names.is_empty() {
         return Finding {
-            help: Some(format!("a worker needs one; `nightshift model random {}` makes a small one", dir.join("tiny").display())),
-            ..Finding::new("models", Status::Warning, format!("{} holds no model", dir.display()))
+            help: Some(format!(
+                "a worker needs one; `nightshift model random {}` makes a small one",
+                dir.join("tiny").display()
+            )),
+            ..Finding::new(
+                "models",
+                Status::Warning,
+                format!("{} holds no model", dir.display()),
+            )
         };
     }
     Finding::ok("models", format!("{}: {}", dir.display(), names.join(", ")))

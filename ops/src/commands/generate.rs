@@ -6,7 +6,8 @@ use anyhow::Context;
 use nightshift_engine::image::png::{self, Pixels};
 use nightshift_engine::prompt::{self, Map, PromptTask};
 use nightshift_engine::{
-    Decoding, GuidanceSchedule, KvCache, LoadOptions, Model, Picture, Request, RgbImage, Sampler, Weights, Window,
+    Decoding, GuidanceSchedule, KvCache, LoadOptions, Model, Picture, Request, RgbImage, Sampler,
+    Weights, Window,
 };
 
 use crate::cli::{GenerateArgs, GenerateKind, GenerateTask};
@@ -30,8 +31,11 @@ pub fn run(ui: Ui, args: &GenerateArgs) -> anyhow::Result<Exit> {
         codes_only: args.codes_only,
     };
     let model = Model::load(&args.model, &options).map_err(|error| {
-        Failure::new(Exit::Usage, format!("model {}: {error}", args.model.display()))
-            .help("`nightshift model random DIR` writes a small model that works")
+        Failure::new(
+            Exit::Usage,
+            format!("model {}: {error}", args.model.display()),
+        )
+        .help("`nightshift model random DIR` writes a small model that works")
     })?;
     let (width, height) = args.size;
     let given = match &args.image {
@@ -62,11 +66,17 @@ pub fn run(ui: Ui, args: &GenerateArgs) -> anyhow::Result<Exit> {
 
 fn write(args: &GenerateArgs, picture: &Picture) -> anyhow::Result<()> {
     if let Some(path) = &args.codes {
-        let text = serde_json::to_string(&picture.generated).expect("a list of numbers can be written");
+        let text =
+            serde_json::to_string(&picture.generated).expect("a list of numbers can be written");
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let (Some(path), Some(image)) = (&args.out, &picture.image) {
-        let bytes = png::write(Pixels::Rgb8(image.as_raw()), image.width(), image.height(), &[]);
+        let bytes = png::write(
+            Pixels::Rgb8(image.as_raw()),
+            image.width(),
+            image.height(),
+            &[],
+        );
         std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
@@ -82,8 +92,12 @@ fn sampler(args: &GenerateArgs) -> Sampler {
             _ => GuidanceSchedule::Constant,
         },
         decoding: match args.decoding.as_str() {
-            "jacobi" => Decoding::Jacobi { window: Window::Auto },
-            "coupled" => Decoding::Coupled { window: Window::Auto },
+            "jacobi" => Decoding::Jacobi {
+                window: Window::Auto,
+            },
+            "coupled" => Decoding::Coupled {
+                window: Window::Auto,
+            },
             _ => Decoding::Sequential,
         },
     }
@@ -99,7 +113,8 @@ fn task(args: &GenerateArgs) -> Result<PromptTask, Failure> {
         Some(GenerateTask::Normal) => Ok(Map::Normal),
         Some(GenerateTask::Segmentation) => Ok(Map::Segmentation),
         Some(GenerateTask::Subject) => Err(usage("--task subject goes with --kind subject_set")),
-        None => Err(usage("this kind needs a map").help("--task depth, canny, hed, openpose, normal or segmentation")),
+        None => Err(usage("this kind needs a map")
+            .help("--task depth, canny, hed, openpose, normal or segmentation")),
     };
     let task = match args.kind {
         GenerateKind::TextToImage => PromptTask::TextToImage,
@@ -115,7 +130,9 @@ fn task(args: &GenerateArgs) -> Result<PromptTask, Failure> {
     };
     match (task.needs_panel(), args.image.is_some()) {
         (true, false) => Err(usage("this kind needs --image, the given upper panel")),
-        (false, true) => Err(usage("this kind draws the whole picture: --image does not go with it")),
+        (false, true) => Err(usage(
+            "this kind draws the whole picture: --image does not go with it",
+        )),
         _ => Ok(task),
     }
 }
@@ -124,8 +141,9 @@ fn task(args: &GenerateArgs) -> Result<PromptTask, Failure> {
 fn given_panel(path: &Path, width: u32, height: u32) -> anyhow::Result<RgbImage> {
     let bytes = std::fs::read(path)
         .map_err(|error| Failure::new(Exit::NotFound, format!("{}: {error}", path.display())))?;
-    let raw = nightshift_engine::image::decode(&bytes, &nightshift_engine::image::Limits::default())
-        .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?;
+    let raw =
+        nightshift_engine::image::decode(&bytes, &nightshift_engine::image::Limits::default())
+            .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?;
     let (panel, _crop) = nightshift_engine::image::fit::center_crop(&raw, width, height);
     Ok(panel)
 }
@@ -144,8 +162,9 @@ pub fn threads(asked: usize) -> usize {
 /// # Errors
 /// Words for clap when it is not two positive numbers.
 pub fn parse_size(text: &str) -> Result<(u32, u32), String> {
-    let size = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    let size = text
+        .split_once('x')
+        .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
     size.filter(|(w, h)| *w > 0 && *h > 0)
         .ok_or_else(|| "expected width and height in pixels, such as 512x1024".to_owned())
 }
-

@@ -56,7 +56,13 @@ fn write_description(
     line("state", Some(format!("{}{held}", view.state)))?;
     line("why", view.reason.clone())?;
     line("kind", view.kind.clone())?;
-    line("tenant", Some(format!("{}, submitted by {}", view.tenant, view.submitted_by)))?;
+    line(
+        "tenant",
+        Some(format!(
+            "{}, submitted by {}",
+            view.tenant, view.submitted_by
+        )),
+    )?;
     line("model", view.model_key.clone())?;
     line("fingerprint", view.fingerprint.clone())?;
     line("destination", view.dest.clone())?;
@@ -81,15 +87,23 @@ fn write_description(
     for (head, text) in [("errors", &view.errors), ("warnings", &view.warnings)] {
         if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {
             writeln!(out, "\n{head}:")?;
-            text.lines().try_for_each(|line| writeln!(out, "  {line}"))?;
+            text.lines()
+                .try_for_each(|line| writeln!(out, "  {line}"))?;
         }
     }
     if !attempts.is_empty() {
         writeln!(out, "\nattempts that did not simply finish:")?;
     }
     for attempt in attempts {
-        let outcome = attempt.outcome.map_or("running".to_owned(), |outcome| outcome.to_string());
-        let why = [&attempt.code, &attempt.message].into_iter().flatten().cloned().collect::<Vec<_>>().join(": ");
+        let outcome = attempt
+            .outcome
+            .map_or("running".to_owned(), |outcome| outcome.to_string());
+        let why = [&attempt.code, &attempt.message]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(": ");
         let line = format!(
             "  {}  shard {} attempt {} on worker {}: {outcome} {why}",
             time(attempt.started_unix_ms),
@@ -103,7 +117,13 @@ fn write_description(
         writeln!(out, "\nevents:")?;
     }
     for event in events {
-        writeln!(out, "  {}  {:<12} {}", time(event.at_unix_ms), event.what, event.message)?;
+        writeln!(
+            out,
+            "  {}  {:<12} {}",
+            time(event.at_unix_ms),
+            event.what,
+            event.message
+        )?;
     }
     Ok(())
 }
@@ -112,7 +132,10 @@ fn write_description(
 #[must_use]
 pub fn time(unix_ms: i64) -> String {
     match jiff::Timestamp::from_millisecond(unix_ms) {
-        Ok(at) => at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Ok(at) => at
+            .to_zoned(jiff::tz::TimeZone::system())
+            .strftime("%Y-%m-%d %H:%M:%S")
+            .to_string(),
         Err(_) => unix_ms.to_string(),
     }
 }
@@ -124,7 +147,10 @@ pub fn time(unix_ms: i64) -> String {
 pub async fn cancel(context: Context, job: i64) -> anyhow::Result<Exit> {
     let store = connect::store(&context.config, "nightshift cancel").await?;
     match store.cancel(job).await? {
-        true => done(&context, format!("job {job} is being cancelled; what is finished stays")),
+        true => done(
+            &context,
+            format!("job {job} is being cancelled; what is finished stays"),
+        ),
         false => refused(job, "has already ended", store.job(job).await?.state),
     }
 }
@@ -136,7 +162,10 @@ pub async fn cancel(context: Context, job: i64) -> anyhow::Result<Exit> {
 pub async fn pause(context: Context, job: i64) -> anyhow::Result<Exit> {
     let store = connect::store(&context.config, "nightshift pause").await?;
     match store.pause(job).await? {
-        true => done(&context, format!("job {job} is paused; pictures in the making are finished")),
+        true => done(
+            &context,
+            format!("job {job} is paused; pictures in the making are finished"),
+        ),
         false => refused(job, "cannot be paused", store.job(job).await?.state),
     }
 }
@@ -151,7 +180,11 @@ pub async fn resume(context: Context, job: i64) -> anyhow::Result<Exit> {
     let unheld = store.unhold(job).await?;
     match resumed || unheld {
         true => done(&context, format!("job {job} goes on")),
-        false => refused(job, "is neither paused nor held", store.job(job).await?.state),
+        false => refused(
+            job,
+            "is neither paused nor held",
+            store.job(job).await?.state,
+        ),
     }
 }
 
@@ -159,7 +192,12 @@ pub async fn resume(context: Context, job: i64) -> anyhow::Result<Exit> {
 ///
 /// # Errors
 /// There is no such job; the store refuses (it has not ended, nothing failed).
-pub async fn retry(context: Context, job: i64, item: Option<u64>, code: Option<String>) -> anyhow::Result<Exit> {
+pub async fn retry(
+    context: Context,
+    job: i64,
+    item: Option<u64>,
+    code: Option<String>,
+) -> anyhow::Result<Exit> {
     let store = connect::store(&context.config, "nightshift retry").await?;
     let only = match (item, code) {
         (Some(item), _) => Only::Item(i64::try_from(item).unwrap_or(i64::MAX)),
@@ -167,7 +205,10 @@ pub async fn retry(context: Context, job: i64, item: Option<u64>, code: Option<S
         (None, None) => Only::Failed,
     };
     let items = store.retry(job, &only).await?;
-    done(&context, format!("job {job} goes on: {items} failed items run again"))
+    done(
+        &context,
+        format!("job {job} goes on: {items} failed items run again"),
+    )
 }
 
 fn done(context: &Context, message: String) -> anyhow::Result<Exit> {
@@ -176,7 +217,11 @@ fn done(context: &Context, message: String) -> anyhow::Result<Exit> {
 }
 
 fn refused(job: i64, why: &str, state: JobState) -> anyhow::Result<Exit> {
-    Err(Failure::new(Exit::Refused, format!("job {job} {why}: its state is {state}")).into())
+    Err(Failure::new(
+        Exit::Refused,
+        format!("job {job} {why}: its state is {state}"),
+    )
+    .into())
 }
 
 #[cfg(test)]

@@ -25,7 +25,11 @@ pub async fn ps(context: Context, all: bool, format: Format) -> anyhow::Result<E
     let states = if all {
         Vec::new()
     } else {
-        JobState::ALL.iter().copied().filter(|state| !state.is_final()).collect()
+        JobState::ALL
+            .iter()
+            .copied()
+            .filter(|state| !state.is_final())
+            .collect()
     };
     let filter = JobFilter {
         states,
@@ -36,7 +40,11 @@ pub async fn ps(context: Context, all: bool, format: Format) -> anyhow::Result<E
     let list: Vec<Value> = jobs.iter().map(job_row).collect();
     rows(&mut std::io::stdout().lock(), format, &JOB_COLUMNS, &list)?;
     if list.is_empty() && format == Format::Table {
-        context.ui.note(if all { "no jobs" } else { "no jobs that are not over; -a lists all" });
+        context.ui.note(if all {
+            "no jobs"
+        } else {
+            "no jobs that are not over; -a lists all"
+        });
     }
     Ok(Exit::Ok)
 }
@@ -70,7 +78,11 @@ pub async fn items(context: Context, args: ItemsArgs) -> anyhow::Result<Exit> {
     // A job that one may not see has no items: say that it is not found instead.
     store.job(args.job).await?;
     let filter = ItemFilter {
-        status: args.state.as_deref().map(str::parse::<ItemStatus>).transpose()?,
+        status: args
+            .state
+            .as_deref()
+            .map(str::parse::<ItemStatus>)
+            .transpose()?,
         error_code: args.error_code.clone(),
     };
     let format = args.output.output;
@@ -90,7 +102,11 @@ pub async fn items(context: Context, args: ItemsArgs) -> anyhow::Result<Exit> {
             if format == Format::Jsonl {
                 writeln!(out, "{value}")?;
             } else {
-                kept.push(if format == Format::Table { table_row(value) } else { value });
+                kept.push(if format == Format::Table {
+                    table_row(value)
+                } else {
+                    value
+                });
             }
         }
     }
@@ -119,6 +135,8 @@ fn item_row(item: &ItemRow) -> Value {
 }
 
 fn table_row(mut item: Value) -> Value {
-    item["file"] = item["artifacts"].get(0).map_or(Value::Null, |artifact| artifact["key"].clone());
+    item["file"] = item["artifacts"]
+        .get(0)
+        .map_or(Value::Null, |artifact| artifact["key"].clone());
     item
 }

@@ -30,7 +30,13 @@ pub async fn run(context: Context, args: LogsArgs) -> anyhow::Result<Exit> {
             let mut out = std::io::stdout().lock();
             for line in &lines {
                 for text in line.text.lines() {
-                    writeln!(out, "{}  shard {} attempt {}  {text}", time(line.at_unix_ms), line.shard, line.attempt)?;
+                    writeln!(
+                        out,
+                        "{}  shard {} attempt {}  {text}",
+                        time(line.at_unix_ms),
+                        line.shard,
+                        line.attempt
+                    )?;
                 }
             }
         }

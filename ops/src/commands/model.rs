@@ -23,7 +23,9 @@ pub fn run(ui: Ui, verb: &ModelVerb) -> anyhow::Result<Exit> {
 
 fn conform(ui: Ui, dir: &Path, kind: Option<&str>) -> anyhow::Result<Exit> {
     if !dir.is_dir() {
-        return Err(Failure::new(Exit::NotFound, format!("{}: no such folder", dir.display())).into());
+        return Err(
+            Failure::new(Exit::NotFound, format!("{}: no such folder", dir.display())).into(),
+        );
     }
     let mut checks = Vec::new();
     if kind != Some("movqgan") {
@@ -33,7 +35,10 @@ fn conform(ui: Ui, dir: &Path, kind: Option<&str>) -> anyhow::Result<Exit> {
         checks.extend(conform::movqgan(dir));
     }
     if checks.is_empty() {
-        let message = format!("{}: nothing to compare: no golden file of a known name", dir.display());
+        let message = format!(
+            "{}: nothing to compare: no golden file of a known name",
+            dir.display()
+        );
         return Err(Failure::new(Exit::NotFound, message)
             .help("the folder is one like tests/conformance/golden/transformer")
             .into());
@@ -46,11 +51,19 @@ fn conform(ui: Ui, dir: &Path, kind: Option<&str>) -> anyhow::Result<Exit> {
         count(Status::Ok),
         count(Status::NotCovered)
     ));
-    Ok(if failed > 0 { Exit::ItemsFailed } else { Exit::Ok })
+    Ok(if failed > 0 {
+        Exit::ItemsFailed
+    } else {
+        Exit::Ok
+    })
 }
 
 fn print(out: &mut dyn Write, checks: &[Check]) -> std::io::Result<()> {
-    let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
+    let width = checks
+        .iter()
+        .map(|check| check.name.chars().count())
+        .max()
+        .unwrap_or(0);
     for check in checks {
         let word = match check.status {
             Status::Ok => "ok",
@@ -69,10 +82,15 @@ fn print(out: &mut dyn Write, checks: &[Check]) -> std::io::Result<()> {
 fn random(ui: Ui, dir: &Path, seed: u64) -> anyhow::Result<Exit> {
     if dir.exists() {
         let message = format!("{} is already there", dir.display());
-        return Err(Failure::new(Exit::Refused, message).help("choose a new folder").into());
+        return Err(Failure::new(Exit::Refused, message)
+            .help("choose a new folder")
+            .into());
     }
     write_random(dir, seed)?;
-    ui.note(&format!("wrote a random model to {}: its pictures are noise", dir.display()));
+    ui.note(&format!(
+        "wrote a random model to {}: its pictures are noise",
+        dir.display()
+    ));
     Ok(Exit::Ok)
 }
 
@@ -91,7 +109,11 @@ pub fn write_random(dir: &Path, seed: u64) -> anyhow::Result<()> {
     write().map_err(|error| {
         // A half-written folder is of no use to anyone; that it is gone matters less than why writing failed.
         let _ = std::fs::remove_dir_all(&unfinished);
-        Failure::new(Exit::Usage, format!("cannot write a model to {}: {error}", dir.display())).into()
+        Failure::new(
+            Exit::Usage,
+            format!("cannot write a model to {}: {error}", dir.display()),
+        )
+        .into()
     })
 }
 
@@ -111,7 +133,12 @@ mod tests {
         let checks = [
             check("forward: logits", 3.2e-5, Status::Ok, ""),
             check("greedy: tokens", 2.0, Status::Fail, "first at 17"),
-            check("int4: codes", 0.0, Status::NotCovered, "no int4 in this build"),
+            check(
+                "int4: codes",
+                0.0,
+                Status::NotCovered,
+                "no int4 in this build",
+            ),
         ];
         let mut out = Vec::new();
         print(&mut out, &checks).unwrap();

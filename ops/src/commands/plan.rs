@@ -32,9 +32,13 @@ pub async fn run(context: Context, args: PlanArgs) -> anyhow::Result<Exit> {
         _ => Some(connect::objects(&context.config).await?),
     };
     let keep = usize::try_from(args.items.max(1)).unwrap_or(usize::MAX);
-    let survey = nightshift_scheduler::survey(objects.as_ref(), &file.name, &file.text, &parsed, keep).await;
+    let survey =
+        nightshift_scheduler::survey(objects.as_ref(), &file.name, &file.text, &parsed, keep).await;
     let survey = survey.map_err(|error| match error {
-        PlanError::Rejected(words) => anyhow::Error::from(Failure::new(Exit::Usage, format!("the inputs are not valid\n{words}"))),
+        PlanError::Rejected(words) => anyhow::Error::from(Failure::new(
+            Exit::Usage,
+            format!("the inputs are not valid\n{words}"),
+        )),
         PlanError::Objects(error) => error.into(),
         other => other.into(),
     })?;
@@ -58,7 +62,9 @@ fn vars() -> JobVars {
 
 fn describe(parsed: &Parsed, survey: &Survey, show: u64) -> Value {
     let spec = &parsed.spec;
-    let items: Vec<Value> = (0..survey.n_items.min(show)).map(|i| first_item(spec, survey, i)).collect();
+    let items: Vec<Value> = (0..survey.n_items.min(show))
+        .map(|i| first_item(spec, survey, i))
+        .collect();
     json!({
         "name": spec.name(),
         "kind": spec.kind().as_str(),
@@ -76,7 +82,9 @@ fn describe(parsed: &Parsed, survey: &Survey, show: u64) -> Value {
 }
 
 fn first_item(spec: &JobSpec, survey: &Survey, i: u64) -> Value {
-    let row = usize::try_from(spec.row_of(i)).ok().and_then(|row| survey.first.get(row));
+    let row = usize::try_from(spec.row_of(i))
+        .ok()
+        .and_then(|row| survey.first.get(row));
     // The first N items need at most the first N rows, and as many were kept.
     let row = row.expect("the rows of the first items were kept");
     match spec.item(i, row, &vars()) {
@@ -87,7 +95,11 @@ fn first_item(spec: &JobSpec, survey: &Survey, i: u64) -> Value {
 
 fn item_json(item: &Item) -> Value {
     // Many readers of JSON keep numbers as doubles only.
-    let seed = if item.seed > 1 << 53 { json!(item.seed.to_string()) } else { json!(item.seed) };
+    let seed = if item.seed > 1 << 53 {
+        json!(item.seed.to_string())
+    } else {
+        json!(item.seed)
+    };
     json!({
         "index": item.index,
         "item_id": item.item_id,
@@ -104,7 +116,11 @@ fn item_json(item: &Item) -> Value {
 
 fn write_plan(out: &mut dyn Write, plan: &Value) -> std::io::Result<()> {
     let number = |name: &str| plan[name].as_u64().unwrap_or(0);
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
     writeln!(out, "{} ({})", text(&plan["name"]), text(&plan["kind"]))?;
     writeln!(out, "  model        {}", text(&plan["model"]))?;
     writeln!(out, "  destination  {}", text(&plan["dest"]))?;
@@ -118,19 +134,34 @@ fn write_plan(out: &mut dyn Write, plan: &Value) -> std::io::Result<()> {
     )?;
     writeln!(out, "  shards       {}", thousands(number("shards")))?;
     if number("input_bytes") > 0 {
-        writeln!(out, "  input        {} bytes", thousands(number("input_bytes")))?;
+        writeln!(
+            out,
+            "  input        {} bytes",
+            thousands(number("input_bytes"))
+        )?;
     }
     for item in plan["first_items"].as_array().into_iter().flatten() {
         if let Some(error) = item["error"].as_str() {
             writeln!(out, "  item {:<7} cannot be made: {error}", item["index"])?;
             continue;
         }
-        let keys: Vec<String> = item["keys"].as_array().into_iter().flatten().map(text).collect();
+        let keys: Vec<String> = item["keys"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(text)
+            .collect();
         let cell = match &item["cell"] {
             Value::Object(cell) if !cell.is_empty() => format!(" {}", item["cell"]),
             _ => String::new(),
         };
-        writeln!(out, "  item {:<7} seed {}{cell} -> {}", item["index"], text(&item["seed"]), keys.join(", "))?;
+        writeln!(
+            out,
+            "  item {:<7} seed {}{cell} -> {}",
+            item["index"],
+            text(&item["seed"]),
+            keys.join(", ")
+        )?;
     }
     Ok(())
 }

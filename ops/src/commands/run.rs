@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nightshift_jobs::ModelSpec;
 use nightshift_objects::{Put, S3Uri};
-use nightshift_store::{JobView, Submission};
+use nightshift_store::{JobFilter, JobState, JobView, Submission};
 
 use super::{Context, serve, sheet, submit, wait};
 use crate::cli::RunArgs;
@@ -25,9 +25,16 @@ const POLL: Duration = Duration::from_millis(200);
 /// # Errors
 /// Mistakes of the specs, what keeps the system from starting, or why it broke.
 pub async fn run(context: Context, args: RunArgs) -> anyhow::Result<Exit> {
-    let specs: Vec<SpecFile> =
-        args.files.iter().map(|path| submit::read(context.ui, path, &args.set)).collect::<Result<_, _>>()?;
-    let copies: Vec<(PathBuf, String)> = args.put.iter().map(|text| parse_put(text)).collect::<Result<_, _>>()?;
+    let specs: Vec<SpecFile> = args
+        .files
+        .iter()
+        .map(|path| submit::read(context.ui, path, &args.set))
+        .collect::<Result<_, _>>()?;
+    let copies: Vec<(PathBuf, String)> = args
+        .put
+        .iter()
+        .map(|text| parse_put(text))
+        .collect::<Result<_, _>>()?;
     let mut worker = serve::worker_config(&context.config)?;
     offer(&mut worker, &specs)?;
 
@@ -52,13 +59,31 @@ async fn run_all(
     for (path, key) in copies {
         put(system, path, key).await?;
     }
+    let older = JobFilter {
+        states: JobState::ALL
+            .iter()
+            .copied()
+            .filter(|state| !state.is_final())
+            .collect(),
+        ..JobFilter::default()
+    };
+    let older = system.store.jobs(&older, 1_000).await?.len();
+    if older > 0 {
+        context.ui.note(&format!(
+            "{older} older jobs of this folder are not over; they go on, too"
+        ));
+    }
     let mut jobs = Vec::new();
     for spec in specs {
         let submission = Submission {
             spec: spec.text.clone(),
             ..Submission::default()
         };
-        let job = system.store.submit(&submission).await.with_context(|| spec.name.clone())?;
+        let job = system
+            .store
+            .submit(&submission)
+            .await
+            .with_context(|| spec.name.clone())?;
         context.ui.note(&format!("{}: job {job}", spec.name));
         jobs.push(job);
     }
@@ -66,7 +91,9 @@ async fn run_all(
     for job in jobs {
         let Some(view) = over(context, system, job).await? else {
             let data = system.data.display();
-            context.ui.note(&format!("the jobs are kept; `nightshift --data {data} up` goes on with them"));
+            context.ui.note(&format!(
+                "the jobs are kept; `nightshift --data {data} up` goes on with them"
+            ));
             return Ok(Exit::Interrupted);
         };
         exit = worse(exit, wait::exit_of(view.state));
@@ -101,11 +128,21 @@ async fn over(context: &Context, system: &mut System, job: i64) -> anyhow::Resul
 }
 
 /// Says on standard output where the results of a job are.
-async fn report(context: &Context, args: &RunArgs, system: &System, view: &JobView) -> anyhow::Result<()> {
+async fn report(
+    context: &Context,
+    args: &RunArgs,
+    system: &System,
+    view: &JobView,
+) -> anyhow::Result<()> {
     wait::tell_end(context.ui, view);
-    let Some(dest) = &view.dest else { return Ok(()) };
+    let Some(dest) = &view.dest else {
+        return Ok(());
+    };
     let folder = system.folder_of(dest);
-    let mut lines = vec![("s3", dest.clone()), ("folder", folder.display().to_string())];
+    let mut lines = vec![
+        ("s3", dest.clone()),
+        ("folder", folder.display().to_string()),
+    ];
     for name in ["metadata.parquet", "metadata.jsonl"] {
         let path = folder.join(name);
         if path.exists() {
@@ -115,13 +152,31 @@ async fn report(context: &Context, args: &RunArgs, system: &System, view: &JobVi
     if let Some(dir) = &args.sheets
         && view.n_ok > 0
     {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
-        let path = dir.join(format!("{}-{}.png", view.id, view.name.as_deref().unwrap_or("job")));
-        sheet::write(&system.store, &system.objects, view.id, &path, sheet::Shape::default()).await?;
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("cannot make the folder {}", dir.display()))?;
+        let path = dir.join(format!(
+            "{}-{}.png",
+            view.id,
+            view.name.as_deref().unwrap_or("job")
+        ));
+        sheet::write(
+            &system.store,
+            &system.objects,
+            view.id,
+            &path,
+            sheet::Shape::default(),
+        )
+        .await?;
         lines.push(("sheet", path.display().to_string()));
     }
     let mut out = std::io::stdout().lock();
-    writeln!(out, "job {} {} {}", view.id, view.name.as_deref().unwrap_or("-"), view.state)?;
+    writeln!(
+        out,
+        "job {} {} {}",
+        view.id,
+        view.name.as_deref().unwrap_or("-"),
+        view.state
+    )?;
     for (name, value) in lines {
         writeln!(out, "  {name:<9} {value}")?;
     }
@@ -139,16 +194,23 @@ fn offer(worker: &mut nightshift_worker::Config, specs: &[SpecFile]) -> Result<(
         formats.insert(format!("{}/{}", model.weights, model.kv_cache));
     }
     worker.models = models.into_iter().collect();
-    let known = |text: &String| serve::parse_format(text).expect("specs and engine name the same formats");
+    let known =
+        |text: &String| serve::parse_format(text).expect("specs and engine name the same formats");
     worker.formats = formats.iter().map(known).collect();
     Ok(())
 }
 
 /// `PATH=KEY`.
 fn parse_put(text: &str) -> Result<(PathBuf, String), Failure> {
-    let (path, key) = text.split_once('=').filter(|(path, key)| !path.is_empty() && !key.is_empty()).ok_or_else(|| {
-        Failure::new(Exit::Usage, format!("--put {text}: expected PATH=KEY, such as photos=inputs/photos"))
-    })?;
+    let (path, key) = text
+        .split_once('=')
+        .filter(|(path, key)| !path.is_empty() && !key.is_empty())
+        .ok_or_else(|| {
+            Failure::new(
+                Exit::Usage,
+                format!("--put {text}: expected PATH=KEY, such as photos=inputs/photos"),
+            )
+        })?;
     Ok((PathBuf::from(path), key.trim_end_matches('/').to_owned()))
 }
 
@@ -161,18 +223,25 @@ async fn put(system: &System, path: &Path, key: &str) -> anyhow::Result<()> {
         for entry in std::fs::read_dir(path).with_context(at)? {
             let entry = entry.with_context(at)?;
             if entry.path().is_file() {
-                files.push((entry.path(), format!("{key}/{}", entry.file_name().to_string_lossy())));
+                files.push((
+                    entry.path(),
+                    format!("{key}/{}", entry.file_name().to_string_lossy()),
+                ));
             }
         }
         files.sort();
     }
     for (path, key) in files {
-        let body = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let body =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let uri = S3Uri {
             bucket: BUCKET.to_owned(),
             key,
         };
-        system.objects.put(&uri, body.into(), &Put::default()).await?;
+        system
+            .objects
+            .put(&uri, body.into(), &Put::default())
+            .await?;
     }
     Ok(())
 }
@@ -201,7 +270,10 @@ mod tests {
 
     #[test]
     fn a_copy_has_a_path_and_a_key() {
-        assert_eq!(parse_put("a/b=c/d/").unwrap(), (PathBuf::from("a/b"), "c/d".to_owned()));
+        assert_eq!(
+            parse_put("a/b=c/d/").unwrap(),
+            (PathBuf::from("a/b"), "c/d".to_owned())
+        );
         for bad in ["a", "=b", "a="] {
             assert_eq!(parse_put(bad).unwrap_err().exit, Exit::Usage);
         }

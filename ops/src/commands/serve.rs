@@ -45,7 +45,14 @@ pub async fn worker(context: Context) -> anyhow::Result<Exit> {
     let objects = connect::objects(&context.config).await?;
     let models = load(config.clone()).await?;
     context.ui.note(&format!("worker {}: running", config.name));
-    nightshift_worker::run(config, store.clone(), objects, Box::new(models), on_signals()).await?;
+    nightshift_worker::run(
+        config,
+        store.clone(),
+        objects,
+        Box::new(models),
+        on_signals(),
+    )
+    .await?;
     store.close().await;
     Ok(Exit::Ok)
 }
@@ -87,18 +94,26 @@ fn on_signals() -> Shutdown {
 pub fn worker_config(config: &Config) -> Result<nightshift_worker::Config, Failure> {
     let list = |key: &str| -> Vec<String> {
         let text = config.get(key).unwrap_or_default();
-        text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+        text.split(',')
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect()
     };
     let formats = list("worker.formats");
     let formats: Option<Vec<_>> = formats.iter().map(|text| parse_format(text)).collect();
     let number = |key: &str| usize::try_from(config.number(key)).unwrap_or(usize::MAX);
     let lease = Duration::from_millis(config.number("worker.lease_ms"));
     Ok(nightshift_worker::Config {
-        name: config.get("worker.name").map_or_else(process_name, str::to_owned),
+        name: config
+            .get("worker.name")
+            .map_or_else(process_name, str::to_owned),
         models_dir: config.models_dir(),
         models: list("worker.models"),
         formats: formats.ok_or_else(|| {
-            Failure::new(Exit::Usage, "worker.formats: expected weights/kv_cache, such as f32/f32, separated by commas")
+            Failure::new(
+                Exit::Usage,
+                "worker.formats: expected weights/kv_cache, such as f32/f32, separated by commas",
+            )
         })?,
         slots: number("worker.slots"),
         threads: generate::threads(number("worker.threads")),
@@ -113,8 +128,12 @@ pub fn worker_config(config: &Config) -> Result<nightshift_worker::Config, Failu
 #[must_use]
 pub fn parse_format(text: &str) -> Option<(Weights, KvCache)> {
     let (weights, cache) = text.split_once('/')?;
-    let weights = [Weights::F32, Weights::Bf16, Weights::Int4].into_iter().find(|w| w.as_str() == weights)?;
-    let cache = [KvCache::F32, KvCache::Bf16, KvCache::Int8].into_iter().find(|c| c.as_str() == cache)?;
+    let weights = [Weights::F32, Weights::Bf16, Weights::Int4]
+        .into_iter()
+        .find(|w| w.as_str() == weights)?;
+    let cache = [KvCache::F32, KvCache::Bf16, KvCache::Int8]
+        .into_iter()
+        .find(|c| c.as_str() == cache)?;
     Some((weights, cache))
 }
 
@@ -130,7 +149,9 @@ fn process_name() -> String {
 /// No database is configured, it cannot be reached, the login may not, or the database is newer than this program.
 pub async fn migrate(context: Context) -> anyhow::Result<Exit> {
     let database = connect::database(&context.config, "nightshift migrate")?;
-    nightshift_store::migrate(&database.url).await.context("cannot migrate the database")?;
+    nightshift_store::migrate(&database.url)
+        .await
+        .context("cannot migrate the database")?;
     context.ui.note("the schema is up to date");
     Ok(Exit::Ok)
 }
@@ -141,8 +162,14 @@ mod tests {
 
     #[test]
     fn formats_are_weights_and_cache() {
-        assert_eq!(parse_format("f32/bf16"), Some((Weights::F32, KvCache::Bf16)));
-        assert_eq!(parse_format("int4/int8"), Some((Weights::Int4, KvCache::Int8)));
+        assert_eq!(
+            parse_format("f32/bf16"),
+            Some((Weights::F32, KvCache::Bf16))
+        );
+        assert_eq!(
+            parse_format("int4/int8"),
+            Some((Weights::Int4, KvCache::Int8))
+        );
         assert_eq!(parse_format("f32"), None);
         assert_eq!(parse_format("f16/f32"), None);
     }

@@ -50,10 +50,11 @@ impl Default for Shape {
 /// There is no such job, it has no pictures yet, or they cannot be read.
 pub async fn run(context: Context, job: i64, out: &Path, shape: Shape) -> anyhow::Result<Exit> {
     let store = connect::store(&context.config, "nightshift sheet").await?;
-    store.job(job).await?;
     let objects = connect::objects(&context.config).await?;
     let count = write(&store, &objects, job, out, shape).await?;
-    context.ui.note(&format!("{}: {count} pictures", out.display()));
+    context
+        .ui
+        .note(&format!("{}: {count} pictures", out.display()));
     Ok(Exit::Ok)
 }
 
@@ -61,17 +62,29 @@ pub async fn run(context: Context, job: i64, out: &Path, shape: Shape) -> anyhow
 ///
 /// # Errors
 /// The job has no pictures, one of them cannot be read, or the file cannot be written.
-pub async fn write(store: &Store, objects: &Objects, job: i64, out: &Path, shape: Shape) -> anyhow::Result<usize> {
+pub async fn write(
+    store: &Store,
+    objects: &Objects,
+    job: i64,
+    out: &Path,
+    shape: Shape,
+) -> anyhow::Result<usize> {
+    let dest = store.job(job).await?.dest.unwrap_or_default();
     let mut cells = Vec::new();
     for output in pictures(store, job, shape.limit).await? {
-        let uri: S3Uri = output.uri.parse().map_err(nightshift_objects::Error::from)?;
+        let uri: S3Uri = output
+            .uri
+            .parse()
+            .map_err(nightshift_objects::Error::from)?;
         let got = objects.get(&uri, MAX_BYTES, None).await?;
         let picture = decode(&got.body).with_context(|| output.uri.clone())?;
-        cells.push((label(&output), shrink(&picture, shape.cell)));
+        cells.push((label(&dest, &output), shrink(&picture, shape.cell)));
     }
     if cells.is_empty() {
         let message = format!("job {job} has no pictures yet");
-        return Err(Failure::new(Exit::NotFound, message).help(format!("`nightshift describe {job}` says where it stands")).into());
+        return Err(Failure::new(Exit::NotFound, message)
+            .help(format!("`nightshift describe {job}` says where it stands"))
+            .into());
     }
     compose(&cells, shape)
         .save_with_format(out, ImageFormat::Png)
@@ -85,10 +98,14 @@ async fn pictures(store: &Store, job: i64, limit: usize) -> anyhow::Result<Vec<O
     let mut after = -1;
     loop {
         let page = store.outputs(job, after, 500).await?;
-        let Some(last) = page.last() else { return Ok(pictures) };
+        let Some(last) = page.last() else {
+            return Ok(pictures);
+        };
         after = last.index;
         for output in page {
-            let first = pictures.last().is_none_or(|picture| picture.index != output.index);
+            let first = pictures
+                .last()
+                .is_none_or(|picture| picture.index != output.index);
             if first && output.uri.ends_with(".png") {
                 pictures.push(output);
             }
@@ -107,10 +124,11 @@ fn decode(bytes: &[u8]) -> anyhow::Result<RgbImage> {
     Ok(reader.decode()?.to_rgb8())
 }
 
-/// Index and file name, as far as they fit.
-fn label(output: &OutputView) -> String {
-    let name = output.uri.rsplit('/').next().unwrap_or_default();
-    format!("{} {}", output.index, name.trim_end_matches(".png"))
+/// Index, partitions and file name.
+fn label(dest: &str, output: &OutputView) -> String {
+    let key = output.uri.strip_prefix(dest).unwrap_or(&output.uri);
+    let key = key.strip_prefix("data/").unwrap_or(key);
+    format!("{} {}", output.index, key.trim_end_matches(".png"))
 }
 
 fn shrink(picture: &RgbImage, cell: u32) -> RgbImage {
@@ -127,7 +145,10 @@ fn compose(cells: &[(String, RgbImage)], shape: Shape) -> RgbImage {
     let mut sheet = RgbImage::from_pixel(columns * step_x + GAP, rows * step_y + GAP, PAPER);
     for (n, (label, picture)) in (0..).zip(cells) {
         let (x, y) = (GAP + n % columns * step_x, GAP + n / columns * step_y);
-        let (dx, dy) = ((shape.cell - picture.width()) / 2, (shape.cell - picture.height()) / 2);
+        let (dx, dy) = (
+            (shape.cell - picture.width()) / 2,
+            (shape.cell - picture.height()) / 2,
+        );
         overlay(&mut sheet, picture, i64::from(x + dx), i64::from(y + dy));
         font::write(&mut sheet, x, y + shape.cell + 3, shape.cell, label, INK);
     }
@@ -148,7 +169,11 @@ mod tests {
             cell: 16,
             limit: 9,
         };
-        let cells = vec![("0".to_owned(), wide), ("1".to_owned(), tall.clone()), ("2".to_owned(), tall)];
+        let cells = vec![
+            ("0".to_owned(), wide),
+            ("1".to_owned(), tall.clone()),
+            ("2".to_owned(), tall),
+        ];
         let sheet = compose(&cells, shape);
         assert_eq!(sheet.dimensions(), (2 * 22 + 6, 2 * (16 + LABEL + 6) + 6));
         assert_eq!(*sheet.get_pixel(6 + 8, 6 + 8), Rgb([255, 0, 0]));
@@ -164,7 +189,10 @@ mod tests {
 
     impl ViewOf for RgbImage {
         fn view_of(&self, x: u32, y: u32, width: u32, height: u32) -> Vec<Rgb<u8>> {
-            (y..y + height).flat_map(|y| (x..x + width).map(move |x| (x, y))).map(|(x, y)| *self.get_pixel(x, y)).collect()
+            (y..y + height)
+                .flat_map(|y| (x..x + width).map(move |x| (x, y)))
+                .map(|(x, y)| *self.get_pixel(x, y))
+                .collect()
         }
     }
 }

@@ -26,7 +26,12 @@ pub async fn run(context: Context, job: i64, timeout: Option<Duration>) -> anyho
 ///
 /// # Errors
 /// There is no such job, or the login may not see it.
-pub async fn until_over(ui: Ui, store: &Store, job: i64, timeout: Option<Duration>) -> anyhow::Result<Exit> {
+pub async fn until_over(
+    ui: Ui,
+    store: &Store,
+    job: i64,
+    timeout: Option<Duration>,
+) -> anyhow::Result<Exit> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut progress = Progress::new(ui, format!("job {job}"));
     let interrupted = connect::interrupted();
@@ -48,10 +53,14 @@ pub async fn until_over(ui: Ui, store: &Store, job: i64, timeout: Option<Duratio
             Err(Error::Unreachable(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        let pause = deadline.map_or(POLL, |deadline| deadline.saturating_duration_since(Instant::now()).min(POLL));
+        let pause = deadline.map_or(POLL, |deadline| {
+            deadline.saturating_duration_since(Instant::now()).min(POLL)
+        });
         if pause.is_zero() {
             progress.finish();
-            ui.note(&format!("job {job} goes on; `nightshift wait {job}` waits again"));
+            ui.note(&format!(
+                "job {job} goes on; `nightshift wait {job}` waits again"
+            ));
             return Ok(Exit::TimedOut);
         }
         tokio::select! {
@@ -76,12 +85,21 @@ pub fn tell(progress: &mut Progress, view: &JobView) {
         Some(reason) if view.n_in_flight == 0 => format!("{} ({reason})", view.state),
         _ => view.state.to_string(),
     };
-    progress.update(&state, done, count(view.n_failed), count(view.n_items.unwrap_or(0)));
+    progress.update(
+        &state,
+        done,
+        count(view.n_failed),
+        count(view.n_items.unwrap_or(0)),
+    );
 }
 
 /// Says on standard error how a job ended.
 pub fn tell_end(ui: Ui, view: &JobView) {
-    let name = view.name.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
+    let name = view
+        .name
+        .as_deref()
+        .map(|name| format!(" ({name})"))
+        .unwrap_or_default();
     let counts = match view.n_items {
         Some(items) => format!(
             ": {} of {items} items ok, {} failed, {} skipped",
@@ -89,12 +107,19 @@ pub fn tell_end(ui: Ui, view: &JobView) {
         ),
         None => String::new(),
     };
-    ui.note(&format!("job {}{name} {}{counts}", view.id, words(view.state)));
+    ui.note(&format!(
+        "job {}{name} {}{counts}",
+        view.id,
+        words(view.state)
+    ));
     if let Some(errors) = &view.errors {
         ui.write(errors);
     }
     if view.n_failed > 0 {
-        ui.note(&format!("help: `nightshift items {} --state failed` lists them", view.id));
+        ui.note(&format!(
+            "help: `nightshift items {} --state failed` lists them",
+            view.id
+        ));
     }
 }
 
@@ -114,7 +139,11 @@ pub fn exit_of(state: JobState) -> Exit {
         JobState::Cancelled => Exit::JobCancelled,
         JobState::Failed | JobState::Rejected => Exit::JobFailed,
         // Not final: the caller goes on waiting.
-        JobState::Submitted | JobState::Ready | JobState::Paused | JobState::Closing | JobState::Cancelling => Exit::TimedOut,
+        JobState::Submitted
+        | JobState::Ready
+        | JobState::Paused
+        | JobState::Closing
+        | JobState::Cancelling => Exit::TimedOut,
     }
 }
 
@@ -123,7 +152,13 @@ pub fn exit_of(state: JobState) -> Exit {
 /// # Errors
 /// Words for clap.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0)];
+    let units = [
+        ("ms", 0.001),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3600.0),
+        ("d", 86_400.0),
+    ];
     let (number, unit) = units
         .iter()
         .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))
@@ -135,7 +170,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         _ => Err("expected a time such as 90s, 10m or 8h".to_owned()),
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -162,7 +196,13 @@ mod tests {
             .collect();
         assert_eq!(
             codes,
-            [("rejected", 6), ("cancelled", 7), ("finished", 0), ("finished_with_errors", 1), ("failed", 6)]
+            [
+                ("rejected", 6),
+                ("cancelled", 7),
+                ("finished", 0),
+                ("finished_with_errors", 1),
+                ("failed", 6)
+            ]
         );
     }
 }
