@@ -164,8 +164,8 @@ mod tests {
     #[test]
     fn rows_in_every_format() {
         insta::assert_snapshot!(shown(Format::Table), @r"
-        JOB  NAME             OK
-        1    sweep            12
+        JOB  NAME            OK
+        1    sweep           12
         20   two lines [31m  -
         ");
         insta::assert_snapshot!(shown(Format::Jsonl), @r#"

@@ -143,9 +143,9 @@ mod tests {
         let mut out = Vec::new();
         print(&mut out, &checks).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"
-        forward: logits     3.200e-5    1.000e-4  ok
-        greedy: tokens       2.000e0    1.000e-4  FAIL  first at 17
-        int4: codes          0.000e0    1.000e-4  not covered  no int4 in this build
+        forward: logits    3.200e-5    1.000e-4  ok
+        greedy: tokens      2.000e0    1.000e-4  FAIL  first at 17
+        int4: codes         0.000e0    1.000e-4  not covered  no int4 in this build
         ");
     }
 }

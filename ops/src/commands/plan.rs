@@ -141,6 +141,8 @@ fn write_plan(out: &mut dyn Write, plan: &Value) -> std::io::Result<()> {
         )?;
     }
     for item in plan["first_items"].as_array().into_iter().flatten() {
+        // As text: a JSON value does not keep to a width.
+        let index = item["index"].to_string();
         if let Some(error) = item["error"].as_str() {
             writeln!(out, "  item {:<7} cannot be made: {error}", item["index"])?;
             continue;
@@ -158,7 +160,7 @@ fn write_plan(out: &mut dyn Write, plan: &Value) -> std::io::Result<()> {
         writeln!(
             out,
             "  item {:<7} seed {}{cell} -> {}",
-            item["index"],
+            index,
             text(&item["seed"]),
             keys.join(", ")
         )?;
