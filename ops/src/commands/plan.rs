@@ -144,7 +144,7 @@ fn write_plan(out: &mut dyn Write, plan: &Value) -> std::io::Result<()> {
         // As text: a JSON value does not keep to a width.
         let index = item["index"].to_string();
         if let Some(error) = item["error"].as_str() {
-            writeln!(out, "  item {:<7} cannot be made: {error}", item["index"])?;
+            writeln!(out, "  item {index:<7} cannot be made: {error}")?;
             continue;
         }
         let keys: Vec<String> = item["keys"]
