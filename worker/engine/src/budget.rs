@@ -60,7 +60,12 @@ impl Budget {
     ///
     /// # Errors
     /// The picture has a size that cannot be made.
-    pub fn new(config: &Config, codes: usize, image: Option<&ImageTokenizer>, load: &Load) -> Result<Self, EngineError> {
+    pub fn new(
+        config: &Config,
+        codes: usize,
+        image: Option<&ImageTokenizer>,
+        load: &Load,
+    ) -> Result<Self, EngineError> {
         let grid = Grid::of_pixels(load.width, load.height)?;
         let d = config.hidden_size as u64;
         let plain = if load.weights == Weights::F32 { 4 } else { 2 };
@@ -97,9 +102,24 @@ fn widest(channels: &[usize]) -> u64 {
 }
 
 fn layers(config: &Config, weights: Weights) -> u64 {
-    let (d, kv, inner) = (config.hidden_size, config.kv_dim(), config.intermediate_size);
-    let shapes = [(d, d), (kv, d), (kv, d), (d, d), (inner, d), (inner, d), (d, inner)];
-    let matrices: u64 = shapes.iter().map(|(out, inputs)| matrix(*out as u64, *inputs as u64, weights)).sum();
+    let (d, kv, inner) = (
+        config.hidden_size,
+        config.kv_dim(),
+        config.intermediate_size,
+    );
+    let shapes = [
+        (d, d),
+        (kv, d),
+        (kv, d),
+        (d, d),
+        (inner, d),
+        (inner, d),
+        (d, inner),
+    ];
+    let matrices: u64 = shapes
+        .iter()
+        .map(|(out, inputs)| matrix(*out as u64, *inputs as u64, weights))
+        .sum();
     let norms = 4 * (2 * d + 4 * config.model_parallel_size * config.head_dim()) as u64;
     config.num_hidden_layers as u64 * (matrices + norms)
 }
@@ -107,7 +127,9 @@ fn layers(config: &Config, weights: Weights) -> u64 {
 fn matrix(out: u64, inputs: u64, weights: Weights) -> u64 {
     match weights {
         Weights::F32 => out * inputs * 4,
-        Weights::Int4 if int4::fits(inputs as usize) => out * inputs / 2 + out * inputs / int4::GROUP as u64 * 4,
+        Weights::Int4 if int4::fits(inputs as usize) => {
+            out * inputs / 2 + out * inputs / int4::GROUP as u64 * 4
+        }
         Weights::Bf16 | Weights::Int4 => out * inputs * 2,
     }
 }
@@ -136,18 +158,31 @@ mod tests {
             slots: 1,
             window: 16,
         };
-        let image = ImageTokenizer { parameters: 270_000_000, channels: vec![256, 512, 512, 1024] };
+        let image = ImageTokenizer {
+            parameters: 270_000_000,
+            channels: vec![256, 512, 512, 1024],
+        };
         Budget::new(&Preset::B7.config(), 16_384, Some(&image), &load).unwrap()
     }
 
     #[test]
     fn the_released_shape_fits_the_promised_sizes() {
         let budget = released(KvCache::Bf16);
-        assert!((3_300_000_000..3_600_000_000).contains(&budget.layers), "{budget:?}");
-        assert!((9_700_000_000..9_900_000_000).contains(&budget.caches), "{budget:?}");
+        assert!(
+            (3_300_000_000..3_600_000_000).contains(&budget.layers),
+            "{budget:?}"
+        );
+        assert!(
+            (9_700_000_000..9_900_000_000).contains(&budget.caches),
+            "{budget:?}"
+        );
         assert!(budget.image_workspace < 2_600_000_000, "{budget:?}");
         assert!(budget.total() < 19_000_000_000, "{budget:?}");
-        assert!(released(KvCache::Int8).total() < 14_000_000_000, "{:?}", released(KvCache::Int8));
+        assert!(
+            released(KvCache::Int8).total() < 14_000_000_000,
+            "{:?}",
+            released(KvCache::Int8)
+        );
     }
 
     #[test]

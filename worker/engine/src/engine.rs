@@ -6,17 +6,19 @@
 //! forward pass over all rows of both branches, chooses codes for the wanted cells, and lets each slot accept them.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::batch::{Branch, Turn};
 use crate::decode::{Choice, Plan};
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::prefix;
-use crate::request::{Event, Picture, Request};
+use crate::request::{Decoding, Event, Picture, Request};
 use crate::sample::logits::{choose, guide, law};
 use crate::sample::rng;
 use crate::slot::{Running, Slot, given_codes, same_id};
-use crate::transformer::{Chunk, Scratch};
+use crate::transformer::{BranchCache, Chunk, Scratch};
+use crate::window::Meter;
 
 /// The draw that defines the sequential token sequence.
 const NOISE_DRAW: u32 = 0;
@@ -29,6 +31,9 @@ pub struct Engine {
     scratch: Scratch,
     logits: Vec<f32>,
     counters: Counters,
+    meter: Meter,
+    /// Bytes of both caches of a slot, when they are limited.
+    slot_bytes: Option<u64>,
 }
 
 /// What an engine has done since it was made.
@@ -65,6 +70,17 @@ impl Engine {
             scratch: Scratch::default(),
             logits: Vec::new(),
             counters: Counters::default(),
+            meter: Meter::default(),
+            slot_bytes: None,
+        }
+    }
+
+    /// An engine whose caches take at most `bytes` altogether, in equal shares; requests that need more are refused.
+    pub fn with_cache_bytes(model: Arc<Model>, slots: usize, bytes: u64) -> Self {
+        let share = bytes / slots.max(1) as u64;
+        Self {
+            slot_bytes: Some(share),
+            ..Self::new(model, slots)
         }
     }
 
@@ -91,12 +107,31 @@ impl Engine {
         if same_id(&self.slots, running.id) {
             return Err(EngineError::DuplicateId(running.id));
         }
+        self.check_budget(&running)?;
         let free = self
             .slots
             .iter_mut()
             .find(|slot| slot.running.is_none())
             .ok_or(EngineError::NoFreeSlot)?;
         free.take(&self.model, running);
+        Ok(())
+    }
+
+    fn check_budget(&self, running: &Running) -> Result<(), EngineError> {
+        let Some(available) = self.slot_bytes else {
+            return Ok(());
+        };
+        let (conditional, unconditional) = running.positions();
+        let bytes =
+            |positions| BranchCache::bytes(self.model.config(), positions, self.model.kv_cache());
+        let needed = bytes(conditional) + unconditional.map_or(0, bytes);
+        if needed > available {
+            return Err(EngineError::OutOfBudget {
+                positions: conditional,
+                needed,
+                available,
+            });
+        }
         Ok(())
     }
 
@@ -121,8 +156,13 @@ impl Engine {
     /// One forward pass for all slots, then one event for each request that moved. Empty when nothing runs.
     pub fn step(&mut self) -> Vec<Event> {
         let ready = prefix::share(&mut self.slots, &mut self.counters);
-        let turns = self.slots.iter_mut().zip(ready);
-        let turns = turns.map(|(slot, ready)| if ready { slot.turn() } else { None });
+        let others = self.slots.len() - self.free_slots();
+        let others = others.saturating_sub(1);
+        let meter = &mut self.meter;
+        let turns = self.slots.iter_mut().zip(ready).map(|(slot, ready)| {
+            let auto = |branches, context| meter.window(branches, others, context);
+            if ready { slot.turn(auto) } else { None }
+        });
         let turns: Vec<Option<Turn>> = turns.collect();
         let wanted = self.forward(&turns);
         let mut choices = wanted
@@ -169,6 +209,9 @@ impl Engine {
             .sum::<u64>();
         self.counters.scored += rows.len() as u64;
         let (transformer, pool) = (self.model.transformer(), self.model.pool());
+        let fed: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
+        let context = chunks.iter().map(|chunk| chunk.cache.len()).sum::<usize>() / chunks.len();
+        let began = Instant::now();
         transformer.forward(pool, &mut chunks, &mut self.scratch, &mut |_, _, _| {});
         transformer.logits(
             pool,
@@ -177,6 +220,8 @@ impl Engine {
             &mut self.logits,
             &mut |_, _, _| {},
         );
+        self.meter
+            .step(fed, context, began.elapsed().as_secs_f64() * 1e3);
         wanted
     }
 
@@ -253,6 +298,11 @@ impl Engine {
             Ok(keep) => keep,
             Err(error) => return Some(self.fail(slot, error)),
         };
+        if matches!(running.sampler.decoding, Decoding::Jacobi { .. }) {
+            let last = plan.wanted.iter().position(|index| *index == keep);
+            self.meter
+                .accepted(plan.wanted.len(), last.map_or(1, |last| last + 1));
+        }
         let (id, finished) = (running.id, running.stream.is_finished());
         let (done, total) = (
             running.stream.generated().len() as u32,

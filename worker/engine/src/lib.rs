@@ -4,6 +4,7 @@
 //! given panel, sampler, seed), the same bytes alone, in any batch, with any number of threads and after any retry.
 
 pub mod batch;
+pub mod budget;
 pub mod checkpoint;
 pub mod config;
 pub mod conform;
@@ -19,17 +20,20 @@ pub mod movqgan;
 mod prefix;
 pub mod prompt;
 pub mod quant;
+pub mod quantise;
 pub mod random;
 pub mod request;
 pub mod sample;
 mod slot;
+mod stored;
 pub mod tokenizer;
 pub mod transformer;
 pub mod weights;
+pub mod window;
 
 pub use self::image::RgbImage;
 
-pub use engine::{Engine, generate};
+pub use engine::{Counters, Engine, generate};
 pub use error::{EngineError, LoadError};
 pub use model::{KvCache, LoadOptions, Model, Weights};
 pub use request::{Decoding, Event, GuidanceSchedule, Picture, Request, Sampler, Window};

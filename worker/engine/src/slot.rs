@@ -15,9 +15,6 @@ use crate::sample::logits::guidance_table;
 use crate::sample::rng;
 use crate::transformer::BranchCache;
 
-/// The window of `auto`.
-const AUTO_WINDOW: usize = 4;
-
 /// The window of `auto` for coupled decoding, where it is part of the result's identity.
 const AUTO_COUPLED_WINDOW: usize = 16;
 
@@ -46,8 +43,15 @@ pub(crate) struct Running {
 #[derive(Debug)]
 enum Decoder {
     Sequential,
-    Jacobi { state: Jacobi, window: usize },
-    Coupled { state: Coupled<f32>, round: u32 },
+    /// Without a window, it is chosen at each step.
+    Jacobi {
+        state: Jacobi,
+        window: Option<usize>,
+    },
+    Coupled {
+        state: Coupled<f32>,
+        round: u32,
+    },
 }
 
 /// The draws of one round of coupled decoding: 1 + 2 round decides, 2 + 2 round replaces and draws anew.
@@ -74,10 +78,10 @@ impl Draws for RoundDraws {
 }
 
 impl Decoder {
-    fn plan(&mut self, stream: &Stream) -> Plan {
+    fn plan(&self, stream: &Stream, auto: usize) -> Plan {
         match self {
             Self::Sequential => sequential::plan(stream),
-            Self::Jacobi { state, window } => state.plan(stream, *window),
+            Self::Jacobi { state, window } => state.plan(stream, window.unwrap_or(auto)),
             Self::Coupled { state, .. } => {
                 let mut guesses = state.guesses();
                 let window = state.guesses().count() + 1;
@@ -114,8 +118,8 @@ impl Running {
             Decoding::Sequential => Decoder::Sequential,
             Decoding::Jacobi { window } => {
                 let window = match window {
-                    Window::Auto => AUTO_WINDOW,
-                    Window::Fixed(n) => n,
+                    Window::Auto => None,
+                    Window::Fixed(n) => Some(n),
                 };
                 Decoder::Jacobi {
                     state: Jacobi::default(),
@@ -212,8 +216,8 @@ impl Slot {
         self.running = Some(running);
     }
 
-    /// What the request does in this step; `None` for an empty slot.
-    pub(crate) fn turn(&mut self) -> Option<Turn> {
+    /// What the request does in this step; `None` for an empty slot. `auto` chooses a window by (branches, context).
+    pub(crate) fn turn(&mut self, auto: impl FnOnce(usize, usize) -> usize) -> Option<Turn> {
         let running = self.running.as_mut()?;
         let held = |cache: &Option<BranchCache>| cache.as_ref().map_or(0, BranchCache::len);
         let unconditional = running.guided.then(|| held(&self.unconditional));
@@ -223,9 +227,21 @@ impl Slot {
         };
         running.steps += 1;
         let Running {
-            stream, decoder, ..
+            stream,
+            decoder,
+            guided,
+            ..
         } = running;
-        Some(Turn::next(stream, cached, || decoder.plan(stream)))
+        let plan = || {
+            let chosen = match decoder {
+                Decoder::Jacobi { window: None, .. } => {
+                    auto(1 + usize::from(*guided), cached.conditional)
+                }
+                _ => 1,
+            };
+            decoder.plan(stream, chosen)
+        };
+        Some(Turn::next(stream, cached, plan))
     }
 
     /// The cache of a branch: 0 the conditional one, 1 the other.

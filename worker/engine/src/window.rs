@@ -29,7 +29,8 @@ pub struct Tables {
 pub fn best(tables: &Tables, branches: usize, other: usize) -> usize {
     let mut best = (1, 0.0);
     for (window, accepted) in &tables.accepted {
-        let rate = accepted / interpolate(&tables.step_ms, window * branches + other).max(f64::MIN_POSITIVE);
+        let rate = accepted
+            / interpolate(&tables.step_ms, window * branches + other).max(f64::MIN_POSITIVE);
         // A hundredth more is noise, and a larger window costs the other slots.
         if rate > best.1 * 1.01 {
             best = (*window, rate);
@@ -41,10 +42,16 @@ pub fn best(tables: &Tables, branches: usize, other: usize) -> usize {
 /// Piecewise linear between the entries, in proportion behind the last one.
 fn interpolate(table: &[(usize, f64)], rows: usize) -> f64 {
     let Some(after) = table.iter().position(|(at, _)| *at >= rows) else {
-        return table.last().map_or(0.0, |(at, ms)| ms * rows as f64 / (*at).max(1) as f64);
+        return table
+            .last()
+            .map_or(0.0, |(at, ms)| ms * rows as f64 / (*at).max(1) as f64);
     };
     let (x1, y1) = table[after];
-    let (x0, y0) = if after > 0 { table[after - 1] } else { return y1 };
+    let (x0, y0) = if after > 0 {
+        table[after - 1]
+    } else {
+        return y1;
+    };
     y0 + (y1 - y0) * (rows - x0) as f64 / (x1 - x0) as f64
 }
 
@@ -62,7 +69,12 @@ pub struct Meter {
 impl Default for Meter {
     fn default() -> Self {
         let places = CANDIDATES[CANDIDATES.len() - 1];
-        Self { normal: [[0.0; 4]; 3], guesses: vec![(0.5, 1.0); places], steps: 0, window: EXPLORE[0] }
+        Self {
+            normal: [[0.0; 4]; 3],
+            guesses: vec![(0.5, 1.0); places],
+            steps: 0,
+            window: EXPLORE[0],
+        }
     }
 }
 
@@ -79,7 +91,12 @@ impl Meter {
 
     /// Takes how many codes of a window were accepted.
     pub fn accepted(&mut self, window: usize, codes: usize) {
-        for (i, (kept, tried)) in self.guesses.iter_mut().enumerate().take(window.saturating_sub(1)) {
+        for (i, (kept, tried)) in self
+            .guesses
+            .iter_mut()
+            .enumerate()
+            .take(window.saturating_sub(1))
+        {
             // Code 0 always counts; code i + 1 counts when guess i was right.
             if i >= codes {
                 break;
@@ -106,7 +123,9 @@ impl Meter {
     pub fn tables(&self, context: usize) -> Tables {
         let [fixed, row, row_position] = solve(self.normal);
         let ms = |rows: usize| fixed + rows as f64 * (row + row_position * context as f64);
-        let step_ms = (0..=10).map(|power| (1 << power, ms(1 << power).max(1e-6))).collect();
+        let step_ms = (0..=10)
+            .map(|power| (1 << power, ms(1 << power).max(1e-6)))
+            .collect();
         let (mut accepted, mut right, mut sum) = (Vec::new(), 1.0, 0.0);
         for place in 0..CANDIDATES[CANDIDATES.len() - 1] {
             sum += right;
@@ -122,16 +141,15 @@ impl Meter {
 
 /// Non-negative least squares of three unknowns, roughly: a small ridge, and negative results count as zero.
 fn solve(mut m: [[f64; 4]; 3]) -> [f64; 3] {
-    for i in 0..3 {
-        m[i][i] += 1e-9 + m[i][i] * 1e-9;
+    for (i, row) in m.iter_mut().enumerate() {
+        row[i] += 1e-9 + row[i] * 1e-9;
     }
     for i in 0..3 {
-        for j in 0..3 {
-            if i != j {
-                let factor = m[j][i] / m[i][i];
-                for k in i..4 {
-                    m[j][k] -= factor * m[i][k];
-                }
+        let pivot = m[i];
+        for (_, row) in m.iter_mut().enumerate().filter(|(j, _)| *j != i) {
+            let factor = row[i] / pivot[i];
+            for (entry, above) in row.iter_mut().zip(pivot) {
+                *entry -= factor * above;
             }
         }
     }
@@ -146,8 +164,13 @@ mod tests {
     fn tables(fixed: f64, each: f64, right: f64) -> Tables {
         let accepted = |window: usize| (0..window).map(|i| right.powi(i as i32)).sum();
         Tables {
-            step_ms: (0..=10).map(|power| (1 << power, fixed + each * f64::from(1 << power))).collect(),
-            accepted: CANDIDATES.iter().map(|window| (*window, accepted(*window))).collect(),
+            step_ms: (0..=10)
+                .map(|power| (1 << power, fixed + each * f64::from(1 << power)))
+                .collect(),
+            accepted: CANDIDATES
+                .iter()
+                .map(|window| (*window, accepted(*window)))
+                .collect(),
         }
     }
 
@@ -155,8 +178,15 @@ mod tests {
     fn memory_bound_machines_take_wide_windows_and_arithmetic_bound_ones_narrow() {
         assert!(best(&tables(20.0, 0.02, 0.9), 2, 0) > 8, "memory-bound");
         assert!(best(&tables(0.1, 2.0, 0.9), 2, 0) <= 2, "arithmetic-bound");
-        assert_eq!(best(&tables(20.0, 0.02, 0.0), 2, 0), 1, "guesses that are never right buy nothing");
-        assert!(best(&tables(5.0, 0.5, 0.9), 2, 64) >= best(&tables(5.0, 0.5, 0.9), 2, 0), "rows beside are paid already");
+        assert_eq!(
+            best(&tables(20.0, 0.02, 0.0), 2, 0),
+            1,
+            "guesses that are never right buy nothing"
+        );
+        assert!(
+            best(&tables(5.0, 0.5, 0.9), 2, 64) >= best(&tables(5.0, 0.5, 0.9), 2, 0),
+            "rows beside are paid already"
+        );
     }
 
     #[test]
@@ -170,7 +200,10 @@ mod tests {
         }
         let near = best(&meter.tables(0), 2, 0);
         let far = best(&meter.tables(8000), 2, 0);
-        assert!(near > 8 && far <= 2, "{near} without context, {far} with much");
+        assert!(
+            near > 8 && far <= 2,
+            "{near} without context, {far} with much"
+        );
         let (_, ms) = meter.tables(1000).step_ms[4];
         assert!((ms - (10.0 + 16.0 * 2.05)).abs() < 0.5, "{ms}");
     }

@@ -4,10 +4,10 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use half::bf16;
-use serde_json::json;
 
 use crate::error::LoadError;
 use crate::sample::rng::philox4x32_10;
+use crate::stored::{Entry, header};
 
 /// One tensor to draw: `mean + std * noise`, stored in bf16 or f32.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,22 +42,14 @@ pub(super) fn write_file(path: &Path, specs: &[Spec], seed: u64) -> Result<(), L
 }
 
 fn write_tensors(out: &mut impl Write, specs: &[Spec], seed: u64) -> std::io::Result<()> {
-    let mut header = serde_json::Map::new();
-    let mut offset = 0;
-    for spec in specs {
-        let end = offset + spec.bytes();
-        let dtype = if spec.half { "BF16" } else { "F32" };
-        header.insert(
-            spec.name.clone(),
-            json!({"dtype": dtype, "shape": spec.shape, "data_offsets": [offset, end]}),
-        );
-        offset = end;
-    }
-    let mut header = serde_json::Value::Object(header).to_string();
-    // The data begins at a multiple of eight.
-    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
-    out.write_all(&(header.len() as u64).to_le_bytes())?;
-    out.write_all(header.as_bytes())?;
+    let entries = specs.iter().map(|spec| {
+        Entry::new(
+            &spec.name,
+            if spec.half { "BF16" } else { "F32" },
+            &spec.shape,
+        )
+    });
+    out.write_all(&header(&entries.collect::<Vec<_>>()))?;
     for spec in specs {
         write_tensor(out, spec, seed)?;
     }

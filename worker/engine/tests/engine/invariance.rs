@@ -270,3 +270,50 @@ fn equal_prefixes_are_computed_once_and_change_nothing() {
         );
     }
 }
+
+#[test]
+fn the_automatic_window_changes_no_token() {
+    let model = model(2);
+    let auto = Decoding::Jacobi {
+        window: Window::Auto,
+    };
+    let alone: Vec<Vec<u32>> = requests()
+        .iter()
+        .map(|request| generate(&model, request.clone()).unwrap().generated)
+        .collect();
+    let requests: Vec<Request> = requests()
+        .iter()
+        .map(|request| with(request, auto))
+        .collect();
+    assert_eq!(batch(&model, 2, &requests), alone);
+}
+
+#[test]
+fn a_request_beyond_the_budget_is_refused_with_the_numbers() {
+    let model = model(1);
+    let requests = requests();
+    let mut engine = Engine::with_cache_bytes(Arc::clone(&model), 2, 2_000_000);
+    let refused = engine.admit(1, requests[1].clone()).unwrap_err();
+    assert_eq!(refused.code(), "out_of_budget");
+    assert!(refused.to_string().contains("1000000"), "{refused}");
+    engine.admit(3, requests[3].clone()).unwrap();
+}
+
+#[test]
+fn every_instruction_set_gives_the_same_tokens() {
+    use nightshift_engine::kernels::{Isa, force_isa};
+    for weights in [Weights::F32, Weights::Int4] {
+        let options = LoadOptions {
+            weights,
+            codes_only: true,
+            ..LoadOptions::default()
+        };
+        let model = Model::load(&golden().join("tiny"), &options).unwrap();
+        let mut made = Isa::available().into_iter().map(|isa| {
+            force_isa(Some(isa)).unwrap();
+            batch(&model, 2, &requests()[..3])
+        });
+        let scalar = made.next().unwrap();
+        assert!(made.all(|ids| ids == scalar), "{weights:?}");
+    }
+}

@@ -96,14 +96,13 @@ impl Rule for Reference {
                 law,
             })
             .collect();
-        self.drafts.truncate(WINDOW - 1);
-        while self.drafts.len() < (WINDOW - 1).min((CELLS - first - done).saturating_sub(1)) {
+        let wanted = (WINDOW - 1).min((CELLS - first - done).saturating_sub(1));
+        self.drafts.truncate(wanted);
+        while self.drafts.len() < wanted {
             let uniform = vec![1.0 / CODES as f64; CODES];
             let cell = 100 + first + done + self.drafts.len();
-            self.drafts.push(Draft {
-                code: draws.pick(cell, &uniform),
-                law: uniform,
-            });
+            let code = draws.pick(cell, &uniform);
+            self.drafts.push(Draft { code, law: uniform });
         }
         accepted
     }
