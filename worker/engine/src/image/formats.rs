@@ -10,7 +10,8 @@ use super::decode::{DecodeError, Limits};
 use super::{Mode, RawImage};
 
 pub(super) fn webp(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError> {
-    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(failed)?;
+    let mut decoder =
+        WebPDecoder::new(Cursor::new(bytes)).map_err(|error| failed(error, limits))?;
     let more_frames = decoder.has_animation();
     let orientation = orientation(&mut decoder);
     let raw = read(decoder, limits)?;
@@ -22,14 +23,15 @@ pub(super) fn webp(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeErro
 }
 
 pub(super) fn tiff(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError> {
-    let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(failed)?;
+    let mut decoder =
+        TiffDecoder::new(Cursor::new(bytes)).map_err(|error| failed(error, limits))?;
     let orientation = orientation(&mut decoder);
     let raw = read(decoder, limits)?;
     Ok(RawImage { orientation, ..raw })
 }
 
 pub(super) fn bmp(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError> {
-    let mut decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(failed)?;
+    let mut decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(|error| failed(error, limits))?;
     let palette: Vec<[u8; 4]> = decoder
         .get_palette()
         .unwrap_or_default()
@@ -43,7 +45,9 @@ pub(super) fn bmp(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError
     let (width, height) = decoder.dimensions();
     limits.check(width, height, 1)?;
     let mut data = vec![0; width as usize * height as usize];
-    decoder.read_image(&mut data).map_err(failed)?;
+    decoder
+        .read_image(&mut data)
+        .map_err(|error| failed(error, limits))?;
     Ok(RawImage {
         palette,
         ..RawImage::plain(width, height, Mode::Palette, data)
@@ -66,10 +70,15 @@ pub(super) fn gif(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError
     let bytes_limit =
         std::num::NonZeroU64::new(limits.max_bytes_out).unwrap_or(std::num::NonZeroU64::MIN);
     options.set_memory_limit(::gif::MemoryLimit::Bytes(bytes_limit));
-    let mut decoder = options.read_info(Cursor::new(bytes)).map_err(gif_failed)?;
+    let mut decoder = options
+        .read_info(Cursor::new(bytes))
+        .map_err(|error| gif_failed(error, limits))?;
     let global: Vec<u8> = decoder.global_palette().unwrap_or_default().to_vec();
     let background = decoder.bg_color().unwrap_or(0) as u8;
-    let Some(frame) = decoder.read_next_frame().map_err(gif_failed)? else {
+    let Some(frame) = decoder
+        .read_next_frame()
+        .map_err(|error| gif_failed(error, limits))?
+    else {
         return Err(DecodeError::TruncatedImage {
             reason: "the GIF has no frame".to_owned(),
         });
@@ -107,13 +116,10 @@ pub(super) fn gif(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError
     })
 }
 
-fn gif_failed(error: ::gif::DecodingError) -> DecodeError {
+fn gif_failed(error: ::gif::DecodingError, limits: &Limits) -> DecodeError {
     let text = error.to_string();
     if text.contains("limit") || text.contains("memory") {
-        return DecodeError::DecompressionLimit {
-            what: "the GIF",
-            limit_bytes: 0,
-        };
+        return too_big(limits);
     }
     DecodeError::TruncatedImage { reason: text }
 }
@@ -128,9 +134,13 @@ pub(super) fn read<D: ImageDecoder>(
     limits.check(width, height, color.bytes_per_pixel().into())?;
     let mut cap = ::image::Limits::no_limits();
     cap.max_alloc = Some(limits.max_bytes_out);
-    decoder.set_limits(cap).map_err(failed)?;
+    decoder
+        .set_limits(cap)
+        .map_err(|error| failed(error, limits))?;
     let mut data = vec![0; usize::try_from(decoder.total_bytes()).map_err(|_| too_big(limits))?];
-    decoder.read_image(&mut data).map_err(failed)?;
+    decoder
+        .read_image(&mut data)
+        .map_err(|error| failed(error, limits))?;
     let (mode, data) = match color {
         ColorType::L8 => (Mode::Gray, data),
         ColorType::La8 => (Mode::GrayAlpha, data),
@@ -178,19 +188,16 @@ pub(super) fn orientation(decoder: &mut impl ImageDecoder) -> u8 {
 }
 
 /// The crate's errors as our decisions.
-pub(super) fn failed(error: ImageError) -> DecodeError {
+pub(super) fn failed(error: ImageError, limits: &Limits) -> DecodeError {
     match error {
         ImageError::Limits(limit) => match limit.kind() {
             LimitErrorKind::DimensionError => DecodeError::TooManyPixels {
                 width: u32::MAX,
                 height: u32::MAX,
-                max_pixels: 0,
-                max_side: 0,
+                max_pixels: limits.max_pixels,
+                max_side: limits.max_side,
             },
-            _ => DecodeError::DecompressionLimit {
-                what: "the image",
-                limit_bytes: 0,
-            },
+            _ => too_big(limits),
         },
         ImageError::Unsupported(unsupported) => DecodeError::UnsupportedFormat {
             format: unsupported.to_string(),

@@ -14,7 +14,8 @@ const MAX_SCANS: u32 = 256;
 
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError> {
     let end = walk(bytes, limits)?;
-    let mut decoder = JpegDecoder::new(Cursor::new(&bytes[..end])).map_err(failed)?;
+    let mut decoder =
+        JpegDecoder::new(Cursor::new(&bytes[..end])).map_err(|error| failed(error, limits))?;
     let orientation = orientation(&mut decoder);
     let (width, height) = decoder.dimensions();
     limits.check(width, height, decoder.color_type().bytes_per_pixel().into())?;

@@ -23,13 +23,17 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeEr
     decoder.set_transformations(Transformations::IDENTITY);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
-    let mut reader = decoder.read_info().map_err(damaged)?;
+    let mut reader = decoder
+        .read_info()
+        .map_err(|error| damaged(error, limits))?;
     let size = reader
         .output_buffer_size()
         .ok_or_else(|| limit_error(limits))?;
     // One frame of at most 8 bytes a pixel: `walk` has checked the pixels against the limit of bytes.
     let mut packed = vec![0; size];
-    let frame = reader.next_frame(&mut packed).map_err(damaged)?;
+    let frame = reader
+        .next_frame(&mut packed)
+        .map_err(|error| damaged(error, limits))?;
     packed.truncate(frame.buffer_size());
     let info = reader.info();
     let more_frames = info.animation_control().is_some_and(|a| a.num_frames > 1);
@@ -65,12 +69,9 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeEr
     Ok(raw)
 }
 
-fn damaged(error: DecodingError) -> DecodeError {
+fn damaged(error: DecodingError, limits: &Limits) -> DecodeError {
     match error {
-        DecodingError::LimitsExceeded => DecodeError::DecompressionLimit {
-            what: "the PNG",
-            limit_bytes: 0,
-        },
+        DecodingError::LimitsExceeded => limit_error(limits),
         other => DecodeError::TruncatedImage {
             reason: other.to_string(),
         },
