@@ -113,7 +113,7 @@ pub fn write(dir: &Path, preset: Preset, seed: u64) -> Result<(), LoadError> {
     )
 }
 
-/// [`write`] with every choice.
+/// [`write()`] with every choice.
 ///
 /// # Errors
 /// A file cannot be written.

@@ -61,7 +61,7 @@ pub enum Stage {
 /// Called with (stage, layer, values) at every point of a forward pass.
 pub type Trace<'a> = dyn FnMut(Stage, usize, &[f32]) + 'a;
 
-/// Buffers of a forward pass, kept between passes. Their contents mean nothing between them, except [`Scratch::hidden`].
+/// Buffers of a forward pass, kept between passes. Their contents mean nothing between them, except the residual stream.
 #[derive(Debug, Default)]
 pub struct Scratch {
     rows: usize,
