@@ -106,7 +106,12 @@ pub fn matmul_nt_serial(
 }
 
 /// Output columns by task, a multiple of `unit`, and the number of tasks. Decides speed only, never results.
-pub(crate) fn split(out: usize, macs_per_column: usize, unit: usize, threads: usize) -> (usize, usize) {
+pub(crate) fn split(
+    out: usize,
+    macs_per_column: usize,
+    unit: usize,
+    threads: usize,
+) -> (usize, usize) {
     // Four tasks for each thread even out what the operating system takes away.
     let wanted = if threads == 1 { 1 } else { threads * 4 };
     let least = (MIN_TASK_MACS / macs_per_column.max(1)).max(1);

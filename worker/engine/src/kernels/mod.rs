@@ -24,8 +24,8 @@ pub(crate) use lanes::for_each_isa;
 pub use math::{exp, exp_in_place, ln, silu, silu_in_place, silu_mul_in_place};
 pub use matmul::{matmul_nt, matmul_nt_serial};
 pub use norm::{
-    add_in_place, axpy, layer_norm_in_place, rms_norm, softmax_in_place, sum, sum_lanes,
-    add_weighted_rows, weighted_rows,
+    add_in_place, add_weighted_rows, axpy, layer_norm_in_place, rms_norm, softmax_in_place, sum,
+    sum_lanes, weighted_rows,
 };
 pub use pool::Pool;
 pub use select::{argmax, top_k_threshold};

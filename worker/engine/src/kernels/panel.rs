@@ -3,7 +3,10 @@
 //! A matrix is read once for all rows of a step: a task takes a block of outputs, expands a run of their weights to f32 in a
 //! small panel that stays in the first-level cache, and multiplies it with every row before it moves on. The partial sums
 //! (eight lanes for each output, see `lanes`) wait in memory between runs, so the blocking never touches the order of a sum.
-#![expect(unsafe_code, reason = "tiles are read and written by vector instructions")]
+#![expect(
+    unsafe_code,
+    reason = "tiles are read and written by vector instructions"
+)]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -55,14 +58,25 @@ pub(crate) trait Matrix: Sync {
     /// # Safety
     /// The machine has AVX2 and FMA; the outputs exist; `x` and `sums` have room for all rows.
     #[cfg(target_arch = "x86_64")]
-    unsafe fn narrow(&self, x: *const f32, ldx: usize, rows: usize, o: usize, n: usize, sums: *mut [f32; LANES]);
+    unsafe fn narrow(
+        &self,
+        x: *const f32,
+        ldx: usize,
+        rows: usize,
+        o: usize,
+        n: usize,
+        sums: *mut [f32; LANES],
+    );
 }
 
 /// `y = x w^T + bias`: x (rows, k), w (out, k), y (rows, out), row-major.
 ///
 /// # Panics
 /// When a length does not match its shape.
-#[expect(clippy::too_many_arguments, reason = "three operands and their three sizes")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "three operands and their three sizes"
+)]
 pub(crate) fn product<M: Matrix>(
     w: &M,
     x: &[f32],
@@ -167,7 +181,8 @@ impl<M: Matrix> Part<'_, M> {
             // SAFETY: the outputs exist, `sums` has BLOCK entries for each row, and x holds every row to its padded end.
             unsafe {
                 if self.rows <= NARROW {
-                    self.w.narrow(self.x.as_ptr(), width, self.rows, o, n, sums.as_mut_ptr());
+                    self.w
+                        .narrow(self.x.as_ptr(), width, self.rows, o, n, sums.as_mut_ptr());
                 } else {
                     self.block(isa, o, n, panels, sums.as_mut_ptr());
                 }
@@ -191,7 +206,14 @@ impl<M: Matrix> Part<'_, M> {
     /// # Safety
     /// `isa` is not scalar and the machine has it; the outputs exist, at most BLOCK; `panels` is a [`Scratch`], `sums` has
     /// BLOCK entries for each row.
-    unsafe fn block(&self, isa: Isa, o: usize, n: usize, panels: *mut f32, sums: *mut [f32; LANES]) {
+    unsafe fn block(
+        &self,
+        isa: Isa,
+        o: usize,
+        n: usize,
+        panels: *mut f32,
+        sums: *mut [f32; LANES],
+    ) {
         let width = self.k.next_multiple_of(LANES);
         let groups = n.div_ceil(GROUP);
         for k0 in (0..width).step_by(RUN) {
@@ -200,10 +222,17 @@ impl<M: Matrix> Part<'_, M> {
                 // SAFETY: the outputs exist, and each group has its own part of the scratch.
                 unsafe {
                     let count = GROUP.min(n - g * GROUP);
-                    self.w.expand(o + g * GROUP, count, k0, steps, panels.add(g * PANEL));
+                    self.w
+                        .expand(o + g * GROUP, count, k0, steps, panels.add(g * PANEL));
                 }
             }
-            let run = Run { x: &self.x[k0..], ldx: width, rows: self.rows, steps, first: k0 == 0 };
+            let run = Run {
+                x: &self.x[k0..],
+                ldx: width,
+                rows: self.rows,
+                steps,
+                first: k0 == 0,
+            };
             // SAFETY: the panels hold `groups` groups of `steps`; `sums` as promised.
             unsafe {
                 match isa {
@@ -255,7 +284,15 @@ impl Matrix for F32Matrix<'_> {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn narrow(&self, x: *const f32, ldx: usize, rows: usize, o: usize, n: usize, sums: *mut [f32; LANES]) {
+    unsafe fn narrow(
+        &self,
+        x: *const f32,
+        ldx: usize,
+        rows: usize,
+        o: usize,
+        n: usize,
+        sums: *mut [f32; LANES],
+    ) {
         let w = &self.w[o * self.k..(o + n) * self.k];
         // SAFETY: the caller's promises; the slice holds the n outputs.
         unsafe { avx2::narrow(w, self.k, x, ldx, rows, sums) };

@@ -5,18 +5,15 @@
 //!
 //! **Main path.** A tensor becomes a [`Linear`] when it is loaded ([`Linear::from_f32`], [`Linear::bf16_from_f32`],
 //! [`Linear::int4_from_f32`], or stored parts), and `forward` multiplies the rows of a step with it.
-//! [`quantize_checkpoint`] writes a whole model folder in 4 bits.
 //!
 //! **Must never know** which layer a matrix belongs to.
 
 pub mod bf16;
 mod bytes;
-mod checkpoint;
 mod cpu;
 pub mod int4;
 mod linear;
 
 pub use bytes::Bytes;
-pub use checkpoint::{Quantized, quantize_checkpoint};
 pub use int4::Int4Matrix;
 pub use linear::Linear;

@@ -11,8 +11,16 @@ use crate::kernels::lanes::LANES;
 /// # Safety
 /// The machine has AVX2 and FMA; `panels` holds `groups` panels of `run.steps` steps; `sums` has BLOCK entries for each row.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn multiply(run: &Run<'_>, panels: *const f32, groups: usize, sums: *mut [f32; LANES]) {
-    assert!(groups <= GROUPS && run.x.len() >= (run.rows - 1) * run.ldx + run.steps * LANES, "run within its rows");
+pub(super) unsafe fn multiply(
+    run: &Run<'_>,
+    panels: *const f32,
+    groups: usize,
+    sums: *mut [f32; LANES],
+) {
+    assert!(
+        groups <= GROUPS && run.x.len() >= (run.rows - 1) * run.ldx + run.steps * LANES,
+        "run within its rows"
+    );
     let mut r = 0;
     while r < run.rows {
         let rows = (run.rows - r).min(4);
@@ -45,7 +53,12 @@ pub(super) unsafe fn multiply(run: &Run<'_>, panels: *const f32, groups: usize, 
 /// # Safety
 /// As `multiply`, for the rows from `x` and the outputs from `w` and `acc` on.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile<const R: usize, const O: usize>(run: &Run<'_>, x: *const f32, w: *const f32, acc: *mut [f32; LANES]) {
+unsafe fn tile<const R: usize, const O: usize>(
+    run: &Run<'_>,
+    x: *const f32,
+    w: *const f32,
+    acc: *mut [f32; LANES],
+) {
     let mut sums = [[_mm256_setzero_ps(); O]; R];
     if !run.first {
         for (a, row) in sums.iter_mut().enumerate() {
@@ -99,7 +112,14 @@ unsafe fn tile<const R: usize, const O: usize>(run: &Run<'_>, x: *const f32, w: 
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn narrow(w: &[f32], k: usize, x: *const f32, ldx: usize, rows: usize, sums: *mut [f32; LANES]) {
+pub(super) unsafe fn narrow(
+    w: &[f32],
+    k: usize,
+    x: *const f32,
+    ldx: usize,
+    rows: usize,
+    sums: *mut [f32; LANES],
+) {
     let n = w.len() / k;
     let mut o = 0;
     while o < n {
@@ -116,7 +136,13 @@ pub(super) unsafe fn narrow(w: &[f32], k: usize, x: *const f32, ldx: usize, rows
                 _ => {
                     for b in 0..outs {
                         for r in 0..rows {
-                            direct::<1, 1>(&w[b * k..][..k], k, x.add(r * ldx), ldx, sums.add(r * BLOCK + b));
+                            direct::<1, 1>(
+                                &w[b * k..][..k],
+                                k,
+                                x.add(r * ldx),
+                                ldx,
+                                sums.add(r * BLOCK + b),
+                            );
                         }
                     }
                 }
@@ -131,7 +157,13 @@ pub(super) unsafe fn narrow(w: &[f32], k: usize, x: *const f32, ldx: usize, rows
 /// # Safety
 /// As `narrow`; `w` holds O outputs.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn direct<const R: usize, const O: usize>(w: &[f32], k: usize, x: *const f32, ldx: usize, to: *mut [f32; LANES]) {
+unsafe fn direct<const R: usize, const O: usize>(
+    w: &[f32],
+    k: usize,
+    x: *const f32,
+    ldx: usize,
+    to: *mut [f32; LANES],
+) {
     let mut sums = [[_mm256_setzero_ps(); O]; R];
     let whole = k / LANES * LANES;
     let mask = _mm256_cmpgt_epi32(
@@ -145,7 +177,11 @@ unsafe fn direct<const R: usize, const O: usize>(w: &[f32], k: usize, x: *const 
             // SAFETY: the last, partial group is read under its mask, the others lie within the row.
             *w_b = unsafe {
                 let at = w.as_ptr().add(b * k + i);
-                if i < whole { _mm256_loadu_ps(at) } else { _mm256_maskload_ps(at, mask) }
+                if i < whole {
+                    _mm256_loadu_ps(at)
+                } else {
+                    _mm256_maskload_ps(at, mask)
+                }
             };
         }
         for (a, row) in sums.iter_mut().enumerate() {
@@ -194,8 +230,14 @@ fn tree4(v: [__m256; 4]) -> __m128 {
     let [a, b, c, d] = [halves(v[0]), halves(v[1]), halves(v[2]), halves(v[3])];
     let (ab_low, ab_high) = (_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
     let (cd_low, cd_high) = (_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
-    let even = _mm_add_ps(_mm_movelh_ps(ab_low, cd_low), _mm_movelh_ps(ab_high, cd_high));
-    let odd = _mm_add_ps(_mm_movehl_ps(cd_low, ab_low), _mm_movehl_ps(cd_high, ab_high));
+    let even = _mm_add_ps(
+        _mm_movelh_ps(ab_low, cd_low),
+        _mm_movelh_ps(ab_high, cd_high),
+    );
+    let odd = _mm_add_ps(
+        _mm_movehl_ps(cd_low, ab_low),
+        _mm_movehl_ps(cd_high, ab_high),
+    );
     _mm_add_ps(even, odd)
 }
 
@@ -214,14 +256,24 @@ pub(super) unsafe fn copy_row(row: &[f32], steps: usize, to: *mut f32) {
     let whole = steps.min(row.len() / LANES);
     for step in 0..whole {
         // SAFETY: the step is within the row and the panel.
-        unsafe { _mm256_storeu_ps(to.add(step * GROUP * LANES), _mm256_loadu_ps(row.as_ptr().add(step * LANES))) };
+        unsafe {
+            _mm256_storeu_ps(
+                to.add(step * GROUP * LANES),
+                _mm256_loadu_ps(row.as_ptr().add(step * LANES)),
+            )
+        };
     }
     if whole < steps {
         let mut last = [0.0; LANES];
         let tail = &row[whole * LANES..];
         last[..tail.len()].copy_from_slice(tail);
         // SAFETY: the last step is within the panel.
-        unsafe { _mm256_storeu_ps(to.add(whole * GROUP * LANES), _mm256_loadu_ps(last.as_ptr())) };
+        unsafe {
+            _mm256_storeu_ps(
+                to.add(whole * GROUP * LANES),
+                _mm256_loadu_ps(last.as_ptr()),
+            )
+        };
     }
 }
 

@@ -15,8 +15,16 @@ const PAIRS: usize = GROUP / 2;
 /// The machine has AVX-512 F and DQ; `panels` holds `groups` panels of `run.steps` steps; `sums` has BLOCK entries for each
 /// row.
 #[target_feature(enable = "avx512f,avx512dq")]
-pub(super) unsafe fn multiply(run: &Run<'_>, panels: *const f32, groups: usize, sums: *mut [f32; LANES]) {
-    assert!(groups <= GROUPS && run.x.len() >= (run.rows - 1) * run.ldx + run.steps * LANES, "run within its rows");
+pub(super) unsafe fn multiply(
+    run: &Run<'_>,
+    panels: *const f32,
+    groups: usize,
+    sums: *mut [f32; LANES],
+) {
+    assert!(
+        groups <= GROUPS && run.x.len() >= (run.rows - 1) * run.ldx + run.steps * LANES,
+        "run within its rows"
+    );
     let mut r = 0;
     while r < run.rows {
         let rows = (run.rows - r).min(8);
@@ -47,7 +55,12 @@ pub(super) unsafe fn multiply(run: &Run<'_>, panels: *const f32, groups: usize, 
 /// # Safety
 /// As `multiply`, for the rows from `x` and the outputs from `w` and `acc` on.
 #[target_feature(enable = "avx512f,avx512dq")]
-unsafe fn tile<const R: usize>(run: &Run<'_>, x: *const f32, w: *const f32, acc: *mut [f32; LANES]) {
+unsafe fn tile<const R: usize>(
+    run: &Run<'_>,
+    x: *const f32,
+    w: *const f32,
+    acc: *mut [f32; LANES],
+) {
     let mut sums = [[_mm512_setzero_ps(); PAIRS]; R];
     if !run.first {
         for (a, row) in sums.iter_mut().enumerate() {

@@ -99,9 +99,16 @@ impl<'a, const O: usize> Outputs<'a, O> {
                         )
                     };
                     for quarter in 0..2 {
-                        let shifted = if quarter == 0 { packed } else { _mm256_srli_epi16::<4>(packed) };
+                        let shifted = if quarter == 0 {
+                            packed
+                        } else {
+                            _mm256_srli_epi16::<4>(packed)
+                        };
                         let codes = _mm256_and_si256(shifted, nibble);
-                        let (low, high) = (_mm256_shuffle_epi8(low, codes), _mm256_shuffle_epi8(high, codes));
+                        let (low, high) = (
+                            _mm256_shuffle_epi8(low, codes),
+                            _mm256_shuffle_epi8(high, codes),
+                        );
                         let first = _mm256_unpacklo_epi8(low, high);
                         let last = _mm256_unpackhi_epi8(low, high);
                         let ws = [
@@ -177,7 +184,14 @@ unsafe fn store<const R: usize, const O: usize>(sums: &[[__m256; O]; R], to: *mu
 /// # Safety
 /// As there.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn bf16(w: &[u8], k: usize, x: *const f32, ldx: usize, rows: usize, sums: *mut [f32; LANES]) {
+pub(super) unsafe fn bf16(
+    w: &[u8],
+    k: usize,
+    x: *const f32,
+    ldx: usize,
+    rows: usize,
+    sums: *mut [f32; LANES],
+) {
     let n = w.len() / (2 * k);
     let mut o = 0;
     while o < n {
