@@ -359,16 +359,16 @@ impl<'a> Scope<'a> {
     }
 
     fn given(&self) -> Result<GivenPanel, ItemError> {
-        let uri = self
-            .image_uri()
-            .filter(|uri| key::split_s3(uri).is_some_and(|(_, key)| !key.is_empty()));
-        let uri = uri
-            .ok_or(ItemError::MissingImage {
-                row: self.row.index,
-            })?
-            .to_owned();
+        let row = self.row.index;
+        let uri = self.image_uri().ok_or(ItemError::MissingImage { row })?;
+        if key::split_s3(uri).is_none_or(|(_, key)| key.is_empty()) {
+            return Err(ItemError::BadUri {
+                row,
+                uri: uri.escape_debug().take(200).collect(),
+            });
+        }
         Ok(GivenPanel {
-            uri,
+            uri: uri.to_owned(),
             etag: self.row.etag.clone(),
             fit: self.spec.fit,
         })

@@ -182,6 +182,14 @@ pub enum ItemError {
         /// Row index.
         row: u64,
     },
+    /// The image of the row is no `s3://bucket/key`.
+    #[error("row {row}: the image must be s3://bucket/key (got \"{uri}\")")]
+    BadUri {
+        /// Row index.
+        row: u64,
+        /// What stands there, control characters escaped.
+        uri: String,
+    },
     /// A template has no value for a path here.
     #[error("row {row}: {{{{ {path} }}}} has no value")]
     NoValue {
@@ -232,6 +240,7 @@ impl ItemError {
         match self {
             Self::MissingColumn { .. } => "missing_column",
             Self::MissingImage { .. } => "missing_image",
+            Self::BadUri { .. } => "bad_uri",
             Self::NoValue { .. } => "no_value",
             Self::UnsafeKey { .. } => "unsafe_key",
             Self::EmptyPrompt { .. } => "empty_prompt",

@@ -191,7 +191,8 @@ fn inline(cx: &mut Cx<'_>, input: &RawInput, kind: Kind) -> Option<InputSpec> {
     Some(InputSpec::Inline { rows })
 }
 
-fn is_from_image(kind: Kind) -> bool {
+/// Whether items start from an image of their row.
+pub(crate) fn is_from_image(kind: Kind) -> bool {
     matches!(
         kind,
         Kind::Edit | Kind::Controllable | Kind::DensePrediction

@@ -1,15 +1,15 @@
 //! Captions, prompts, descriptions, names and destinations: every template is read and every path in it checked.
 
-use crate::input::InputSpec;
+use crate::input::{InputSpec, ManifestFormat};
 use crate::plan_errors::ColumnUse;
 use crate::read::cx::Cx;
 use crate::read::nearest::nearest;
-use crate::read::node::quoted;
+use crate::read::node::{Pos, quoted};
 use crate::read::raw::{KeepTurns, RawSpec};
 use crate::spec::Kind;
 use crate::sweep::Combination;
 use crate::template::Template;
-use crate::validate::inputs::Input;
+use crate::validate::inputs::{Input, is_from_image};
 
 /// The texts of a job.
 pub(crate) struct Texts {
@@ -72,6 +72,19 @@ pub(crate) fn read(
     let description = prompt
         .description
         .map(|text| checker.read("prompt.description", &text, Scope::Caption));
+    if is_from_image(kind) && matches!(checker.input, Some(InputSpec::Manifest { .. })) {
+        checker.check_column(
+            "image",
+            Pos {
+                line: 1,
+                column: 1,
+                width: 1,
+            },
+            "input.manifest",
+            false,
+            false,
+        );
+    }
     let columns = checker.columns;
     let turn_name = raw.turns.as_ref().and_then(|turns| {
         Some(
@@ -341,7 +354,7 @@ impl Checker<'_, '_> {
     fn check_column(
         &mut self,
         column: &str,
-        at: crate::read::node::Pos,
+        at: Pos,
         path: &str,
         written: bool,
         has_default: bool,
@@ -354,30 +367,11 @@ impl Checker<'_, '_> {
                 let rows = rows.clone();
                 self.check_inline_column(column, at, path, written, &rows)
             }
-            Some(InputSpec::Manifest { columns, .. }) => {
+            Some(InputSpec::Manifest {
+                columns, format, ..
+            }) => {
                 let mapped = columns.get(column).cloned();
-                let mapping = format!("input.columns.{column}");
-                let source = "input.manifest".to_owned();
-                let (shown, at_path, at) = match &mapped {
-                    Some(_) => (
-                        format!("columns.{column}"),
-                        mapping.clone(),
-                        self.cx.value_at(&mapping),
-                    ),
-                    None if written => (format!("{{{{ row.{column} }}}}"), path.to_owned(), at),
-                    None => (
-                        format!("columns.{column}"),
-                        source.clone(),
-                        self.cx.value_at(&source),
-                    ),
-                };
-                self.columns.push(ColumnUse::new(
-                    mapped.unwrap_or_else(|| column.to_owned()),
-                    shown,
-                    at_path,
-                    at,
-                ));
-                true
+                self.check_manifest_column(column, mapped, *format, at, path, written)
             }
             Some(InputSpec::Prefix { .. } | InputSpec::Subjects(_)) if !written => {
                 let help = format!(
@@ -408,10 +402,44 @@ impl Checker<'_, '_> {
         }
     }
 
+    /// A column of a manifest is noted for planning; a list of prompts has only one.
+    fn check_manifest_column(
+        &mut self,
+        column: &str,
+        mapped: Option<String>,
+        format: ManifestFormat,
+        at: Pos,
+        path: &str,
+        written: bool,
+    ) -> bool {
+        let mapping = format!("input.columns.{column}");
+        let (shown, at_path) = match &mapped {
+            Some(_) => (format!("columns.{column}"), mapping.as_str()),
+            None if written => (format!("{{{{ row.{column} }}}}"), path),
+            None => (format!("columns.{column}"), "input.manifest"),
+        };
+        let at = if written && at_path == path {
+            at
+        } else {
+            self.cx.value_at(at_path)
+        };
+        if format == ManifestFormat::Txt && column != "prompt" {
+            let message = format!("{shown}: a .txt manifest has no column {}", quoted(column));
+            let help = Some("columns are prompt".to_owned());
+            self.cx
+                .error_at(at, at_path, "spec::unknown_column", message, help);
+            return false;
+        }
+        let name = mapped.unwrap_or_else(|| column.to_owned());
+        self.columns
+            .push(ColumnUse::new(name, shown, at_path.to_owned(), at));
+        true
+    }
+
     fn check_inline_column(
         &mut self,
         column: &str,
-        at: crate::read::node::Pos,
+        at: Pos,
         path: &str,
         written: bool,
         rows: &[crate::InputRow],
