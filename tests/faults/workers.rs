@@ -31,8 +31,8 @@ async fn assert_published_once(system: &System, job: i64, dest: &str, items: usi
                 .read(&format!("{dest}{}", artifact.key))
                 .await
                 .unwrap();
-            assert_eq!(body.len() as i64, artifact.bytes as i64);
-            assert_eq!(nightshift_objects::sha256_hex(&body), artifact.sha256);
+            assert_eq!(i64::try_from(body.len()).unwrap(), artifact.bytes);
+            assert_eq!(nightshift_tests::system::sha256(&body), artifact.sha256);
         }
     }
     let stored: BTreeSet<String> = system
@@ -166,7 +166,7 @@ async fn a_worker_frozen_past_its_lease_publishes_nothing_more() {
     nightshift_tests::until(
         Duration::from_secs(30),
         "the frozen worker sees that its lease is lost",
-        || frozen.output().contains("lease lost"),
+        || frozen.output().contains("lost a lease"),
     );
     frozen.signal("TERM");
     frozen.wait(Duration::from_secs(30));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nightshift_local::S3Server;
 use nightshift_objects::{Objects, Put, S3Uri, StoreConfig};
-use nightshift_store::{DatabaseConfig, ItemRow, JobState, JobView, Store, Submission};
+use nightshift_store::{DatabaseConfig, ItemReport, JobState, JobView, Store, Submission};
 use tempfile::TempDir;
 
 use crate::Database;
@@ -100,7 +100,7 @@ impl System {
             .env("NIGHTSHIFT_WORKER_LEASE_MS", "3000")
             .env("NIGHTSHIFT_SCHEDULER_TICK_MS", "100")
             .env("NIGHTSHIFT_WORKER_THREADS", "1")
-            .env("NIGHTSHIFT_LOG", "info");
+            .env("NIGHTSHIFT_LOG", "info,nightshift_worker=debug");
         command
     }
 
@@ -190,15 +190,18 @@ impl System {
             .await
     }
 
-    /// All item rows of a job.
+    /// What was reported of all finished items of a job.
     ///
     /// # Panics
     /// When the store cannot be asked.
-    pub async fn items(&self, job: i64) -> Vec<ItemRow> {
+    pub async fn items(&self, job: i64) -> Vec<ItemReport> {
         self.user
             .items(job, &nightshift_store::ItemFilter::default(), -1, 10_000)
             .await
             .expect("the items can be read")
+            .into_iter()
+            .map(|row| row.report)
+            .collect()
     }
 
     /// Stores an object in the bucket.
@@ -296,6 +299,13 @@ pub fn ended(state: JobState) -> bool {
             | JobState::FinishedWithErrors
             | JobState::Failed
     )
+}
+
+/// Lower-case hex sha256 of some bytes.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    format!("{:x}", sha2::Sha256::digest(bytes))
 }
 
 /// `s3://lab/<key>`.

@@ -125,7 +125,10 @@ fn large_headers_are_refused_before_any_memory_is_taken() {
     let directory = u32::from_le_bytes(tiff[4..8].try_into().unwrap()) as usize;
     let entries = usize::from(u16::from_le_bytes([tiff[directory], tiff[directory + 1]]));
     for entry in (0..entries).map(|i| directory + 2 + 12 * i) {
-        if matches!(u16::from_le_bytes([tiff[entry], tiff[entry + 1]]), 256 | 257 | 278) {
+        if matches!(
+            u16::from_le_bytes([tiff[entry], tiff[entry + 1]]),
+            256 | 257 | 278
+        ) {
             tiff[entry + 8..entry + 12].copy_from_slice(&60_000u32.to_le_bytes());
         }
     }
