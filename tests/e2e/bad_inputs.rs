@@ -33,7 +33,7 @@ fn peak_mib(process: &nightshift_tests::Process) -> u64 {
         / 1024
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_pictures_fail_by_code_and_the_rest_is_made() {
     let system = System::start().await;
     let _scheduler = system.scheduler();
@@ -103,7 +103,7 @@ async fn bad_pictures_fail_by_code_and_the_rest_is_made() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn failed_items_alone_are_retried_when_their_input_is_mended() {
     let system = System::start().await;
     let _scheduler = system.scheduler();

@@ -7,7 +7,7 @@ fn drawn(worker: &Process) -> usize {
     worker.output().matches("picture drawn").count()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_taken_destination_is_refused_resumed_or_overwritten_as_the_spec_says() {
     const DEST: &str = "s3://lab/taken/";
     let system = System::start().await;
@@ -56,7 +56,7 @@ async fn a_taken_destination_is_refused_resumed_or_overwritten_as_the_spec_says(
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn resuming_draws_only_what_is_missing() {
     const DEST: &str = "s3://lab/resumed/";
     let system = System::start().await;

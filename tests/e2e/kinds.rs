@@ -34,7 +34,7 @@ fn sizes(job: &[(String, Vec<u8>)]) -> BTreeMap<String, (u32, u32)> {
         .collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_kind_runs() {
     let system = System::start().await;
     let _scheduler = system.scheduler();
@@ -101,7 +101,7 @@ async fn every_kind_runs() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_spec_gives_the_same_bytes_however_it_is_worked() {
     let system = System::start().await;
     let _scheduler = system.scheduler();

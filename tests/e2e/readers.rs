@@ -9,8 +9,7 @@ use nightshift_tests::{System, specs};
 /// Where `ops/test` put a Python that has the packages of `tests/readers/requirements.txt`.
 const PYTHON_VARIABLE: &str = "NIGHTSHIFT_READERS_PYTHON";
 
-#[tokio::test]
-#[expect(clippy::print_stderr, reason = "a skipped test says why")]
+#[tokio::test(flavor = "multi_thread")]
 async fn other_people_s_readers_open_a_destination() {
     let Ok(python) = std::env::var(PYTHON_VARIABLE) else {
         eprintln!(

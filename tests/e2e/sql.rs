@@ -3,7 +3,7 @@
 use nightshift_store::JobState;
 use nightshift_tests::{System, cluster, specs};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_goes_in_and_comes_out_by_sql_alone() {
     let system = System::start().await;
     let _scheduler = system.scheduler();
@@ -23,7 +23,7 @@ async fn a_job_goes_in_and_comes_out_by_sql_alone() {
     assert_eq!(counts, "finished|2|0");
     let outputs = cluster::psql(
         &url,
-        &format!("select uri from nightshift.outputs where job = {job} order by 1"),
+        &format!("select uri from nightshift.outputs where job_id = {job} order by 1"),
     );
     assert!(
         outputs
@@ -34,7 +34,7 @@ async fn a_job_goes_in_and_comes_out_by_sql_alone() {
     assert_eq!(outputs.lines().count(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_spec_is_rejected_with_the_text_that_validate_prints() {
     let system = System::start().await;
     let _scheduler = system.scheduler();
@@ -69,7 +69,7 @@ async fn a_bad_spec_is_rejected_with_the_text_that_validate_prints() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_this_build_cannot_run_is_refused_in_the_words_of_validate() {
     let system = System::start().await;
     let _scheduler = system.scheduler();

@@ -8,7 +8,7 @@ use nightshift_tests::{System, specs};
 /// How long a server is away: longer than a request, shorter than patience.
 const AWAY: Duration = Duration::from_secs(3);
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_outlives_a_restart_of_postgres() {
     let mut system = System::with_own_server().await;
     let mut scheduler = system.scheduler();
@@ -35,7 +35,7 @@ async fn a_job_outlives_a_restart_of_postgres() {
     assert!(scheduler.runs() && worker.runs(), "no process gave up");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_outlives_an_outage_of_the_object_store() {
     let mut system = System::start().await;
     let mut scheduler = system.scheduler();
@@ -61,7 +61,7 @@ async fn a_job_outlives_an_outage_of_the_object_store() {
     assert!(scheduler.runs() && worker.runs(), "no process gave up");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_scheduler_is_replaced_by_the_next() {
     let system = System::start().await;
     let mut first = system.scheduler();

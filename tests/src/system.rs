@@ -1,4 +1,6 @@
 //! A system in a box: one database, one object store, one model with random weights, and processes on demand.
+//!
+//! The object store runs in the test's own process, so tests use a runtime of several threads: waiting for a process must not stop it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

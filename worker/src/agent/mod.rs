@@ -105,11 +105,15 @@ struct Agent {
     next_claim: Instant,
     backoff: Backoff,
     health: Health,
-    prepared: (mpsc::Sender<Prepared>, mpsc::Receiver<Prepared>),
-    fed: (mpsc::Sender<(i64, Fed)>, mpsc::Receiver<(i64, Fed)>),
-    notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
+    prepared: Channel<Prepared>,
+    /// With the token of the lease.
+    fed: Channel<(i64, Fed)>,
+    notes: Channel<Note>,
     tasks: JoinSet<()>,
 }
+
+/// Both ends: tasks get clones of the first, the loop reads the second.
+type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
 
 /// What ended a wait.
 enum Event {
@@ -413,6 +417,7 @@ impl Agent {
                 busy,
             }) => {
                 self.health.pictures += 1;
+                tracing::debug!(ticket, tokens = picture.tokens, "picture drawn");
                 if let Some(ticket) = self.take_ticket(ticket) {
                     self.publish(ticket.prepared, picture, busy);
                 }

@@ -27,7 +27,7 @@ pub(super) struct Spool {
 }
 
 enum Metadata {
-    Parquet(ParquetFile),
+    Parquet(Box<ParquetFile>),
     Jsonl(BufWriter<NamedTempFile>),
 }
 
@@ -48,9 +48,10 @@ impl Spool {
         let file = || NamedTempFile::with_prefix_in("nightshift-close-", folder);
         Ok(Self {
             metadata: match job.spec.output().sidecar {
-                Sidecar::Parquet => {
-                    Metadata::Parquet(ParquetFile::create(file()?, &table::columns(job))?)
-                }
+                Sidecar::Parquet => Metadata::Parquet(Box::new(ParquetFile::create(
+                    file()?,
+                    &table::columns(job),
+                )?)),
                 Sidecar::Jsonl => Metadata::Jsonl(BufWriter::new(file()?)),
             },
             items: BufWriter::new(file()?),

@@ -162,6 +162,7 @@ const FIXED: &[(&str, ColumnKind)] = &[
     ("gpu_seconds", F),
     ("tokens", I),
     ("steps", I),
+    ("status", T),
 ];
 
 /// The row of an item that is ok, one cell for each of [`columns`].
@@ -188,6 +189,7 @@ pub(super) fn cells(job: &Job, item: &Item, row: &InputRow, stored: &ItemRow) ->
         Cell::Float(report.gpu_ms.map(|ms| f64::from(ms) / 1000.0)),
         Cell::Int(report.tokens.map(i64::from)),
         Cell::Int(report.steps.map(i64::from)),
+        text(report.status.to_string()),
     ]);
     for role in further_roles(job) {
         let found = report
