@@ -1,6 +1,6 @@
 //! The limited process that decodes one image: the program itself under the hidden verb `decode-image`.
 //!
-//! A line of JSON ([`Order`]) and the file's bytes come on stdin; a line of JSON ([`Answer`]) and the pixels of the fitted
+//! A line of JSON (`Order`) and the file's bytes come on stdin; a line of JSON (`Answer`) and the pixels of the fitted
 //! panel go to stdout. A decoder that is fooled by its input can do no more than die: it holds no credentials (the worker
 //! clears its environment), writes no file, and ends at its limits of memory and processor time.
 

@@ -2,6 +2,8 @@
 //!
 //! Each test has its own cluster and its own store of objects. Nobody sleeps: tests wait for a condition with a deadline.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod faults;
 mod inputs;
 mod jobs;
