@@ -17,7 +17,7 @@ pub struct Features {
 
 /// The features of this build.
 pub const THIS_BUILD: Features = Features {
-    weights: &[Weights::F32],
-    kv_cache: &[KvCache::F32],
-    decoding: &[Decoding::Jacobi, Decoding::Sequential],
+    weights: &[Weights::Int4, Weights::Bf16, Weights::F32],
+    kv_cache: &[KvCache::Bf16, KvCache::F32, KvCache::Int8],
+    decoding: &[Decoding::Jacobi, Decoding::Coupled, Decoding::Sequential],
 };

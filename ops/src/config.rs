@@ -144,7 +144,7 @@ pub const KEYS: &[Key] = &[
     text(
         "worker.formats",
         &["NIGHTSHIFT_WORKER_FORMATS"],
-        "f32/f32",
+        "int4/bf16",
         "numeric formats to offer, weights/kv_cache, separated by commas",
     ),
     Key {

@@ -135,3 +135,49 @@ async fn the_same_spec_gives_the_same_bytes_however_it_is_worked() {
         "different prompts give different pictures"
     );
 }
+
+/// Pixels of a stored PNG.
+fn pixels(bytes: &[u8]) -> Vec<u8> {
+    let mut reader = png::Decoder::new(std::io::Cursor::new(bytes))
+        .read_info()
+        .unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut pixels).unwrap();
+    pixels
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_number_format_and_decoder_runs_and_jacobi_draws_what_sequential_draws() {
+    let system = System::start().await;
+    let _scheduler = system.scheduler();
+    let _worker = system.worker("worker", 2);
+    let mut drawn = BTreeMap::new();
+    for (name, model, decoding) in [
+        ("plain", "weights: f32, kv_cache: f32", "sequential"),
+        ("windows", "weights: f32, kv_cache: f32", "jacobi"),
+        ("defaults", "", "jacobi"),
+        ("small", "weights: bf16, kv_cache: int8", "coupled"),
+    ] {
+        let spec = specs::sized_prompts(name, 2, "64x64", &format!("s3://lab/{name}/"))
+            .replace("weights: f32, kv_cache: f32", model)
+            .replace(
+                "model: {",
+                &format!("sampler: {{decoding: {decoding}}}\nmodel: {{"),
+            )
+            .replace("tiny, }", "tiny}");
+        let job = system.submit(&spec).await;
+        let view = system.wait(job).await;
+        assert_eq!(view.state, JobState::Finished, "{name}: {view:?}");
+        let mut pictures = Vec::new();
+        for row in system.items(job).await {
+            let key = format!("{name}/{}", row.artifacts[0].key);
+            pictures.push(pixels(&system.read(&key).await.unwrap()));
+        }
+        drawn.insert(name, pictures);
+    }
+    assert_eq!(drawn["plain"], drawn["windows"]);
+    assert_ne!(
+        drawn["plain"], drawn["defaults"],
+        "4-bit weights are other weights"
+    );
+}
