@@ -298,7 +298,8 @@ async fn bad_specs_are_rejected_with_words() {
         ),
         text_to_image("foreign", "{manifest: s3://elsewhere/x.jsonl}"),
         text_to_image("limit", "{inline: [{prompt: a}, {prompt: b}]}") + "limits: {max_items: 3}\n",
-        text_to_image("later", "{inline: [{prompt: a}]}").replace("weights: f32", "weights: int4"),
+        text_to_image("later", "{inline: [{prompt: a}]}")
+            + "schedule: {window: \"22:00-06:00 Europe/Berlin\"}\n",
     ];
     let mut told = String::new();
     for spec in &specs {
