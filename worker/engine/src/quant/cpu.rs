@@ -5,7 +5,7 @@ use super::bf16;
 use super::bytes::Bytes;
 use super::int4::{GROUP, GROUP_BYTES, Int4Matrix, QuantisedGroup, pack, quantise_group};
 use crate::kernels::for_each_isa;
-use crate::kernels::panel::{LANES, Matrix};
+use crate::kernels::panel::{Eight, Matrix};
 
 #[cfg(target_arch = "x86_64")]
 mod narrow;
@@ -68,6 +68,11 @@ impl Matrix for Bf16Matrix<'_> {
         }
     }
 
+    fn bytes(&self, o: usize, k0: usize, steps: usize) -> &[u8] {
+        let row = &self.bytes[(o * self.k + k0) * 2..(o + 1) * self.k * 2];
+        &row[..row.len().min(steps * 16)]
+    }
+
     #[cfg(target_arch = "x86_64")]
     unsafe fn narrow(
         &self,
@@ -76,7 +81,7 @@ impl Matrix for Bf16Matrix<'_> {
         rows: usize,
         o: usize,
         n: usize,
-        sums: *mut [f32; LANES],
+        sums: *mut Eight,
     ) {
         let w = &self.bytes[o * self.k * 2..(o + n) * self.k * 2];
         // SAFETY: the caller's promises; the slice holds the n outputs.
@@ -110,6 +115,10 @@ impl Matrix for Int4Matrix {
         }
     }
 
+    fn bytes(&self, o: usize, k0: usize, steps: usize) -> &[u8] {
+        &self.codes[(o * self.inputs + k0) / 2..][..steps * 4]
+    }
+
     #[cfg(target_arch = "x86_64")]
     unsafe fn narrow(
         &self,
@@ -118,7 +127,7 @@ impl Matrix for Int4Matrix {
         rows: usize,
         o: usize,
         n: usize,
-        sums: *mut [f32; LANES],
+        sums: *mut Eight,
     ) {
         assert!(o + n <= self.out, "outputs exist");
         // SAFETY: the caller's promises.

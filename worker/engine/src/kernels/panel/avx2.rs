@@ -3,68 +3,54 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, GROUP, GROUPS, PANEL, Run};
+use super::{Eight, GROUP, Run, TILE_ROWS};
 use crate::kernels::lanes::LANES;
 
-/// Multiplies all rows of the run with the panels and adds to `sums` (row, BLOCK, 8).
+/// Multiplies all rows of the run with the panel and adds to `sums` (row, GROUP, 8).
 ///
 /// # Safety
-/// The machine has AVX2 and FMA; `panels` holds `groups` panels of `run.steps` steps; `sums` has BLOCK entries for each row.
+/// The machine has AVX2 and FMA; `panel` holds `run.steps` steps; `sums` has GROUP entries for each row.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn multiply(
-    run: &Run<'_>,
-    panels: *const f32,
-    groups: usize,
-    sums: *mut [f32; LANES],
-) {
-    assert!(
-        groups <= GROUPS && run.x.len() >= (run.rows - 1) * run.ldx + run.steps * LANES,
-        "run within its rows"
-    );
-    let mut r = 0;
-    while r < run.rows {
-        let rows = (run.rows - r).min(4);
-        for g in 0..groups {
-            // SAFETY: the rows and their sums exist, and the panel holds the group.
-            unsafe {
-                let x = run.x.as_ptr().add(r * run.ldx);
-                let w = panels.add(g * PANEL);
-                let acc = sums.add(r * BLOCK + g * GROUP);
-                match rows {
-                    1 => tile::<1, 6>(run, x, w, acc),
-                    2 => tile::<2, 6>(run, x, w, acc),
-                    3 => {
-                        tile::<3, 3>(run, x, w, acc);
-                        tile::<3, 3>(run, x, w.add(3 * LANES), acc.add(3));
-                    }
-                    _ => {
-                        tile::<4, 3>(run, x, w, acc);
-                        tile::<4, 3>(run, x, w.add(3 * LANES), acc.add(3));
-                    }
+pub(super) unsafe fn multiply(run: &Run<'_>, panel: *const f32, sums: *mut Eight) {
+    assert!(run.x.len() == run.rows * run.steps, "a run holds its rows");
+    for r in (0..run.rows).step_by(TILE_ROWS) {
+        // SAFETY: the rows and their sums exist.
+        unsafe {
+            let x = run.x.as_ptr().add(r * run.steps).cast();
+            let acc = sums.add(r * GROUP);
+            match run.rows - r {
+                1 => tile::<1, 6>(run, x, panel, acc),
+                2 => tile::<2, 6>(run, x, panel, acc),
+                3 => {
+                    tile::<3, 3>(run, x, panel, acc);
+                    tile::<3, 3>(run, x, panel.add(3 * LANES), acc.add(3));
+                }
+                _ => {
+                    tile::<4, 3>(run, x, panel, acc);
+                    tile::<4, 3>(run, x, panel.add(3 * LANES), acc.add(3));
                 }
             }
         }
-        r += rows;
     }
 }
 
 /// R rows by O outputs over one run.
 ///
 /// # Safety
-/// As `multiply`, for the rows from `x` and the outputs from `w` and `acc` on.
+/// As `multiply`, for the block of R rows at `x` and the outputs from `w` and `acc` on.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tile<const R: usize, const O: usize>(
     run: &Run<'_>,
     x: *const f32,
     w: *const f32,
-    acc: *mut [f32; LANES],
+    acc: *mut Eight,
 ) {
     let mut sums = [[_mm256_setzero_ps(); O]; R];
     if !run.first {
         for (a, row) in sums.iter_mut().enumerate() {
             for (b, sum) in row.iter_mut().enumerate() {
-                // SAFETY: row a has BLOCK sums, of which these are within.
-                *sum = unsafe { _mm256_loadu_ps(acc.add(a * BLOCK + b).cast()) };
+                // SAFETY: row a has GROUP sums, of which these are within.
+                *sum = unsafe { _mm256_loadu_ps(acc.add(a * GROUP + b).cast()) };
             }
         }
     }
@@ -72,12 +58,12 @@ unsafe fn tile<const R: usize, const O: usize>(
         // SAFETY: step is below steps, for which x and w have room.
         unsafe {
             let w = w.add(step * GROUP * LANES);
-            let x = x.add(step * LANES);
+            let x = x.add(step * R * LANES);
             if R < O {
                 // The smaller side stays in registers: twelve sums leave room for four more.
                 let mut xs = [_mm256_setzero_ps(); R];
                 for (a, x_a) in xs.iter_mut().enumerate() {
-                    *x_a = _mm256_loadu_ps(x.add(a * run.ldx));
+                    *x_a = _mm256_loadu_ps(x.add(a * LANES));
                 }
                 for b in 0..O {
                     let w_b = _mm256_loadu_ps(w.add(b * LANES));
@@ -91,7 +77,7 @@ unsafe fn tile<const R: usize, const O: usize>(
                     *w_b = _mm256_loadu_ps(w.add(b * LANES));
                 }
                 for (a, row) in sums.iter_mut().enumerate() {
-                    let x_a = _mm256_loadu_ps(x.add(a * run.ldx));
+                    let x_a = _mm256_loadu_ps(x.add(a * LANES));
                     for (sum, w_b) in row.iter_mut().zip(ws) {
                         *sum = _mm256_fmadd_ps(x_a, w_b, *sum);
                     }
@@ -102,7 +88,7 @@ unsafe fn tile<const R: usize, const O: usize>(
     for (a, row) in sums.iter().enumerate() {
         for (b, sum) in row.iter().enumerate() {
             // SAFETY: as the loads above.
-            unsafe { _mm256_storeu_ps(acc.add(a * BLOCK + b).cast(), *sum) };
+            unsafe { _mm256_storeu_ps(acc.add(a * GROUP + b).cast(), *sum) };
         }
     }
 }
@@ -118,7 +104,7 @@ pub(super) unsafe fn narrow(
     x: *const f32,
     ldx: usize,
     rows: usize,
-    sums: *mut [f32; LANES],
+    sums: *mut Eight,
 ) {
     let n = w.len() / k;
     let mut o = 0;
@@ -141,7 +127,7 @@ pub(super) unsafe fn narrow(
                                 k,
                                 x.add(r * ldx),
                                 ldx,
-                                sums.add(r * BLOCK + b),
+                                sums.add(r * GROUP + b),
                             );
                         }
                     }
@@ -162,7 +148,7 @@ unsafe fn direct<const R: usize, const O: usize>(
     k: usize,
     x: *const f32,
     ldx: usize,
-    to: *mut [f32; LANES],
+    to: *mut Eight,
 ) {
     let mut sums = [[_mm256_setzero_ps(); O]; R];
     let whole = k / LANES * LANES;
@@ -196,7 +182,7 @@ unsafe fn direct<const R: usize, const O: usize>(
     for (a, row) in sums.iter().enumerate() {
         for (b, sum) in row.iter().enumerate() {
             // SAFETY: the sums of the tile are within those of the block.
-            unsafe { _mm256_storeu_ps(to.add(a * BLOCK + b).cast(), *sum) };
+            unsafe { _mm256_storeu_ps(to.add(a * GROUP + b).cast(), *sum) };
         }
     }
 }
@@ -206,7 +192,7 @@ unsafe fn direct<const R: usize, const O: usize>(
 /// # Safety
 /// The machine has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn finish(sums: &[[f32; LANES]], bias: Option<&[f32]>, to: &mut [f32]) {
+pub(super) unsafe fn finish(sums: &[Eight], bias: Option<&[f32]>, to: &mut [f32]) {
     for (i, four) in to.chunks_mut(4).enumerate() {
         let lanes = &sums[i * 4..];
         let mut values = [0.0_f32; 4];
@@ -214,7 +200,7 @@ pub(super) unsafe fn finish(sums: &[[f32; LANES]], bias: Option<&[f32]>, to: &mu
         unsafe {
             let mut v = [_mm256_setzero_ps(); 4];
             for (v, lane) in v.iter_mut().zip(lanes) {
-                *v = _mm256_loadu_ps(lane.as_ptr());
+                *v = _mm256_loadu_ps(lane.0.as_ptr());
             }
             _mm_storeu_ps(values.as_mut_ptr(), tree4(v));
         }

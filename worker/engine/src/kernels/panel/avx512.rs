@@ -3,70 +3,47 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, GROUP, GROUPS, PANEL, Run};
+use super::{Eight, GROUP, Run, TILE_ROWS};
 use crate::kernels::lanes::LANES;
 
 /// Registers of a group of outputs.
 const PAIRS: usize = GROUP / 2;
 
-/// Multiplies all rows of the run with the panels and adds to `sums` (row, BLOCK, 8).
+/// Multiplies all rows of the run with the panel and adds to `sums` (row, GROUP, 8).
 ///
 /// # Safety
-/// The machine has AVX-512 F and DQ; `panels` holds `groups` panels of `run.steps` steps; `sums` has BLOCK entries for each
+/// The machine has AVX-512 F and DQ; `panel` holds `run.steps` steps; `sums` has GROUP entries for each
 /// row.
 #[target_feature(enable = "avx512f,avx512dq")]
-pub(super) unsafe fn multiply(
-    run: &Run<'_>,
-    panels: *const f32,
-    groups: usize,
-    sums: *mut [f32; LANES],
-) {
-    assert!(
-        groups <= GROUPS && run.x.len() >= (run.rows - 1) * run.ldx + run.steps * LANES,
-        "run within its rows"
-    );
-    let mut r = 0;
-    while r < run.rows {
-        let rows = (run.rows - r).min(8);
-        for g in 0..groups {
-            // SAFETY: the rows and their sums exist, and the panel holds the group.
-            unsafe {
-                let x = run.x.as_ptr().add(r * run.ldx);
-                let w = panels.add(g * PANEL);
-                let acc = sums.add(r * BLOCK + g * GROUP);
-                match rows {
-                    1 => tile::<1>(run, x, w, acc),
-                    2 => tile::<2>(run, x, w, acc),
-                    3 => tile::<3>(run, x, w, acc),
-                    4 => tile::<4>(run, x, w, acc),
-                    5 => tile::<5>(run, x, w, acc),
-                    6 => tile::<6>(run, x, w, acc),
-                    7 => tile::<7>(run, x, w, acc),
-                    _ => tile::<8>(run, x, w, acc),
-                }
+pub(super) unsafe fn multiply(run: &Run<'_>, panel: *const f32, sums: *mut Eight) {
+    assert!(run.x.len() == run.rows * run.steps, "a run holds its rows");
+    for r in (0..run.rows).step_by(TILE_ROWS) {
+        // SAFETY: the rows and their sums exist.
+        unsafe {
+            let x = run.x.as_ptr().add(r * run.steps).cast();
+            let acc = sums.add(r * GROUP);
+            match run.rows - r {
+                1 => tile::<1>(run, x, panel, acc),
+                2 => tile::<2>(run, x, panel, acc),
+                3 => tile::<3>(run, x, panel, acc),
+                _ => tile::<4>(run, x, panel, acc),
             }
         }
-        r += rows;
     }
 }
 
 /// R rows by a group of outputs over one run.
 ///
 /// # Safety
-/// As `multiply`, for the rows from `x` and the outputs from `w` and `acc` on.
+/// As `multiply`, for the block of R rows at `x` and the outputs from `w` and `acc` on.
 #[target_feature(enable = "avx512f,avx512dq")]
-unsafe fn tile<const R: usize>(
-    run: &Run<'_>,
-    x: *const f32,
-    w: *const f32,
-    acc: *mut [f32; LANES],
-) {
+unsafe fn tile<const R: usize>(run: &Run<'_>, x: *const f32, w: *const f32, acc: *mut Eight) {
     let mut sums = [[_mm512_setzero_ps(); PAIRS]; R];
     if !run.first {
         for (a, row) in sums.iter_mut().enumerate() {
             for (b, sum) in row.iter_mut().enumerate() {
-                // SAFETY: row a has BLOCK sums, of which these two are within.
-                *sum = unsafe { _mm512_loadu_ps(acc.add(a * BLOCK + b * 2).cast()) };
+                // SAFETY: row a has GROUP sums, of which these two are within.
+                *sum = unsafe { _mm512_loadu_ps(acc.add(a * GROUP + b * 2).cast()) };
             }
         }
     }
@@ -79,7 +56,7 @@ unsafe fn tile<const R: usize>(
                 *w_b = _mm512_loadu_ps(w.add(b * 2 * LANES));
             }
             for (a, row) in sums.iter_mut().enumerate() {
-                let xs = _mm512_broadcast_f32x8(_mm256_loadu_ps(x.add(a * run.ldx + step * LANES)));
+                let xs = _mm512_broadcast_f32x8(_mm256_loadu_ps(x.add((step * R + a) * LANES)));
                 for (sum, w) in row.iter_mut().zip(ws) {
                     *sum = _mm512_fmadd_ps(xs, w, *sum);
                 }
@@ -89,7 +66,7 @@ unsafe fn tile<const R: usize>(
     for (a, row) in sums.iter().enumerate() {
         for (b, sum) in row.iter().enumerate() {
             // SAFETY: as the loads above.
-            unsafe { _mm512_storeu_ps(acc.add(a * BLOCK + b * 2).cast(), *sum) };
+            unsafe { _mm512_storeu_ps(acc.add(a * GROUP + b * 2).cast(), *sum) };
         }
     }
 }

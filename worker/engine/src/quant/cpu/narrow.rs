@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::super::int4::{GROUP, GROUP_BYTES, Int4Matrix};
 use super::x86::byte_table;
-use crate::kernels::panel::{BLOCK, LANES};
+use crate::kernels::panel::{Eight, GROUP as OUTPUTS, LANES};
 
 /// Groups whose tables are made at a time.
 const CHUNK: usize = 8;
@@ -24,7 +24,7 @@ pub(super) unsafe fn int4(
     rows: usize,
     o: usize,
     n: usize,
-    sums: *mut [f32; LANES],
+    sums: *mut Eight,
 ) {
     let mut i = 0;
     while i < n {
@@ -74,7 +74,7 @@ impl<'a, const O: usize> Outputs<'a, O> {
     /// # Safety
     /// As `int4`, for R rows; `to` are the sums of the first output.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn multiply<const R: usize>(&self, x: *const f32, ldx: usize, to: *mut [f32; LANES]) {
+    unsafe fn multiply<const R: usize>(&self, x: *const f32, ldx: usize, to: *mut Eight) {
         let nibble = _mm256_set1_epi8(15);
         let upper_half = _mm256_set1_epi32(0xFFFF_0000_u32 as i32);
         let mut tables = [[[0; 32]; O]; CHUNK];
@@ -86,6 +86,14 @@ impl<'a, const O: usize> Outputs<'a, O> {
                 unsafe { self.tables(g, &mut tables[..count]) };
             }
             let tables = &tables[g % CHUNK];
+            for b in 0..O {
+                // The same group of the next outputs; one line each.
+                let ahead = ((O + b) * self.groups + g) * GROUP_BYTES;
+                // SAFETY: a prefetch may name any address.
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T0>(self.codes.as_ptr().wrapping_add(ahead).cast());
+                }
+            }
             for half in 0..2 {
                 for b in 0..O {
                     // SAFETY: a table is two times 16 bytes; 32 of the 64 bytes of the group.
@@ -167,14 +175,14 @@ unsafe fn read_bf16(at: *const u8) -> __m256 {
 }
 
 /// # Safety
-/// `to` has BLOCK entries for each of the R rows, of which the first O are written.
+/// `to` has OUTPUTS entries for each of the R rows, of which the first O are written.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn store<const R: usize, const O: usize>(sums: &[[__m256; O]; R], to: *mut [f32; LANES]) {
+unsafe fn store<const R: usize, const O: usize>(sums: &[[__m256; O]; R], to: *mut Eight) {
     for (a, row) in sums.iter().enumerate() {
         for (b, sum) in row.iter().enumerate() {
             // SAFETY: the caller's promise.
-            unsafe { _mm256_storeu_ps(to.add(a * BLOCK + b).cast(), *sum) };
+            unsafe { _mm256_storeu_ps(to.add(a * OUTPUTS + b).cast(), *sum) };
         }
     }
 }
@@ -190,7 +198,7 @@ pub(super) unsafe fn bf16(
     x: *const f32,
     ldx: usize,
     rows: usize,
-    sums: *mut [f32; LANES],
+    sums: *mut Eight,
 ) {
     let n = w.len() / (2 * k);
     let mut o = 0;
@@ -223,7 +231,7 @@ unsafe fn bf16_tile<const R: usize, const O: usize>(
     k: usize,
     x: *const f32,
     ldx: usize,
-    to: *mut [f32; LANES],
+    to: *mut Eight,
 ) {
     let mut sums = [[_mm256_setzero_ps(); O]; R];
     let mut i = 0;
