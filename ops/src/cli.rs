@@ -1,8 +1,13 @@
 //! What may be typed: clap types only. What it means is decided in [`crate::config`] and [`crate::commands`].
 
+mod engine;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nightshift_engine::{KvCache, Weights};
+
+pub use engine::{BenchEngineArgs, BenchVerb, DecodingArgs, MemoryArgs, ModelVerb, ShapeArgs};
 
 /// Turn YAML job specs into image datasets
 ///
@@ -179,6 +184,9 @@ pub enum Verb {
     /// Look after model folders
     #[command(subcommand)]
     Model(ModelVerb),
+    /// Measure this machine and this build
+    #[command(subcommand)]
+    Bench(BenchVerb),
     /// Check the database, the object store and the models, and say what is wrong
     Doctor {
         /// Also write to and read from this place
@@ -400,11 +408,14 @@ pub struct GenerateArgs {
     #[arg(long, default_value = "constant", value_parser = ["constant", "reference"])]
     pub guidance_schedule: String,
     /// How to decode
-    #[arg(long, default_value = "sequential", value_parser = ["sequential", "jacobi", "coupled"])]
-    pub decoding: String,
-    /// Numbers of the weights
-    #[arg(long, default_value = "f32", value_parser = ["f32", "bf16", "int4"])]
-    pub weights: String,
+    #[command(flatten)]
+    pub decoding: DecodingArgs,
+    /// Numbers of the weights: f32, bf16 or int4
+    #[arg(long, default_value = "f32", value_name = "FORMAT")]
+    pub weights: Weights,
+    /// Numbers of the key and value cache: f32, bf16 or int8
+    #[arg(long, default_value = "f32", value_name = "FORMAT")]
+    pub kv_cache: KvCache,
     /// Threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -422,29 +433,6 @@ pub struct GenerateArgs {
         required_unless_present = "codes_only"
     )]
     pub out: Option<PathBuf>,
-}
-
-/// `model ...`.
-#[derive(Debug, Subcommand)]
-pub enum ModelVerb {
-    /// Compare the engine with the golden files of a fixture folder
-    ///
-    /// One line per check: name, worst error, tolerance, and ok, FAIL or "not covered". Exit code 1 when one fails.
-    Conform {
-        /// Fixture folder
-        dir: PathBuf,
-        /// What the folder describes; found out when left away
-        #[arg(long, value_parser = ["transformer", "movqgan"])]
-        kind: Option<String>,
-    },
-    /// Write a small model with random weights: it makes noise, in the layout of the real one
-    Random {
-        /// Folder to write; it must not exist
-        dir: PathBuf,
-        /// Seed of the weights
-        #[arg(long, default_value_t = 0)]
-        seed: u64,
-    },
 }
 
 /// `config ...`.
@@ -494,7 +482,7 @@ mod tests {
         assert_eq!(
             verbs.join(" "),
             "validate plan submit ps get describe items logs wait cancel pause resume retry run up scheduler worker migrate \
-             generate model doctor sheet config completion decode-image"
+             generate model bench doctor sheet config completion decode-image"
         );
     }
 }

@@ -6,8 +6,7 @@ use anyhow::Context;
 use nightshift_engine::image::png::{self, Pixels};
 use nightshift_engine::prompt::{self, Map, PromptTask};
 use nightshift_engine::{
-    Decoding, GuidanceSchedule, KvCache, LoadOptions, Model, Picture, Request, RgbImage, Sampler,
-    Weights, Window,
+    GuidanceSchedule, LoadOptions, Model, Picture, Request, RgbImage, Sampler,
 };
 
 use crate::cli::{GenerateArgs, GenerateKind, GenerateTask};
@@ -21,12 +20,8 @@ use crate::ui::Ui;
 pub fn run(ui: Ui, args: &GenerateArgs) -> anyhow::Result<Exit> {
     let task = task(args)?;
     let options = LoadOptions {
-        weights: match args.weights.as_str() {
-            "f32" => Weights::F32,
-            "bf16" => Weights::Bf16,
-            _ => Weights::Int4,
-        },
-        kv_cache: KvCache::F32,
+        weights: args.weights,
+        kv_cache: args.kv_cache,
         threads: threads(args.threads),
         codes_only: args.codes_only,
     };
@@ -91,15 +86,7 @@ fn sampler(args: &GenerateArgs) -> Sampler {
             "reference" => GuidanceSchedule::Reference,
             _ => GuidanceSchedule::Constant,
         },
-        decoding: match args.decoding.as_str() {
-            "jacobi" => Decoding::Jacobi {
-                window: Window::Auto,
-            },
-            "coupled" => Decoding::Coupled {
-                window: Window::Auto,
-            },
-            _ => Decoding::Sequential,
-        },
+        decoding: args.decoding.decoding(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One function per verb. [`dispatch`] picks it, with the configuration and, where one is needed, a runtime.
 
+pub mod bench;
 pub mod completion;
 pub mod config;
 pub mod doctor;
@@ -48,6 +49,7 @@ pub fn dispatch(ui: Ui, cli: Cli) -> anyhow::Result<Exit> {
         Verb::Validate { files, runnable } => return validate::run(ui, files, *runnable),
         Verb::Generate(args) => return generate::run(ui, args),
         Verb::Model(verb) => return model::run(ui, verb),
+        Verb::Bench(verb) => return bench::run(ui, verb),
         _ => {}
     }
     let config = Config::load(
@@ -103,6 +105,7 @@ pub fn dispatch(ui: Ui, cli: Cli) -> anyhow::Result<Exit> {
         | Verb::Validate { .. }
         | Verb::Generate(_)
         | Verb::Model(_)
+        | Verb::Bench(_)
         | Verb::DecodeImage { .. } => {
             unreachable!("handled above, or before the arguments were parsed")
         }

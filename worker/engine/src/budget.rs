@@ -1,11 +1,16 @@
 //! How much memory a model and its slots need, from shapes alone.
 
+use std::path::Path;
+
 use crate::batch::CATCH_UP_ROWS;
 use crate::config::Config;
-use crate::error::EngineError;
+use crate::error::{EngineError, LoadError};
 use crate::model::{KvCache, Weights};
+use crate::movqgan;
 use crate::quant::int4;
+use crate::random;
 use crate::sample::grid::Grid;
+use crate::tokenizer::Tokenizer;
 use crate::transformer::BranchCache;
 
 /// What is to be run.
@@ -36,10 +41,62 @@ pub struct ImageTokenizer {
     pub channels: Vec<usize>,
 }
 
+impl From<&crate::movqgan::Config> for ImageTokenizer {
+    fn from(config: &crate::movqgan::Config) -> Self {
+        Self {
+            parameters: config.parameters,
+            channels: config.decoder_channels.clone(),
+        }
+    }
+}
+
+/// What there is to run: the shapes of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shapes {
+    /// Of the transformer.
+    pub config: Config,
+    /// Image tokens.
+    pub codes: usize,
+    /// Of the image tokenizer; `None` when only codes are made.
+    pub image_tokenizer: Option<ImageTokenizer>,
+}
+
+impl Shapes {
+    /// The shapes of a random checkpoint, without writing it.
+    pub fn of_random(options: &random::Options) -> Self {
+        let config = random::image_tokenizer(options);
+        Self {
+            config: options.preset.config(),
+            codes: options.preset.codes(),
+            image_tokenizer: Some((&config).into()),
+        }
+    }
+
+    /// The shapes of a model folder; no weights are read.
+    ///
+    /// # Errors
+    /// A file is missing or contradicts itself.
+    pub fn of_folder(dir: &Path) -> Result<Self, LoadError> {
+        let config = Config::read(&dir.join("config.json"))?;
+        let codes = Tokenizer::read(dir)?.token_ids(&config)?.codes();
+        let path = crate::model::image_tokenizer_file(dir)?;
+        let image = movqgan::structure_of(&path).map_err(|error| LoadError::Format {
+            path,
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            config,
+            codes,
+            image_tokenizer: Some((&image).into()),
+        })
+    }
+}
+
 /// Bytes by use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Budget {
-    /// The embedding. Mapped where the file holds it as bf16: then only rows in use are in memory.
+    /// Rows of the embedding that get into memory: all of them as f32; where they stay mapped as bf16, those of the image
+    /// tokens and, with their neighbours on the pages that are read together, those of the prompt.
     pub embedding: u64,
     /// Image rows of the head.
     pub head: u64,
@@ -56,23 +113,24 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The budget of a load; `codes` image tokens, no image tokenizer when only codes are made.
+    /// The budget of a load.
     ///
     /// # Errors
     /// The picture has a size that cannot be made.
-    pub fn new(
-        config: &Config,
-        codes: usize,
-        image: Option<&ImageTokenizer>,
-        load: &Load,
-    ) -> Result<Self, EngineError> {
+    pub fn new(shapes: &Shapes, load: &Load) -> Result<Self, EngineError> {
+        let Shapes {
+            config,
+            codes,
+            image_tokenizer,
+        } = shapes;
+        let (codes, image) = (*codes, image_tokenizer.as_ref());
         let grid = Grid::of_pixels(load.width, load.height)?;
         let d = config.hidden_size as u64;
         let plain = if load.weights == Weights::F32 { 4 } else { 2 };
         let cache = |positions| BranchCache::bytes(config, positions, load.kv_cache);
         let pixels = u64::from(load.width) * u64::from(load.height);
         Ok(Self {
-            embedding: config.vocab_size as u64 * d * plain,
+            embedding: embedding(config, codes, load),
             head: codes as u64 * d * plain,
             layers: layers(config, load.weights),
             caches: load.slots as u64 * (cache(load.prompt + grid.len()) + cache(grid.len())),
@@ -92,6 +150,18 @@ impl Budget {
             + self.image_tokenizer
             + self.image_workspace
     }
+}
+
+/// Bytes that the system maps around a page that is touched.
+const FAULT_AROUND: u64 = 64 << 10;
+
+fn embedding(config: &Config, codes: usize, load: &Load) -> u64 {
+    let (vocabulary, d) = (config.vocab_size as u64, config.hidden_size as u64);
+    if load.weights == Weights::F32 {
+        return vocabulary * d * 4;
+    }
+    let prompt = load.prompt as u64 * (2 * d).max(FAULT_AROUND);
+    (codes as u64 * d * 2 + prompt).min(vocabulary * d * 2)
 }
 
 /// Input, inner map and output of the first block at full resolution.
@@ -146,7 +216,7 @@ fn scratch(config: &Config, codes: usize, grid: Grid, load: &Load) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Preset;
+    use crate::random::{ImageTokenizerSize, Options, Preset};
 
     fn released(kv_cache: KvCache) -> Budget {
         let load = Load {
@@ -158,11 +228,13 @@ mod tests {
             slots: 1,
             window: 16,
         };
-        let image = ImageTokenizer {
-            parameters: 270_000_000,
-            channels: vec![256, 512, 512, 1024],
+        let options = Options {
+            preset: Preset::B7,
+            seed: 0,
+            sharp: false,
+            image_tokenizer: ImageTokenizerSize::M270,
         };
-        Budget::new(&Preset::B7.config(), 16_384, Some(&image), &load).unwrap()
+        Budget::new(&Shapes::of_random(&options), &load).unwrap()
     }
 
     #[test]
@@ -196,6 +268,11 @@ mod tests {
             slots: 1,
             window: 1,
         };
-        assert!(Budget::new(&Preset::Tiny.config(), 256, None, &load).is_err());
+        let shapes = Shapes {
+            config: Preset::Tiny.config(),
+            codes: 256,
+            image_tokenizer: None,
+        };
+        assert!(Budget::new(&shapes, &load).is_err());
     }
 }

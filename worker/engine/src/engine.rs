@@ -17,7 +17,7 @@ use crate::request::{Decoding, Event, Picture, Request};
 use crate::sample::logits::{choose, guide, law};
 use crate::sample::rng;
 use crate::slot::{Running, Slot, given_codes, same_id};
-use crate::transformer::{BranchCache, Chunk, Scratch};
+use crate::transformer::{self, BranchCache, Chunk, Scratch};
 use crate::window::Meter;
 
 /// The draw that defines the sequential token sequence.
@@ -31,6 +31,7 @@ pub struct Engine {
     scratch: Scratch,
     logits: Vec<f32>,
     counters: Counters,
+    spent: Spent,
     meter: Meter,
     /// Bytes of both caches of a slot, when they are limited.
     slot_bytes: Option<u64>,
@@ -39,7 +40,7 @@ pub struct Engine {
 /// What an engine has done since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
-    /// Forward passes; each reads all matrices once for up to 64 rows.
+    /// Forward passes.
     pub forwards: u64,
     /// Rows of all passes: tokens fed, both branches counted.
     pub rows: u64,
@@ -47,6 +48,34 @@ pub struct Counters {
     pub scored: u64,
     /// Rows that were copied from a slot with the same prefix and not computed.
     pub shared: u64,
+    /// Bytes of weights that the passes read: each matrix once a pass, whatever its rows.
+    pub weight_bytes: u64,
+    /// Passes of each request that chose codes of it, summed over the requests.
+    pub turns: u64,
+    /// Codes that were accepted.
+    pub codes: u64,
+}
+
+/// Seconds that an engine has spent since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Spent {
+    /// Whole steps.
+    pub step: f64,
+    /// Forward passes, by stage.
+    pub transformer: transformer::Spent,
+    /// Guidance, top-k, noise and choice.
+    pub choose: f64,
+}
+
+impl Spent {
+    /// What has been spent since an earlier moment.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            step: self.step - earlier.step,
+            transformer: self.transformer.since(&earlier.transformer),
+            choose: self.choose - earlier.choose,
+        }
+    }
 }
 
 /// One cell that a step evaluates.
@@ -70,6 +99,7 @@ impl Engine {
             scratch: Scratch::default(),
             logits: Vec::new(),
             counters: Counters::default(),
+            spent: Spent::default(),
             meter: Meter::default(),
             slot_bytes: None,
         }
@@ -140,6 +170,14 @@ impl Engine {
         self.counters
     }
 
+    /// Where its time went so far.
+    pub fn spent(&self) -> Spent {
+        Spent {
+            transformer: self.scratch.spent(),
+            ..self.spent
+        }
+    }
+
     /// Drops a request; unknown ids are ignored.
     pub fn cancel(&mut self, id: u64) {
         for slot in &mut self.slots {
@@ -155,6 +193,7 @@ impl Engine {
 
     /// One forward pass for all slots, then one event for each request that moved. Empty when nothing runs.
     pub fn step(&mut self) -> Vec<Event> {
+        let began = Instant::now();
         let ready = prefix::share(&mut self.slots, &mut self.counters);
         let others = self.slots.len() - self.free_slots();
         let others = others.saturating_sub(1);
@@ -178,6 +217,7 @@ impl Engine {
                 events.extend(self.accept(slot, plan, mine));
             }
         }
+        self.spent.step += began.elapsed().as_secs_f64();
         events
     }
 
@@ -209,6 +249,7 @@ impl Engine {
             .sum::<u64>();
         self.counters.scored += rows.len() as u64;
         let (transformer, pool) = (self.model.transformer(), self.model.pool());
+        self.counters.weight_bytes += transformer.bytes_read(!rows.is_empty());
         let fed: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
         let context = chunks.iter().map(|chunk| chunk.cache.len()).sum::<usize>() / chunks.len();
         let began = Instant::now();
@@ -262,7 +303,8 @@ impl Engine {
     }
 
     /// What each wanted cell comes to, by its scores and its own noise alone.
-    fn choose(&self, wanted: &[Wanted]) -> Vec<Choice> {
+    fn choose(&mut self, wanted: &[Wanted]) -> Vec<Choice> {
+        let began = Instant::now();
         let width = self.model.token_ids().codes();
         let row = |i: usize| &self.logits[i * width..(i + 1) * width];
         let mut choices = vec![Choice::NotANumber; wanted.len()];
@@ -289,6 +331,7 @@ impl Engine {
                 choice[0] = Choice::Code(code);
             }
         });
+        self.spent.choose += began.elapsed().as_secs_f64();
         choices
     }
 
@@ -298,10 +341,12 @@ impl Engine {
             Ok(keep) => keep,
             Err(error) => return Some(self.fail(slot, error)),
         };
+        let last = plan.wanted.iter().position(|index| *index == keep);
+        let codes = last.map_or(1, |last| last + 1);
+        self.counters.turns += 1;
+        self.counters.codes += codes as u64;
         if matches!(running.sampler.decoding, Decoding::Jacobi { .. }) {
-            let last = plan.wanted.iter().position(|index| *index == keep);
-            self.meter
-                .accepted(plan.wanted.len(), last.map_or(1, |last| last + 1));
+            self.meter.accepted(plan.wanted.len(), codes);
         }
         let (id, finished) = (running.id, running.stream.is_finished());
         let (done, total) = (

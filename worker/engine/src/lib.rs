@@ -4,6 +4,7 @@
 //! given panel, sampler, seed), the same bytes alone, in any batch, with any number of threads and after any retry.
 
 pub mod batch;
+pub mod bench;
 pub mod budget;
 pub mod checkpoint;
 pub mod config;
@@ -33,7 +34,7 @@ pub mod window;
 
 pub use self::image::RgbImage;
 
-pub use engine::{Counters, Engine, generate};
+pub use engine::{Counters, Engine, Spent, generate};
 pub use error::{EngineError, LoadError};
 pub use model::{KvCache, LoadOptions, Model, Weights};
 pub use request::{Decoding, Event, GuidanceSchedule, Picture, Request, Sampler, Window};

@@ -1,6 +1,7 @@
 //! A loaded model: transformer, tokenizer and image tokenizer, and the fingerprint that names the results they give.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::image::RgbImage;
@@ -55,6 +56,28 @@ impl KvCache {
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
         }
+    }
+}
+
+impl FromStr for Weights {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        [Self::F32, Self::Bf16, Self::Int4]
+            .into_iter()
+            .find(|format| format.as_str() == name)
+            .ok_or_else(|| format!("no weights are named `{name}`; there are f32, bf16 and int4"))
+    }
+}
+
+impl FromStr for KvCache {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        [Self::Bf16, Self::F32, Self::Int8]
+            .into_iter()
+            .find(|format| format.as_str() == name)
+            .ok_or_else(|| format!("no cache is named `{name}`; there are bf16, f32 and int8"))
     }
 }
 
@@ -203,6 +226,11 @@ impl Model {
         self.kv_cache
     }
 
+    /// Numbers in the matrices of all layers, and in the head.
+    pub fn weights(&self) -> (u64, u64) {
+        self.transformer.weights()
+    }
+
     pub(crate) fn transformer(&self) -> &Transformer {
         &self.transformer
     }
@@ -213,7 +241,7 @@ impl Model {
 }
 
 /// The image tokenizer's file: the first by name below `movqgan/`, else `movqgan*.{ckpt,safetensors}` beside the weights.
-fn image_tokenizer_file(dir: &Path) -> Result<PathBuf, LoadError> {
+pub(crate) fn image_tokenizer_file(dir: &Path) -> Result<PathBuf, LoadError> {
     let mut found = Vec::new();
     let mut folders = vec![dir.join("movqgan")];
     while let Some(folder) = folders.pop() {

@@ -96,7 +96,7 @@ pub struct Picture {
     pub generated: Vec<u32>,
     /// Number of generated tokens (the length of `generated`).
     pub tokens: u32,
-    /// Forward passes that this request took part in, prefill included.
+    /// Forward passes that chose its codes, prefill left out; sequential decoding takes one for each generated code.
     pub steps: u32,
 }
 

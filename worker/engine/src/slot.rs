@@ -225,7 +225,6 @@ impl Slot {
             conditional: held(&self.conditional),
             unconditional,
         };
-        running.steps += 1;
         let Running {
             stream,
             decoder,
@@ -241,7 +240,11 @@ impl Slot {
             };
             decoder.plan(stream, chosen)
         };
-        Some(Turn::next(stream, cached, plan))
+        let turn = Turn::next(stream, cached, plan);
+        if let Turn::Decode { .. } = turn {
+            running.steps += 1;
+        }
+        Some(turn)
     }
 
     /// The cache of a branch: 0 the conditional one, 1 the other.

@@ -1,10 +1,13 @@
-//! `model conform` and `model random`.
+//! `model`: comparing, writing, converting and measuring model folders.
+
+mod memory;
 
 use std::io::Write;
 use std::path::Path;
 
 use nightshift_engine::conform::{self, Check, Status};
-use nightshift_engine::random::{self, Preset};
+use nightshift_engine::quantise;
+use nightshift_engine::random::{self, ImageTokenizerSize, Options, Preset};
 
 use crate::cli::ModelVerb;
 use crate::exit::{Exit, Failure};
@@ -17,7 +20,23 @@ use crate::ui::Ui;
 pub fn run(ui: Ui, verb: &ModelVerb) -> anyhow::Result<Exit> {
     match verb {
         ModelVerb::Conform { dir, kind } => conform(ui, dir, kind.as_deref()),
-        ModelVerb::Random { dir, seed } => random(ui, dir, *seed),
+        ModelVerb::Random {
+            dir,
+            preset,
+            sharp,
+            tokenizer,
+            seed,
+        } => {
+            let options = Options {
+                preset: *preset,
+                seed: *seed,
+                sharp: *sharp,
+                image_tokenizer: *tokenizer,
+            };
+            random(ui, dir, &options)
+        }
+        ModelVerb::Quantize { from, to } => quantize(ui, from, to),
+        ModelVerb::Memory(args) => memory::run(args),
     }
 }
 
@@ -79,14 +98,8 @@ fn print(out: &mut dyn Write, checks: &[Check]) -> std::io::Result<()> {
     Ok(())
 }
 
-fn random(ui: Ui, dir: &Path, seed: u64) -> anyhow::Result<Exit> {
-    if dir.exists() {
-        let message = format!("{} is already there", dir.display());
-        return Err(Failure::new(Exit::Refused, message)
-            .help("choose a new folder")
-            .into());
-    }
-    write_random(dir, seed)?;
+fn random(ui: Ui, dir: &Path, options: &Options) -> anyhow::Result<Exit> {
+    write_random_with(dir, options)?;
     ui.note(&format!(
         "wrote a random model to {}: its pictures are noise",
         dir.display()
@@ -94,19 +107,50 @@ fn random(ui: Ui, dir: &Path, seed: u64) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Writes a random model so that the folder appears only when it is whole.
+fn quantize(ui: Ui, from: &Path, to: &Path) -> anyhow::Result<Exit> {
+    if !from.join("config.json").is_file() {
+        let message = format!("{}: no config.json, so no model folder", from.display());
+        return Err(Failure::new(Exit::NotFound, message).into());
+    }
+    write_whole(to, |unfinished| Ok(quantise::quantise(from, unfinished)?))?;
+    ui.note(&format!("wrote {} in 4 bits", to.display()));
+    Ok(Exit::Ok)
+}
+
+/// Writes a small random model.
 ///
 /// # Errors
-/// A file that cannot be written.
+/// The folder is there already, or a file cannot be written.
 pub fn write_random(dir: &Path, seed: u64) -> anyhow::Result<()> {
+    let options = Options {
+        preset: Preset::Tiny,
+        seed,
+        sharp: false,
+        image_tokenizer: ImageTokenizerSize::Small,
+    };
+    write_random_with(dir, &options)
+}
+
+/// Writes a random model of any size.
+///
+/// # Errors
+/// As [`write_random`].
+pub fn write_random_with(dir: &Path, options: &Options) -> anyhow::Result<()> {
+    write_whole(dir, |to| Ok(random::write_with(to, options)?))
+}
+
+/// Lets `write` fill a new folder so that `dir` appears only when it is whole.
+fn write_whole(dir: &Path, write: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    if dir.exists() {
+        let message = format!("{} is already there", dir.display());
+        return Err(Failure::new(Exit::Refused, message)
+            .help("choose a new folder")
+            .into());
+    }
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let unfinished = dir.with_file_name(format!(".{name}.{}", std::process::id()));
-    let write = || -> anyhow::Result<()> {
-        random::write(&unfinished, Preset::Tiny, seed)?;
-        std::fs::rename(&unfinished, dir)?;
-        Ok(())
-    };
-    write().map_err(|error| {
+    let whole = write(&unfinished).and_then(|()| Ok(std::fs::rename(&unfinished, dir)?));
+    whole.map_err(|error| {
         // A half-written folder is of no use to anyone; that it is gone matters less than why writing failed.
         let _ = std::fs::remove_dir_all(&unfinished);
         Failure::new(

@@ -77,6 +77,20 @@ pub fn structure(
     load::structure(shapes)
 }
 
+/// The model of a weights file, without reading its values.
+///
+/// # Errors
+/// As [`MoVqGan::open`].
+pub fn structure_of(path: &Path) -> Result<Config, MovqError> {
+    let checkpoint = Checkpoint::open(path)?;
+    let shapes = checkpoint.entries().iter();
+    structure(
+        &shapes
+            .map(|(name, entry)| (name.clone(), entry.shape.clone()))
+            .collect(),
+    )
+}
+
 /// What was found in the weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {

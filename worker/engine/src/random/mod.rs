@@ -52,6 +52,20 @@ pub struct Options {
     pub image_tokenizer: ImageTokenizerSize,
 }
 
+impl FromStr for ImageTokenizerSize {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "small" => Ok(Self::Small),
+            "270m" => Ok(Self::M270),
+            _ => Err(format!(
+                "no image tokenizer is named `{name}`; there are small and 270m"
+            )),
+        }
+    }
+}
+
 impl FromStr for Preset {
     type Err = String;
 
@@ -89,12 +103,27 @@ impl Preset {
         }
     }
 
+    /// Image tokens.
+    pub fn codes(self) -> usize {
+        self.ids().codes()
+    }
+
     fn ids(self) -> tokenizer::Ids {
         match self {
             Self::Tiny => tokenizer::Ids::small(256),
             Self::Mid | Self::B2 | Self::B7 => tokenizer::Ids::released(),
         }
     }
+}
+
+/// The image tokenizer that [`write_with`] writes beside the transformer.
+///
+/// # Panics
+/// Never: a random image tokenizer is consistent, which a test shows.
+pub fn image_tokenizer(options: &Options) -> crate::movqgan::Config {
+    let specs = movqgan::specs(options.image_tokenizer, options.preset.codes());
+    let shapes = specs.into_iter().map(|spec| (spec.name, spec.shape));
+    crate::movqgan::structure(&shapes.collect()).expect("a random image tokenizer is consistent")
 }
 
 /// Writes a checkpoint of random weights to an existing or new folder, with a small image tokenizer.

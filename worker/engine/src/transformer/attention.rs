@@ -1,5 +1,7 @@
 //! Attention of a batch of sequences: projections over all rows at once, scores by sequence over its own cache.
 
+use std::time::Instant;
+
 use super::kv_cache::BranchCache;
 use super::{Chunk, Scratch, Stage, Trace, linear};
 use crate::config::Config;
@@ -124,6 +126,14 @@ impl Attention {
             .sum()
     }
 
+    /// Numbers in the matrices.
+    pub(super) fn weights(&self) -> u64 {
+        [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj]
+            .iter()
+            .map(|matrix| (matrix.out() * matrix.inputs()) as u64)
+            .sum()
+    }
+
     /// `out = Attn(input)` for all rows of all chunks; writes each chunk's keys and values at its positions of `layer`.
     pub(super) fn forward(
         &self,
@@ -147,8 +157,10 @@ impl Attention {
         self.norm_heads(&mut scratch.q, &mut scratch.k);
         trace(Stage::QueryNormed, layer, &scratch.q);
         trace(Stage::KeyNormed, layer, &scratch.k);
+        let began = Instant::now();
         self.write_cache(layer, chunks, scratch);
         self.mix(pool, layer, chunks, scratch);
+        scratch.spent.attention += began.elapsed().as_secs_f64();
         self.o_proj
             .forward(&scratch.q, rows, &mut scratch.output, pool);
         trace(Stage::AttentionOut, layer, &scratch.output);

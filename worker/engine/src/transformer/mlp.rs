@@ -54,6 +54,14 @@ impl Mlp {
             .sum()
     }
 
+    /// Numbers in the matrices.
+    pub(super) fn weights(&self) -> u64 {
+        [&self.gate_proj, &self.up_proj, &self.down_proj]
+            .iter()
+            .map(|matrix| (matrix.out() * matrix.inputs()) as u64)
+            .sum()
+    }
+
     /// `scratch.output = MLP(scratch.input)` for all rows.
     pub(super) fn forward(&self, pool: &Pool, scratch: &mut Scratch) {
         let rows = scratch.rows;

@@ -16,6 +16,7 @@ mod rope;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub use kv_cache::BranchCache;
 pub use rope::RopeTable;
@@ -76,6 +77,44 @@ pub struct Scratch {
     heads: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
+    spent: Spent,
+}
+
+/// Seconds that forward passes have taken, by stage.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Spent {
+    /// Norms and projections of attention.
+    pub projections: f64,
+    /// Rotation, cache writes, scores and mixing.
+    pub attention: f64,
+    /// Norms and feed-forward blocks.
+    pub feed_forward: f64,
+    /// Final norm and head.
+    pub head: f64,
+}
+
+impl Spent {
+    /// All stages.
+    pub fn total(&self) -> f64 {
+        self.projections + self.attention + self.feed_forward + self.head
+    }
+
+    /// What has been spent since an earlier moment.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            projections: self.projections - earlier.projections,
+            attention: self.attention - earlier.attention,
+            feed_forward: self.feed_forward - earlier.feed_forward,
+            head: self.head - earlier.head,
+        }
+    }
+}
+
+impl Scratch {
+    /// Seconds by stage over all passes with these buffers.
+    pub fn spent(&self) -> Spent {
+        self.spent
+    }
 }
 
 /// The weights.
@@ -170,6 +209,26 @@ impl Transformer {
         (layers + self.embed.bytes() + self.head.bytes()) as u64
     }
 
+    /// Numbers in the matrices of all layers, and in the head.
+    pub fn weights(&self) -> (u64, u64) {
+        let layers = self
+            .layers
+            .iter()
+            .map(|layer| layer.attention.weights() + layer.mlp.weights());
+        (layers.sum(), (self.head.out() * self.head.inputs()) as u64)
+    }
+
+    /// Bytes of weights that one pass reads, whatever its number of rows: every matrix of the layers, and the head when any
+    /// scores are wanted.
+    pub fn bytes_read(&self, scored: bool) -> u64 {
+        let layers: usize = self
+            .layers
+            .iter()
+            .map(|layer| layer.attention.bytes() + layer.mlp.bytes())
+            .sum();
+        (layers + if scored { self.head.bytes() } else { 0 }) as u64
+    }
+
     /// Runs all chunks through all layers: their caches grow, and `scratch` holds the residual stream of every row.
     ///
     /// # Panics
@@ -209,6 +268,7 @@ impl Transformer {
         trace: &mut Trace<'_>,
     ) {
         let d = self.config.hidden_size;
+        let began = Instant::now();
         scratch.input.clear();
         for row in rows {
             scratch
@@ -225,6 +285,7 @@ impl Transformer {
         trace(Stage::FinalNorm, 0, &scratch.output);
         logits.resize(rows.len() * self.head.out(), 0.0);
         self.head.forward(&scratch.output, rows.len(), logits, pool);
+        scratch.spent.head += began.elapsed().as_secs_f64();
     }
 }
 
@@ -258,13 +319,18 @@ impl Layer {
         trace: &mut Trace<'_>,
     ) {
         let eps = config.rms_norm_eps as f32;
+        let (began, mixing) = (Instant::now(), scratch.spent.attention);
         self.enter(config, &self.input_norm, scratch);
         self.attention.forward(pool, i, chunks, scratch, trace);
         leave(config, &self.input_norm, eps, scratch);
+        let mixing = scratch.spent.attention - mixing;
+        scratch.spent.projections += began.elapsed().as_secs_f64() - mixing;
+        let began = Instant::now();
         self.enter(config, &self.post_attention_norm, scratch);
         self.mlp.forward(pool, scratch);
         trace(Stage::MlpOut, i, &scratch.output);
         leave(config, &self.post_attention_norm, eps, scratch);
+        scratch.spent.feed_forward += began.elapsed().as_secs_f64();
     }
 
     /// Fills a block's input: the residual stream, normed unless the norm comes after the block.

@@ -1,0 +1,217 @@
+//! `bench engine`: whole pictures through the engine, with the machine's ceilings beside them.
+
+use std::path::Path;
+
+use nightshift_engine::bench::machine::{self, Machine};
+use nightshift_engine::bench::products::{self, Product};
+use nightshift_engine::bench::{self, Report, Workload};
+use nightshift_engine::kernels::Pool;
+use nightshift_engine::prompt::{self, PromptTask};
+use nightshift_engine::random::Options;
+use nightshift_engine::{GuidanceSchedule, LoadOptions, Model, Request, Sampler, Weights, Window};
+use serde_json::{Value, json};
+
+use crate::cli::{BenchEngineArgs, Format};
+use crate::commands::generate::threads;
+use crate::commands::model;
+use crate::exit::{Exit, Failure};
+use crate::output;
+use crate::ui::Ui;
+
+/// What every picture shows.
+const CAPTION: &str =
+    "A lighthouse on a cliff above a calm sea at dusk, with two boats near the shore.";
+
+/// Measures and prints.
+///
+/// # Errors
+/// A model that cannot be written or loaded, a request that the engine refuses.
+pub(super) fn run(ui: Ui, args: &BenchEngineArgs) -> anyhow::Result<Exit> {
+    let threads = threads(args.threads);
+    ui.note("measuring the machine");
+    let pool = Pool::new(threads);
+    let machine = machine::measure(&pool);
+    let products = if args.products {
+        ui.note("measuring products");
+        products_of(&pool, args)
+    } else {
+        Vec::new()
+    };
+    drop(pool);
+    let report = match &args.shape.model {
+        Some(dir) => measure(ui, args, dir, threads, &machine)?,
+        None => {
+            let folder = Folder::new()?;
+            let dir = folder.0.join("model");
+            ui.note("writing a random model");
+            model::write_random_with(&dir, &options(args)?)?;
+            measure(ui, args, &dir, threads, &machine)?
+        }
+    };
+    print(args, &machine, &products, &report)?;
+    Ok(Exit::Ok)
+}
+
+fn options(args: &BenchEngineArgs) -> anyhow::Result<Options> {
+    let Some(preset) = args.shape.preset else {
+        return Err(Failure::new(Exit::Usage, "neither --model nor --preset is given").into());
+    };
+    Ok(Options {
+        preset,
+        seed: 0,
+        sharp: true,
+        image_tokenizer: args.shape.tokenizer,
+    })
+}
+
+fn measure(
+    ui: Ui,
+    args: &BenchEngineArgs,
+    dir: &Path,
+    threads: usize,
+    machine: &Machine,
+) -> anyhow::Result<Report> {
+    let options = LoadOptions {
+        weights: args.shape.weights,
+        kv_cache: args.shape.kv_cache,
+        threads,
+        codes_only: args.tokens.is_some(),
+    };
+    ui.note("loading the model");
+    let model = Model::load(dir, &options)
+        .map_err(|error| Failure::new(Exit::Usage, format!("model {}: {error}", dir.display())))?;
+    let (width, height) = args.shape.size;
+    let workload = Workload {
+        request: Request {
+            prompt: prompt::text(&PromptTask::TextToImage, width, height, CAPTION),
+            width,
+            height,
+            given: None,
+            sampler: Sampler {
+                cfg: args.cfg,
+                top_k: model.token_ids().codes(),
+                temperature: args.temperature,
+                guidance: GuidanceSchedule::Constant,
+                decoding: args.decoding.decoding(),
+            },
+            seed: 1,
+        },
+        images: args.images.unwrap_or(args.shape.slots),
+        slots: args.shape.slots,
+        tokens: args.tokens,
+    };
+    ui.note("making pictures");
+    bench::run(&model, &workload, machine)
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()).into())
+}
+
+/// Products with the shapes of the mid preset, or of a layer of the model that is measured.
+fn products_of(pool: &Pool, args: &BenchEngineArgs) -> Vec<Product> {
+    let config = match (&args.shape.model, args.shape.preset) {
+        (Some(dir), _) => nightshift_engine::config::Config::read(&dir.join("config.json")).ok(),
+        (None, preset) => preset.map(|preset| preset.config()),
+    };
+    let Some(config) = config else {
+        return Vec::new();
+    };
+    let shape = (config.intermediate_size, config.hidden_size);
+    [Weights::F32, Weights::Bf16, Weights::Int4]
+        .into_iter()
+        .flat_map(|weights| products::measure(pool, weights, shape.0, shape.1))
+        .collect()
+}
+
+fn print(
+    args: &BenchEngineArgs,
+    machine: &Machine,
+    products: &[Product],
+    report: &Report,
+) -> anyhow::Result<()> {
+    let window = match args.decoding.window {
+        Window::Auto => json!("auto"),
+        Window::Fixed(n) => json!(n),
+    };
+    let all = json!({
+        "load": {
+            "model": args.shape.model,
+            "preset": args.shape.preset.map(|preset| format!("{preset:?}").to_lowercase()),
+            "weights": args.shape.weights.as_str(),
+            "kv_cache": args.shape.kv_cache.as_str(),
+            "size": format!("{}x{}", args.shape.size.0, args.shape.size.1),
+            "slots": args.shape.slots,
+            "decoding": format!("{:?}", args.decoding.decoding).to_lowercase(),
+            "window": window,
+            "cfg": args.cfg,
+            "temperature": args.temperature,
+        },
+        "machine": machine,
+        "engine": report,
+        "products": products,
+    });
+    let out = &mut std::io::stdout().lock();
+    if args.output.output != Format::Table {
+        return Ok(output::one(out, args.output.output, &all)?);
+    }
+    for part in ["load", "machine", "engine"] {
+        output::one(out, Format::Table, &flat(&all[part]))?;
+    }
+    let rows: Vec<Value> = all["products"].as_array().cloned().unwrap_or_default();
+    let columns = [
+        "weights",
+        "out",
+        "inputs",
+        "rows",
+        "ms",
+        "gflop_s",
+        "gb_s",
+        "of_fma_peak",
+    ]
+    .map(|name| output::column(name, name));
+    if !rows.is_empty() {
+        output::rows(out, Format::Table, &columns, &rows)?;
+    }
+    Ok(())
+}
+
+/// Nested fields as `outer.inner`, numbers with three decimals.
+fn flat(value: &Value) -> Value {
+    let mut fields = serde_json::Map::new();
+    for (name, value) in value.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(inner) => {
+                let inner = inner
+                    .iter()
+                    .map(|(key, value)| (format!("{name}.{key}"), short(value)));
+                fields.extend(inner);
+            }
+            Value::Null => {}
+            other => drop(fields.insert(name.clone(), short(other))),
+        }
+    }
+    Value::Object(fields)
+}
+
+fn short(value: &Value) -> Value {
+    match value.as_f64() {
+        Some(number) if value.is_f64() => json!(format!("{number:.3}")),
+        _ => value.clone(),
+    }
+}
+
+/// A folder that goes with its owner.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("nightshift-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left lies in the system's folder for temporary files.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
