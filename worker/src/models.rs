@@ -1,6 +1,6 @@
 //! The models of a worker: folders on disk become engines with fixed slots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +20,27 @@ pub struct Models {
 struct Loaded {
     model: Arc<Model>,
     engine: Engine,
+    /// Requests that are in a slot or whose picture is being decoded.
     running: usize,
+    /// Requests that came before a slot was free.
+    waiting: VecDeque<(u64, Request)>,
+}
+
+impl Loaded {
+    /// Puts waiting requests into free slots; one that is refused fails.
+    fn refill(&mut self) -> Vec<Event> {
+        let mut refused = Vec::new();
+        while self.engine.free_slots() > 0 {
+            let Some((id, request)) = self.waiting.pop_front() else {
+                break;
+            };
+            match self.engine.admit(id, request) {
+                Ok(()) => self.running += 1,
+                Err(error) => refused.push(Event::Failed { id, error }),
+            }
+        }
+        refused
+    }
 }
 
 /// Why a worker has no models.
@@ -91,6 +111,7 @@ impl Models {
                         model,
                         engine,
                         running: 0,
+                        waiting: VecDeque::new(),
                     },
                 );
             }
@@ -137,8 +158,9 @@ impl Generator for Models {
             .collect()
     }
 
+    /// One more than the engine has: while a picture is decoded, its slot draws the next one.
     fn slots(&self) -> usize {
-        self.slots
+        self.slots + 1
     }
 
     fn admit(&mut self, ticket: u64, model: &str, request: Request) -> Result<(), EngineError> {
@@ -147,14 +169,22 @@ impl Generator for Models {
                 "this worker has no model {model}"
             )));
         };
-        loaded.engine.admit(ticket, request)?;
-        loaded.running += 1;
+        if loaded.waiting.is_empty() && loaded.engine.free_slots() > 0 {
+            loaded.engine.admit(ticket, request)?;
+            loaded.running += 1;
+        } else {
+            loaded.waiting.push_back((ticket, request));
+        }
         Ok(())
     }
 
     fn step(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        for loaded in self.by_key.values_mut().filter(|loaded| loaded.running > 0) {
+        for loaded in self.by_key.values_mut() {
+            events.extend(loaded.refill());
+            if loaded.running == 0 {
+                continue;
+            }
             let new = loaded.engine.step();
             loaded.running -= new
                 .iter()
@@ -167,9 +197,10 @@ impl Generator for Models {
 
     fn cancel(&mut self, ticket: u64) {
         for loaded in self.by_key.values_mut() {
-            let free = loaded.engine.free_slots();
-            loaded.engine.cancel(ticket);
-            loaded.running -= loaded.engine.free_slots() - free;
+            if loaded.engine.cancel(ticket) {
+                loaded.running -= 1;
+            }
+            loaded.waiting.retain(|(waiting, _)| *waiting != ticket);
         }
     }
 
@@ -177,6 +208,7 @@ impl Generator for Models {
         for loaded in self.by_key.values_mut() {
             loaded.engine = Engine::new(Arc::clone(&loaded.model), self.slots);
             loaded.running = 0;
+            loaded.waiting.clear();
         }
     }
 }

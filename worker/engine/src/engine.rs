@@ -12,8 +12,10 @@ use crate::batch::{Branch, Turn};
 use crate::decode::{Choice, Plan};
 use crate::error::EngineError;
 use crate::model::Model;
+use crate::painter::Painter;
 use crate::prefix;
 use crate::request::{Decoding, Event, Picture, Request};
+use crate::sample::grid::Grid;
 use crate::sample::logits::{choose, guide, law};
 use crate::sample::rng;
 use crate::slot::{Running, Slot, given_codes, same_id};
@@ -35,6 +37,8 @@ pub struct Engine {
     meter: Meter,
     /// Bytes of both caches of a slot, when they are limited.
     slot_bytes: Option<u64>,
+    /// Started with the first picture.
+    painter: Option<Painter>,
 }
 
 /// What an engine has done since it was made.
@@ -102,6 +106,7 @@ impl Engine {
             spent: Spent::default(),
             meter: Meter::default(),
             slot_bytes: None,
+            painter: None,
         }
     }
 
@@ -114,12 +119,19 @@ impl Engine {
         }
     }
 
-    /// Places that a request can take now.
+    /// Places that a request can take now. None while as many pictures as there are slots wait to be decoded: tokens must not
+    /// run away from a slower image tokenizer.
     pub fn free_slots(&self) -> usize {
-        self.slots
-            .iter()
-            .filter(|slot| slot.running.is_none())
-            .count()
+        let waiting = self.painter.as_ref().map_or(0, Painter::pending);
+        match waiting < self.slots.len() {
+            true => self.slots.len() - self.running_slots(),
+            false => 0,
+        }
+    }
+
+    fn running_slots(&self) -> usize {
+        let running = self.slots.iter().filter(|slot| slot.running.is_some());
+        running.count()
     }
 
     /// Takes a request into a free slot; it runs from the next step on. A given panel is encoded here.
@@ -134,7 +146,10 @@ impl Engine {
 
     /// Takes a request that is laid out already.
     pub(crate) fn start(&mut self, running: Running) -> Result<(), EngineError> {
-        if same_id(&self.slots, running.id) {
+        let painting = self.painter.as_ref();
+        if same_id(&self.slots, running.id)
+            || painting.is_some_and(|painter| painter.has(running.id))
+        {
             return Err(EngineError::DuplicateId(running.id));
         }
         self.check_budget(&running)?;
@@ -178,25 +193,23 @@ impl Engine {
         }
     }
 
-    /// Drops a request; unknown ids are ignored.
-    pub fn cancel(&mut self, id: u64) {
-        for slot in &mut self.slots {
-            if slot
-                .running
-                .as_ref()
-                .is_some_and(|running| running.id == id)
-            {
-                slot.running = None;
-            }
+    /// Drops a request, and says whether there was one.
+    pub fn cancel(&mut self, id: u64) -> bool {
+        let running = |slot: &&mut Slot| slot.running.as_ref().is_some_and(|r| r.id == id);
+        if let Some(slot) = self.slots.iter_mut().find(running) {
+            slot.running = None;
+            return true;
         }
+        let painter = self.painter.as_mut();
+        painter.is_some_and(|painter| painter.forget(id))
     }
 
-    /// One forward pass for all slots, then one event for each request that moved. Empty when nothing runs.
+    /// One forward pass for all slots, then one event for each request that moved, and the pictures that have become ready.
+    /// When pictures are all that is left it waits for one. Empty when nothing runs.
     pub fn step(&mut self) -> Vec<Event> {
         let began = Instant::now();
         let ready = prefix::share(&mut self.slots, &mut self.counters);
-        let others = self.slots.len() - self.free_slots();
-        let others = others.saturating_sub(1);
+        let others = self.running_slots().saturating_sub(1);
         let meter = &mut self.meter;
         let turns = self.slots.iter_mut().zip(ready).map(|(slot, ready)| {
             let auto = |branches, context| meter.window(branches, others, context);
@@ -218,6 +231,10 @@ impl Engine {
             }
         }
         self.spent.step += began.elapsed().as_secs_f64();
+        let idle = events.is_empty() && self.running_slots() == 0;
+        if let Some(painter) = &mut self.painter {
+            events.extend(painter.ready(idle));
+        }
         events
     }
 
@@ -361,38 +378,37 @@ impl Engine {
         }
     }
 
+    /// Frees the slot; the event is the finished picture, or the last progress while its codes are decoded.
     fn finish(&mut self, slot: usize) -> Option<Event> {
         let running = self.slots[slot].running.take()?;
-        let codes = running.stream.codes();
-        let grid = running.stream.grid();
-        let image = match self.model.makes_pictures() {
-            true => self
-                .model
-                .decode_codes(&codes, grid.rows, grid.cols)
-                .map(Some),
-            false => Ok(None),
-        };
-        Some(match image {
-            Ok(image) => {
-                let generated = running.stream.generated().to_vec();
-                let tokens = generated.len() as u32;
-                let picture = Picture {
-                    image,
-                    codes,
-                    generated,
-                    tokens,
-                    steps: running.steps,
-                };
-                Event::Finished {
-                    id: running.id,
-                    picture: Box::new(picture),
-                }
-            }
-            Err(error) => Event::Failed {
-                id: running.id,
-                error,
+        let (id, total) = (running.id, running.stream.total() as u32);
+        let generated = running.stream.generated().to_vec();
+        let picture = Box::new(Picture {
+            image: None,
+            codes: running.stream.codes(),
+            tokens: generated.len() as u32,
+            generated,
+            steps: running.steps,
+        });
+        if !self.model.makes_pictures() {
+            return Some(Event::Finished { id, picture });
+        }
+        Some(match self.paint(id, running.stream.grid(), picture) {
+            Ok(()) => Event::Progress {
+                id,
+                done: total,
+                total,
             },
+            Err(error) => Event::Failed { id, error },
         })
+    }
+
+    fn paint(&mut self, id: u64, grid: Grid, picture: Box<Picture>) -> Result<(), EngineError> {
+        let painter = match &mut self.painter {
+            Some(painter) => painter,
+            none => none.insert(Painter::start(&self.model)?),
+        };
+        painter.paint(id, grid, picture)
     }
 
     fn fail(&mut self, slot: usize, error: EngineError) -> Event {

@@ -18,6 +18,7 @@ mod image_tokenizer;
 pub mod kernels;
 pub mod model;
 pub mod movqgan;
+mod painter;
 mod prefix;
 pub mod prompt;
 pub mod quant;

@@ -17,7 +17,6 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::round_to_bf16;
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 pub(crate) use super::lanes::LANES;
@@ -360,5 +359,81 @@ impl Matrix for F32Matrix<'_> {
         let w = &self.w[o * self.k..(o + n) * self.k];
         // SAFETY: the caller's promises; the slice holds the n outputs.
         unsafe { avx2::narrow(w, self.k, x, ldx, rows, sums) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Notes which outputs are read, in order.
+    struct Watched<'a> {
+        inner: F32Matrix<'a>,
+        reads: Mutex<Vec<usize>>,
+    }
+
+    impl Watched<'_> {
+        fn note(&self, o: usize) {
+            let mut reads = self.reads.lock().unwrap();
+            if reads.last() != Some(&o) {
+                reads.push(o);
+            }
+        }
+    }
+
+    impl Matrix for Watched<'_> {
+        fn row(&self, o: usize, to: &mut [f32]) {
+            self.note(o);
+            self.inner.row(o, to);
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        unsafe fn expand(&self, o: usize, n: usize, k0: usize, steps: usize, panel: *mut f32) {
+            self.note(o);
+            // SAFETY: passed on.
+            unsafe { self.inner.expand(o, n, k0, steps, panel) };
+        }
+
+        fn bytes(&self, o: usize, k0: usize, steps: usize) -> &[u8] {
+            self.inner.bytes(o, k0, steps)
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        unsafe fn narrow(
+            &self,
+            x: *const f32,
+            ldx: usize,
+            rows: usize,
+            o: usize,
+            n: usize,
+            sums: *mut Eight,
+        ) {
+            self.note(o);
+            // SAFETY: passed on.
+            unsafe { self.inner.narrow(x, ldx, rows, o, n, sums) };
+        }
+    }
+
+    #[test]
+    fn every_block_of_outputs_is_left_for_good_before_the_next() {
+        let (out, k) = (40, 1100);
+        let w: Vec<f32> = (0..out * k).map(|i| (i as f32 * 0.3).sin()).collect();
+        for rows in [1, 2, 5, 64, 200] {
+            let x = vec![0.5; rows * k];
+            let mut y = vec![0.0; rows * out];
+            let watched = Watched {
+                inner: F32Matrix { w: &w, k },
+                reads: Mutex::default(),
+            };
+            product(&watched, &x, None, &mut y, rows, out, k, &Pool::new(1));
+            let reads = watched.reads.into_inner().unwrap();
+            let mut once = reads.clone();
+            once.sort_unstable();
+            once.dedup();
+            assert_eq!(reads, once, "{rows} rows: a block was read a second time");
+            assert!(reads.len() >= out.div_ceil(GROUP));
+        }
     }
 }

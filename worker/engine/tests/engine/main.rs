@@ -7,6 +7,7 @@
 
 mod conform;
 mod invariance;
+mod matrix;
 
 use std::path::PathBuf;
 

@@ -89,10 +89,7 @@ impl<'a, const O: usize> Outputs<'a, O> {
             for b in 0..O {
                 // The same group of the next outputs; one line each.
                 let ahead = ((O + b) * self.groups + g) * GROUP_BYTES;
-                // SAFETY: a prefetch may name any address.
-                unsafe {
-                    _mm_prefetch::<_MM_HINT_T0>(self.codes.as_ptr().wrapping_add(ahead).cast());
-                }
+                _mm_prefetch::<_MM_HINT_T0>(self.codes.as_ptr().wrapping_add(ahead).cast());
             }
             for half in 0..2 {
                 for b in 0..O {
