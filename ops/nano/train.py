@@ -72,9 +72,9 @@ def image_tokenizer(args: argparse.Namespace, scenes: Scenes, device: torch.devi
 
 
 def all_codes(args: argparse.Namespace, movqgan: MoVQGAN, scenes: Scenes, workers: Workers, device: torch.device) -> dict[str, np.ndarray]:
-    """The codes of every panel: those of the state folder when resumed."""
+    """The codes of every panel: those of the state folder when resumed with as many scenes."""
     path = args.state / "codes.npz"
-    if not (args.resume and path.exists()):
+    if not (args.resume and path.exists() and len(np.load(path)["picture"]) == len(scenes)):
         codes = encode_all(movqgan, scenes, workers, device)
         np.savez(path.with_suffix(".new.npz"), **codes)
         os.replace(path.with_suffix(".new.npz"), path)
