@@ -179,6 +179,9 @@ pub enum Verb {
     /// Look after model folders
     #[command(subcommand)]
     Model(ModelVerb),
+    /// Make toy scenes with known truth, which the nano model is trained on
+    #[command(subcommand)]
+    Nano(NanoVerb),
     /// Check the database, the object store and the models, and say what is wrong
     Doctor {
         /// Also write to and read from this place
@@ -447,6 +450,29 @@ pub enum ModelVerb {
     },
 }
 
+/// `nano ...`.
+#[derive(Debug, Subcommand)]
+pub enum NanoVerb {
+    /// Write pictures, maps, captions, edits and subjects of a range of seeds
+    Scenes(ScenesArgs),
+}
+
+/// Arguments of `nano scenes`.
+#[derive(Debug, Args)]
+pub struct ScenesArgs {
+    /// Folder to write; it must not exist
+    pub dir: PathBuf,
+    /// First seed; those from 1000000000 are never trained on
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub first: u64,
+    /// Number of scenes
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    pub count: u64,
+    /// Also draw a contact sheet of the first twelve
+    #[arg(long)]
+    pub png: bool,
+}
+
 /// `config ...`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
@@ -494,7 +520,7 @@ mod tests {
         assert_eq!(
             verbs.join(" "),
             "validate plan submit ps get describe items logs wait cancel pause resume retry run up scheduler worker migrate \
-             generate model doctor sheet config completion decode-image"
+             generate model nano doctor sheet config completion decode-image"
         );
     }
 }

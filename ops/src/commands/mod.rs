@@ -8,6 +8,7 @@ pub mod job;
 pub mod list;
 pub mod logs;
 pub mod model;
+pub mod nano;
 pub mod plan;
 pub mod run;
 pub mod serve;
@@ -48,6 +49,7 @@ pub fn dispatch(ui: Ui, cli: Cli) -> anyhow::Result<Exit> {
         Verb::Validate { files, runnable } => return validate::run(ui, files, *runnable),
         Verb::Generate(args) => return generate::run(ui, args),
         Verb::Model(verb) => return model::run(ui, verb),
+        Verb::Nano(verb) => return nano::run(ui, verb),
         _ => {}
     }
     let config = Config::load(
@@ -103,6 +105,7 @@ pub fn dispatch(ui: Ui, cli: Cli) -> anyhow::Result<Exit> {
         | Verb::Validate { .. }
         | Verb::Generate(_)
         | Verb::Model(_)
+        | Verb::Nano(_)
         | Verb::DecodeImage { .. } => {
             unreachable!("handled above, or before the arguments were parsed")
         }
