@@ -17,8 +17,8 @@ from common import Clock, Workers, learning_rate, save_atomically
 from data import TASKS, Batch, Samples
 from transformer import Transformer, TransformerConfig
 
-PEAK = 2.5e-3
-WARM_UP = 80
+PEAK = 2e-3
+WARM_UP = 40
 AVERAGE = 0.99  # decay of the exported moving average of the weights
 SAVE_EVERY = 120.0
 
