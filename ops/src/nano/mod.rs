@@ -4,13 +4,15 @@
 //! beyond `+ - * /` and square roots.
 //!
 //! Main path: [`layout`] places objects, [`render`] draws them, [`maps`], [`caption`] and [`edit`] derive the rest, [`sample`] holds it
-//! together, [`store`] writes it for the training.
+//! together, [`store`] writes it for the training. [`detect`] reads pictures back, [`metrics`] compares maps.
 
 pub mod caption;
+pub mod detect;
 pub mod edit;
 pub mod geometry;
 pub mod layout;
 pub mod maps;
+pub mod metrics;
 pub mod palette;
 pub mod person;
 pub mod render;
