@@ -184,6 +184,9 @@ pub enum Verb {
     /// Look after model folders
     #[command(subcommand)]
     Model(ModelVerb),
+    /// Make toy scenes with known truth, which the nano model is trained on
+    #[command(subcommand)]
+    Nano(NanoVerb),
     /// Measure this machine and this build
     #[command(subcommand)]
     Bench(BenchVerb),
@@ -435,6 +438,29 @@ pub struct GenerateArgs {
     pub out: Option<PathBuf>,
 }
 
+/// `nano ...`.
+#[derive(Debug, Subcommand)]
+pub enum NanoVerb {
+    /// Write pictures, maps, captions, edits and subjects of a range of seeds
+    Scenes(ScenesArgs),
+}
+
+/// Arguments of `nano scenes`.
+#[derive(Debug, Args)]
+pub struct ScenesArgs {
+    /// Folder to write; it must not exist
+    pub dir: PathBuf,
+    /// First seed; those from 1000000000 are never trained on
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub first: u64,
+    /// Number of scenes
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    pub count: u64,
+    /// Also draw a contact sheet of the first twelve
+    #[arg(long)]
+    pub png: bool,
+}
+
 /// `config ...`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
@@ -482,7 +508,7 @@ mod tests {
         assert_eq!(
             verbs.join(" "),
             "validate plan submit ps get describe items logs wait cancel pause resume retry run up scheduler worker migrate \
-             generate model bench doctor sheet config completion decode-image"
+             generate model nano bench doctor sheet config completion decode-image"
         );
     }
 }

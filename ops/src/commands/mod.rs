@@ -9,6 +9,7 @@ pub mod job;
 pub mod list;
 pub mod logs;
 pub mod model;
+pub mod nano;
 pub mod plan;
 pub mod run;
 pub mod serve;
@@ -50,6 +51,7 @@ pub fn dispatch(ui: Ui, cli: Cli) -> anyhow::Result<Exit> {
         Verb::Generate(args) => return generate::run(ui, args),
         Verb::Model(verb) => return model::run(ui, verb),
         Verb::Bench(verb) => return bench::run(ui, verb),
+        Verb::Nano(verb) => return nano::run(ui, verb),
         _ => {}
     }
     let config = Config::load(
@@ -106,6 +108,7 @@ pub fn dispatch(ui: Ui, cli: Cli) -> anyhow::Result<Exit> {
         | Verb::Generate(_)
         | Verb::Model(_)
         | Verb::Bench(_)
+        | Verb::Nano(_)
         | Verb::DecodeImage { .. } => {
             unreachable!("handled above, or before the arguments were parsed")
         }

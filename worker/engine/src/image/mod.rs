@@ -4,6 +4,7 @@
 //! mode -> [`RgbImage`] for the image tokenizer; and back through [`png::write`]. Everything is a pure function of its input.
 //! This module never reads a file, a name or a clock.
 
+mod canny;
 mod crop;
 mod decode;
 pub mod fit;
@@ -18,6 +19,7 @@ pub mod resample;
 mod tests;
 pub mod whiten;
 
+pub use canny::canny;
 pub use crop::{PATCH, center_crop, crop_sizes, pick_crop_size, var_center_crop};
 pub use decode::{DecodeError, Limits, decode, probe};
 pub use fit::{Border, CropBox, Rect};
