@@ -78,7 +78,8 @@ class MovqTraining:
                 saved = time.monotonic()
         if not self.quantised:
             self.start_codebook()
-        self.show(clock, errors)
+        if errors:
+            self.show(clock, errors)
         self.save(state)
 
     def show(self, clock: Clock, errors: dict[str, list[float]]) -> None:
@@ -133,7 +134,7 @@ class MovqTraining:
         """The means of the latents of some panels, by Lloyd's iteration."""
         codes = self.model.config.codes
         parts = [self.draw(16)[0] for _ in range(max(16, codes // 40))]
-        latents = self.workers.map(no_grad(self.model.latents), parts)
+        latents = self.workers.map(torch.no_grad()(self.model.latents), parts)
         flat = torch.cat([z.permute(0, 2, 3, 1).reshape(-1, z.shape[1]) for z in latents])
         table = flat[torch.from_numpy(self.rng.permutation(len(flat))[:codes]).to(flat.device)]
         for _ in range(12):
@@ -192,20 +193,10 @@ def psnr(error: float) -> float:
     return 10 * float(np.log10(4 / max(error, 1e-9)))
 
 
-def no_grad(run):  # noqa: ANN001, ANN201
-    """The function without a gradient, in whatever thread it runs."""
-
-    def wrapped(*args):  # noqa: ANN002, ANN202
-        with torch.no_grad():
-            return run(*args)
-
-    return wrapped
-
-
 def encode_all(model: MoVQGAN, scenes: Scenes, workers: Workers, device: torch.device) -> dict[str, np.ndarray]:
     """The codes (N, 8, 8) of every panel by kind."""
 
-    @no_grad
+    @torch.no_grad()
     def encode(panels: np.ndarray) -> np.ndarray:
         pictures = to_float(panels).to(device).contiguous(memory_format=torch.channels_last)
         return model.encode(pictures).cpu().numpy().astype(np.int16)

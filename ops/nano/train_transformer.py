@@ -80,7 +80,8 @@ class TransformerTraining:
             if time.monotonic() - exported > export_every:
                 export(self.average)
                 exported = time.monotonic()
-        self.show(clock, losses)
+        if losses:
+            self.show(clock, losses)
         self.save(state)
         export(self.average)
 
