@@ -25,6 +25,16 @@ impl LoginKind {
     }
 }
 
+/// Attempts at a login that others make at the same moment.
+const LOGIN_TRIES: u32 = 10;
+
+/// Whether somebody made or changed the same role meanwhile. Roles belong to the whole cluster, where no lock of one database
+/// reaches, so Postgres answers with a duplicate (42710, 23505) or with "tuple concurrently updated" (XX000).
+fn is_same_moment(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("42710" | "23505" | "XX000"))
+}
+
 impl Store {
     /// Creates a login, or changes the password of an existing one, and puts it into its group; a tenant's login also
     /// becomes a member of `tenant` (which is created when new). Role: administrator.
@@ -39,16 +49,24 @@ impl Store {
         tenant: Option<&str>,
     ) -> Result<(), Error> {
         let kind = kind.role().trim_start_matches("nightshift_");
-        sqlx::query!(
-            "/* create_login */ select nightshift.create_login($1, $2, $3, $4)",
-            kind,
-            name,
-            password,
-            tenant
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(())
+        let mut tries = 0;
+        loop {
+            let made = sqlx::query!(
+                "/* create_login */ select nightshift.create_login($1, $2, $3, $4)",
+                kind,
+                name,
+                password,
+                tenant
+            )
+            .fetch_one(&self.pool)
+            .await;
+            tries += 1;
+            match made {
+                Ok(_) => return Ok(()),
+                Err(error) if tries < LOGIN_TRIES && is_same_moment(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Creates a tenant if new and sets which prefixes its inputs and destinations may have (`s3://bucket/path/`; `s3://` is

@@ -239,6 +239,25 @@ async fn each_kind_of_login_has_its_own_functions() {
 }
 
 #[tokio::test]
+async fn one_login_may_be_made_from_several_places_at_once() {
+    let lab = Lab::new().await;
+    let name = format!("store_crowd_{}", std::process::id());
+    let made: Vec<_> = (0..6)
+        .map(|_| {
+            let (admin, name) = (lab.admin.clone(), name.clone());
+            tokio::spawn(async move {
+                admin
+                    .create_login(LoginKind::Worker, &name, "x", None)
+                    .await
+            })
+        })
+        .collect();
+    for made in made {
+        made.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn logins_are_made_with_care() {
     let lab = Lab::new().await;
     let make = async |kind, name: &str, tenant: Option<&str>| {
