@@ -31,6 +31,7 @@ struct State {
     allowed: Option<u64>,
     admitted: u64,
     finished: u64,
+    cancelled: u64,
 }
 
 impl Scripted {
@@ -41,6 +42,7 @@ impl Scripted {
             allowed: None,
             admitted: 0,
             finished: 0,
+            cancelled: 0,
         };
         let script = Script(Arc::new((Mutex::new(state), Condvar::new())));
         let generator = Self {
@@ -76,6 +78,12 @@ impl Script {
     #[must_use]
     pub fn finished(&self) -> u64 {
         self.state().finished
+    }
+
+    /// Requests taken out of their slots before they were finished.
+    #[must_use]
+    pub fn cancelled(&self) -> u64 {
+        self.state().cancelled
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -130,7 +138,9 @@ impl Generator for Scripted {
     }
 
     fn cancel(&mut self, ticket: u64) {
-        self.running.remove(&ticket);
+        if self.running.remove(&ticket).is_some() {
+            self.script.state().cancelled += 1;
+        }
     }
 
     fn reset(&mut self) {

@@ -58,9 +58,8 @@ async fn a_worker_that_lost_its_lease_publishes_nothing_and_goes_on() {
     until_count("both slots are busy", 2, || worker.script.admitted()).await;
     // Without the database the lease cannot be renewed.
     let port = lab.stop_postgres().await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    worker.script.allow(2);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until_count("both slots are given up", 2, || worker.script.cancelled()).await;
+    assert_eq!(worker.script.finished(), 0);
     assert!(
         lab.keys("s3://output/lost/data/").await.is_empty(),
         "published under a lease that had run out"
