@@ -6,7 +6,8 @@
 //!
 //! **Main path.** A [`Pool`] made once, [`matmul_nt`] for products, [`softmax_in_place`], [`rms_norm`],
 //! [`layer_norm_in_place`], [`silu_mul_in_place`] for what lies between, [`top_k_threshold`] and [`argmax`] for the draw.
-//! Inside pool tasks: [`matmul_nt_serial`] (attention scores) and [`weighted_rows`] (attention outputs).
+//! Inside pool tasks, attention: [`scores`] and [`add_mixed`] for a row or two, [`matmul_nt_serial`] and [`add_weighted_rows`] on
+//! [`StoredRows`] widened once for more.
 //!
 //! **Must never know.** Models, caches, requests. Shapes come in as numbers.
 
@@ -18,6 +19,7 @@ mod norm;
 pub(crate) mod panel;
 mod pool;
 mod select;
+mod stored;
 
 pub use isa::{Isa, UnsupportedIsa, current_isa, force_isa};
 pub(crate) use lanes::for_each_isa;
@@ -29,3 +31,4 @@ pub use norm::{
 };
 pub use pool::Pool;
 pub use select::{argmax, top_k_threshold};
+pub use stored::{StoredRows, add_mixed, narrow_bf16, rotate_halves, scores};

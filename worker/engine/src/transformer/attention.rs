@@ -7,7 +7,8 @@ use super::{Chunk, Scratch, Stage, Trace, linear};
 use crate::config::Config;
 use crate::error::LoadError;
 use crate::kernels::{
-    Pool, add_weighted_rows, layer_norm_in_place, matmul_nt_serial, softmax_in_place,
+    Pool, add_mixed, add_weighted_rows, layer_norm_in_place, matmul_nt_serial, scores,
+    softmax_in_place,
 };
 use crate::model::Weights;
 use crate::quant::Linear;
@@ -21,6 +22,9 @@ const KEY_BLOCK: usize = 64;
 
 /// Query rows whose scores are held at once; amortises each read of the keys.
 const ROW_BLOCK: usize = 8;
+
+/// Up to so many query rows widen keys and values in registers, each for itself; more share a widened block.
+const FEW_ROWS: usize = 2;
 
 /// One layer's attention.
 #[derive(Debug)]
@@ -245,7 +249,7 @@ struct HeadWork<'a> {
 }
 
 impl HeadWork<'_> {
-    /// Rows in blocks: scores of the block against all keys that its last row sees, then each row over its own keys alone.
+    /// Rows in blocks.
     fn run(&self, rows: usize, out: &mut [f32], scratch: &mut [f32]) {
         let dim = self.attention.head_dim;
         let kv_head = self.head / (self.attention.heads / self.attention.kv_heads);
@@ -263,37 +267,95 @@ impl HeadWork<'_> {
                     .rotate(query, self.cache.len() + block + i);
                 query.iter_mut().for_each(|value| *value *= scale);
             }
-            let keys = self.cache.len() + block + n;
-            for first in (0..keys).step_by(KEY_BLOCK) {
-                let part = first..keys.min(first + KEY_BLOCK);
-                let count = part.len();
-                let key_rows = self.cache.keys(self.layer, kv_head, part, wide);
-                matmul_nt_serial(
-                    &queries[..n * dim],
-                    key_rows,
-                    None,
-                    &mut scores[first..],
-                    self.most_keys,
-                    n,
-                    count,
-                    dim,
-                );
+            let out = &mut out[block * dim..(block + n) * dim];
+            out.fill(0.0);
+            let part = RowBlock {
+                work: self,
+                kv_head,
+                queries: &queries[..n * dim],
+                seen: self.cache.len() + block + 1,
+            };
+            if n <= FEW_ROWS {
+                part.each_row(scores, out);
+            } else {
+                part.together(scores, wide, out);
             }
-            let seen = |i: usize| self.cache.len() + block + i + 1;
+        }
+    }
+}
+
+/// Query rows of consecutive positions. Both ways of mixing give the same bits.
+struct RowBlock<'a> {
+    work: &'a HeadWork<'a>,
+    kv_head: usize,
+    /// (rows, head_dim), rotated and scaled.
+    queries: &'a [f32],
+    /// Positions that the first row sees; each further row sees one more.
+    seen: usize,
+}
+
+impl RowBlock<'_> {
+    /// Row after row over the cache as it is stored; adds to `out` (rows, head_dim).
+    fn each_row(&self, room: &mut [f32], out: &mut [f32]) {
+        let (cache, layer, dim) = (
+            self.work.cache,
+            self.work.layer,
+            self.work.attention.head_dim,
+        );
+        let rows = self
+            .queries
+            .chunks_exact(dim)
+            .zip(out.chunks_exact_mut(dim));
+        for (i, (query, out)) in rows.enumerate() {
+            let seen = 0..self.seen + i;
+            let weights = &mut room[seen.clone()];
+            scores(
+                query,
+                cache.keys(layer, self.kv_head, seen.clone()),
+                weights,
+            );
+            softmax_in_place(weights);
+            add_mixed(weights, cache.values(layer, self.kv_head, seen), out);
+        }
+    }
+
+    /// Blocks of keys against all rows, then each row's weights over its own keys alone, then blocks of values.
+    fn together(&self, scores: &mut [f32], wide: &mut [f32], out: &mut [f32]) {
+        let (cache, layer, dim) = (
+            self.work.cache,
+            self.work.layer,
+            self.work.attention.head_dim,
+        );
+        let (n, most_keys) = (self.queries.len() / dim, self.work.most_keys);
+        let seen = |i: usize| self.seen + i;
+        let keys = seen(n - 1);
+        for first in (0..keys).step_by(KEY_BLOCK) {
+            let part = first..keys.min(first + KEY_BLOCK);
+            let count = part.len();
+            let key_rows = cache.keys(layer, self.kv_head, part).widen(dim, wide);
+            matmul_nt_serial(
+                self.queries,
+                key_rows,
+                None,
+                &mut scores[first..],
+                most_keys,
+                n,
+                count,
+                dim,
+            );
+        }
+        for i in 0..n {
+            softmax_in_place(&mut scores[i * most_keys..][..seen(i)]);
+        }
+        for first in (0..keys).step_by(KEY_BLOCK) {
+            let part = first..keys.min(first + KEY_BLOCK);
+            let value_rows = cache
+                .values(layer, self.kv_head, part.clone())
+                .widen(dim, wide);
             for i in 0..n {
-                softmax_in_place(&mut scores[i * self.most_keys..][..seen(i)]);
-            }
-            out[block * dim..(block + n) * dim].fill(0.0);
-            for first in (0..keys).step_by(KEY_BLOCK) {
-                let part = first..keys.min(first + KEY_BLOCK);
-                let value_rows = self.cache.values(self.layer, kv_head, part.clone(), wide);
-                for i in 0..n {
-                    let weights =
-                        &scores[i * self.most_keys..][first..part.end.min(seen(i)).max(first)];
-                    let sum = &mut out[(block + i) * dim..][..dim];
-                    // One chain of fused multiply-adds in ascending order of position, wherever the blocks are cut.
-                    add_weighted_rows(weights, value_rows, dim, sum);
-                }
+                let weights = &scores[i * most_keys..][first..part.end.min(seen(i)).max(first)];
+                // One chain of fused multiply-adds in ascending order of position, wherever the blocks are cut.
+                add_weighted_rows(weights, value_rows, dim, &mut out[i * dim..][..dim]);
             }
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::rope::RopeTable;
 use crate::config::Config;
+use crate::kernels::{StoredRows, narrow_bf16};
 use crate::model::KvCache;
-use crate::quant::bf16;
 
 /// Static cache of one branch of one slot: every layer's keys (normed and rotated) and values.
 ///
@@ -46,11 +46,7 @@ impl Store {
         let range = row * from.len()..(row + 1) * from.len();
         match self {
             Self::F32(values) => values[range].copy_from_slice(from),
-            Self::Bf16(values) => {
-                for (to, value) in values[range].iter_mut().zip(from) {
-                    *to = bf16::to_bits(*value);
-                }
-            }
+            Self::Bf16(values) => narrow_bf16(from, &mut values[range]),
             Self::Int8(codes, scales) => {
                 let largest = from
                     .iter()
@@ -91,30 +87,13 @@ impl Store {
         }
     }
 
-    /// Rows as f32: as they lie, or widened into `wide`.
-    fn read<'a>(&'a self, rows: Range<usize>, dim: usize, wide: &'a mut [f32]) -> &'a [f32] {
+    fn stored(&self, rows: Range<usize>, dim: usize) -> StoredRows<'_> {
         let range = rows.start * dim..rows.end * dim;
-        let n = range.len();
         match self {
-            Self::F32(values) => return &values[range],
-            Self::Bf16(values) => {
-                for (to, bits) in wide.iter_mut().zip(&values[range]) {
-                    *to = bf16::from_bits(*bits);
-                }
-            }
-            Self::Int8(codes, scales) => {
-                let rows = wide
-                    .chunks_exact_mut(dim)
-                    .zip(codes[range].chunks_exact(dim))
-                    .zip(&scales[rows]);
-                for ((to, codes), scale) in rows {
-                    for (to, code) in to.iter_mut().zip(codes) {
-                        *to = f32::from(*code) * scale;
-                    }
-                }
-            }
+            Self::F32(values) => StoredRows::F32(&values[range]),
+            Self::Bf16(values) => StoredRows::Bf16(&values[range]),
+            Self::Int8(codes, scales) => StoredRows::Int8(&codes[range], &scales[rows]),
         }
-        &wide[..n]
     }
 }
 
@@ -206,28 +185,16 @@ impl BranchCache {
         &self.rope
     }
 
-    /// Keys of a head at some positions, (positions, head_dim); `wide` holds as many numbers and may be used for them.
-    pub fn keys<'a>(
-        &'a self,
-        layer: usize,
-        kv_head: usize,
-        positions: Range<usize>,
-        wide: &'a mut [f32],
-    ) -> &'a [f32] {
-        self.keys
-            .read(self.rows(layer, kv_head, positions), self.head_dim, wide)
+    /// Keys of a head at some positions, (positions, head_dim).
+    pub fn keys(&self, layer: usize, kv_head: usize, positions: Range<usize>) -> StoredRows<'_> {
+        let rows = self.rows(layer, kv_head, positions);
+        self.keys.stored(rows, self.head_dim)
     }
 
     /// Values of a head at some positions, as [`Self::keys`].
-    pub fn values<'a>(
-        &'a self,
-        layer: usize,
-        kv_head: usize,
-        positions: Range<usize>,
-        wide: &'a mut [f32],
-    ) -> &'a [f32] {
-        self.values
-            .read(self.rows(layer, kv_head, positions), self.head_dim, wide)
+    pub fn values(&self, layer: usize, kv_head: usize, positions: Range<usize>) -> StoredRows<'_> {
+        let rows = self.rows(layer, kv_head, positions);
+        self.values.stored(rows, self.head_dim)
     }
 
     /// Stores key and value of one head at one position at or after `len`; [`Self::advance`] makes them count.
@@ -291,7 +258,7 @@ mod tests {
             }
             let mut wide = vec![0.0; 16];
             let (keys, wanted) = (
-                cache.keys(1, 1, 1..3, &mut wide).to_vec(),
+                cache.keys(1, 1, 1..3).widen(8, &mut wide).to_vec(),
                 [row(1), row(2)].concat(),
             );
             assert!(
@@ -300,7 +267,7 @@ mod tests {
                     .all(|(a, b)| (a - b).abs() <= error),
                 "{format:?} keys"
             );
-            let values = cache.values(1, 1, 3..4, &mut wide);
+            let values = cache.values(1, 1, 3..4).widen(8, &mut wide);
             assert!(
                 values
                     .iter()

@@ -3,7 +3,7 @@
 //! Cosines and sines are our own: library versions differ in the last bit, and a token depends on every bit.
 
 use crate::config::{Config, RopeKind};
-use crate::kernels::ln;
+use crate::kernels::{ln, rotate_halves};
 
 /// Cosines and sines of every position up to a capacity.
 #[derive(Debug)]
@@ -40,13 +40,7 @@ impl RopeTable {
     /// Rotates one head of `D` values in place.
     pub fn rotate(&self, head: &mut [f32], position: usize) {
         let range = position * self.half..(position + 1) * self.half;
-        let (cos, sin) = (&self.cos[range.clone()], &self.sin[range]);
-        let (a, b) = head.split_at_mut(self.half);
-        for i in 0..self.half {
-            let (x, y) = (a[i], b[i]);
-            a[i] = x * cos[i] - y * sin[i];
-            b[i] = y * cos[i] + x * sin[i];
-        }
+        rotate_halves(head, &self.cos[range.clone()], &self.sin[range]);
     }
 
     /// Positions it covers.

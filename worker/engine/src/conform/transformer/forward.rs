@@ -149,8 +149,16 @@ impl Case {
             for cache in &caches {
                 for head in 0..config.num_key_value_heads {
                     // f32 is read as it lies, so nothing is widened.
-                    keys.extend_from_slice(cache.keys(layer, head, 0..self.length(), &mut []));
-                    values.extend_from_slice(cache.values(layer, head, 0..self.length(), &mut []));
+                    keys.extend_from_slice(
+                        cache
+                            .keys(layer, head, 0..self.length())
+                            .widen(config.head_dim(), &mut []),
+                    );
+                    values.extend_from_slice(
+                        cache
+                            .values(layer, head, 0..self.length())
+                            .widen(config.head_dim(), &mut []),
+                    );
                 }
             }
             points.insert(format!("layer{layer}_k_cache"), keys);

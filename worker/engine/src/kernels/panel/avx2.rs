@@ -193,24 +193,45 @@ unsafe fn direct<const R: usize, const O: usize>(
 /// The machine has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn finish(sums: &[Eight], bias: Option<&[f32]>, to: &mut [f32]) {
-    for (i, four) in to.chunks_mut(4).enumerate() {
-        let lanes = &sums[i * 4..];
-        let mut values = [0.0_f32; 4];
-        // SAFETY: each entry is eight floats, and `values` has room for four.
+    let sums: &[Eight; GROUP] = sums.try_into().expect("sums of a whole group");
+    // SAFETY: each entry is eight floats.
+    let v = sums
+        .each_ref()
+        .map(|lanes| unsafe { _mm256_load_ps(lanes.0.as_ptr()) });
+    let zero = _mm256_setzero_ps();
+    let (mut low, mut high) = (
+        tree4([v[0], v[1], v[2], v[3]]),
+        tree4([v[4], v[5], zero, zero]),
+    );
+    if to.len() == GROUP {
+        // SAFETY: four and two floats of the six of each slice.
         unsafe {
-            let mut v = [_mm256_setzero_ps(); 4];
-            for (v, lane) in v.iter_mut().zip(lanes) {
-                *v = _mm256_loadu_ps(lane.0.as_ptr());
+            if let Some(bias) = bias {
+                assert!(bias.len() == GROUP, "one bias by output");
+                low = _mm_add_ps(low, _mm_loadu_ps(bias.as_ptr()));
+                high = _mm_add_ps(
+                    high,
+                    _mm_castpd_ps(_mm_load_sd(bias.as_ptr().add(4).cast())),
+                );
             }
-            _mm_storeu_ps(values.as_mut_ptr(), tree4(v));
+            _mm_storeu_ps(to.as_mut_ptr(), low);
+            _mm_store_sd(to.as_mut_ptr().add(4).cast(), _mm_castps_pd(high));
         }
-        for (j, value) in four.iter_mut().enumerate() {
-            *value = bias.map_or(values[j], |b| values[j] + b[i * 4 + j]);
-        }
+        return;
+    }
+    let mut values = [0.0_f32; 8];
+    // SAFETY: two times four floats.
+    unsafe {
+        _mm_storeu_ps(values.as_mut_ptr(), low);
+        _mm_storeu_ps(values.as_mut_ptr().add(4), high);
+    }
+    for (i, (to, value)) in to.iter_mut().zip(values).enumerate() {
+        *to = bias.map_or(value, |bias| value + bias[i]);
     }
 }
 
 /// `lanes::tree` of four registers: halves, then pairs two apart, then neighbours.
+#[inline]
 #[target_feature(enable = "avx2,fma")]
 fn tree4(v: [__m256; 4]) -> __m128 {
     let [a, b, c, d] = [halves(v[0]), halves(v[1]), halves(v[2]), halves(v[3])];
