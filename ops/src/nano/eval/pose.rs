@@ -1,7 +1,8 @@
 //! Finds the joints in a pose map by the colours of its bones.
 //!
-//! A bone is a straight stroke: its ends are the extremes of its pixels along their main direction, less half its thickness. The
-//! outer ends are head, hands and feet; neck and hip are where head and legs begin.
+//! A bone is a straight stroke: its ends are the extremes of its pixels along their main direction. The outer ends, less half the
+//! thickness, are head, hands and feet; neck and hip are the middle between the inner ends of the arms and of the legs, of which
+//! one covers a part of the other.
 
 use nightshift_engine::RgbImage;
 
@@ -14,8 +15,10 @@ use super::score::{Score, nearest, pixels};
 const LEAST_LIGHT: u8 = 110;
 /// Pixels that a bone must have.
 const LEAST: usize = 4;
-/// Half of a bone's thickness in pixels.
-const HALF: f32 = 1.5;
+/// From the last pixel's middle to the joint: half of the thickness, less what the threshold takes.
+const INSET: f32 = 1.0;
+/// A hue further than this from every bone's, in 8-bit steps, is a mixture of two.
+const MIXED: i32 = 80;
 
 type Point = [f32; 2];
 
@@ -57,14 +60,19 @@ fn joints(panel: &RgbImage) -> [Option<Point>; 7] {
             .zip(torso)
             .map(|(bone, torso)| outward(bone, torso))
     };
-    let outer = |bone: usize| ends(bone).map(|[_, outer]| outer);
+    let outer = |bone: usize| {
+        ends(bone).map(|[inner, outer]| {
+            let length = distance(inner, outer).sqrt().max(2.0 * INSET);
+            [0, 1].map(|axis| outer[axis] + (inner[axis] - outer[axis]) * INSET / length)
+        })
+    };
     let between = |points: [Option<Point>; 2]| {
         let seen: Vec<Point> = points.into_iter().flatten().collect();
         let mean = |axis: usize| seen.iter().map(|p| p[axis]).sum::<f32>() / seen.len() as f32;
         (!seen.is_empty()).then(|| [mean(0), mean(1)])
     };
-    let neck = ends(0).map(|[inner, _]| inner);
-    let hip = between([4, 5].map(|leg| ends(leg).map(|[inner, _]| inner)));
+    let inner = |bone: usize| ends(bone).map(|[inner, _]| inner);
+    let (neck, hip) = (between([2, 3].map(inner)), between([4, 5].map(inner)));
     [outer(0), neck, hip, outer(2), outer(3), outer(4), outer(5)]
 }
 
@@ -93,7 +101,12 @@ fn bones(panel: &RgbImage) -> [Option<[Point; 2]>; 6] {
         // Strokes fade into black at their sides: only the hue tells the bone.
         let hue = pixel.map(|c| (u32::from(c) * 255 / u32::from(most)) as u8);
         let centre = [(at % SIDE) as f32 + 0.5, (at / SIDE) as f32 + 0.5];
-        points[nearest(hue, &BONES)].push(centre);
+        let bone = nearest(hue, &BONES);
+        let off = hue.iter().zip(BONES[bone]);
+        let off = off.map(|(a, b)| (i32::from(*a) - i32::from(b)).pow(2));
+        if off.sum::<i32>() <= MIXED * MIXED {
+            points[bone].push(centre);
+        }
     }
     points.map(|points| stroke(&points))
 }
@@ -125,7 +138,6 @@ fn stroke(points: &[Point]) -> Option<[Point; 2]> {
     // A stray pixel must not pull an end: one in twenty is left out on each side.
     let stray = places.len() / 20;
     let (first, last) = (places[stray], places[places.len() - 1 - stray]);
-    let inset = (HALF - 0.5).min((last - first) / 2.0);
     let end = |place: f32| [mean[0] + place * along[0], mean[1] + place * along[1]];
-    Some([end(first + inset), end(last - inset)])
+    Some([end(first), end(last)])
 }

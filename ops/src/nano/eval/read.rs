@@ -134,8 +134,12 @@ fn obeyed(sample: &Sample, seen: &Seen) -> bool {
             of(seen, &new[i]).is_some_and(|found| found.position() == new[i].position())
         }
         (Op::Recolour, Some(i)) => {
+            // Most of what has the colour lies on the object; a person's clothes are less than half of the person.
             let there = mask(&sample.edited, i);
-            let on_it = |found: &Found| metrics::iou(&found.mask, &there) > 0.3;
+            let on_it = |found: &Found| {
+                let inside = found.mask.iter().zip(&there).filter(|(f, t)| **f && **t);
+                2 * inside.count() > found.mask.iter().filter(|m| **m).count()
+            };
             of(seen, &new[i]).is_some_and(on_it) && !of(seen, &old[i]).is_some_and(on_it)
         }
         (_, None) => false,
