@@ -127,6 +127,11 @@ pub fn edit(sample: &Sample, picture: &[Rgb]) -> Vec<Score> {
 fn obeyed(sample: &Sample, seen: &Seen) -> bool {
     let (edit, old) = (&sample.edit, &sample.scene.objects);
     let new = &edit.scene.objects;
+    // What the edit is not about must still be there, or an empty picture would be a success.
+    let kept = new.iter().filter(|object| old.contains(object));
+    if edit.op != Op::Time && kept.into_iter().any(|object| of(seen, object).is_none()) {
+        return false;
+    }
     match (edit.op, edit.object) {
         (Op::Time, _) => edit.time == Some(seen.time),
         (Op::Remove, Some(i)) => of(seen, &old[i]).is_none(),
