@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nightshift_engine::{KvCache, Weights};
 
-pub use engine::{BenchEngineArgs, BenchVerb, DecodingArgs, MemoryArgs, ModelVerb, ShapeArgs};
+pub use engine::{
+    BenchEngineArgs, BenchQueueArgs, BenchVerb, DecodingArgs, MemoryArgs, ModelVerb, ShapeArgs,
+};
 
 /// Turn YAML job specs into image datasets
 ///
