@@ -91,7 +91,7 @@ pub struct Policy {
     pub stop_at_unix_ms: Option<i64>,
     /// Jobs that must have finished before it starts.
     pub after: Vec<i64>,
-    /// What [`Store::windows`] gives back when the window has passed.
+    /// `schedule.window`, its days and `when_window_closes`, kept so that the next window can be computed from the row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_window: Option<serde_json::Value>,
     /// Begin of the current or next window.
