@@ -160,7 +160,7 @@ impl Lab {
     }
 }
 
-const SPEC: &str = "apiVersion: nightshift/v1\nkind: text_to_image\nmetadata: {name: bench}\nmodel: {name: bench, weights: int4, kv_cache: bf16}\ninput: {prompts: [\"a lighthouse at dusk\"]}\noutput: {dest: \"s3://out/{{ job.id }}/\"}\n";
+const SPEC: &str = "apiVersion: nightshift/v1\nkind: text_to_image\nmetadata: {name: bench}\nmodel: {name: bench, weights: int4, kv_cache: bf16}\ninput: {inline: [{id: a, prompt: \"a lighthouse at dusk\"}]}\ngenerate: {size: 64x64}\noutput: {dest: \"s3://out/{{ job.id }}/\"}\n";
 
 fn tenant(n: usize) -> String {
     format!("bench-{n}")
