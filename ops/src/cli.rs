@@ -9,7 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use nightshift_engine::{KvCache, Weights};
 
 pub use engine::{
-    BenchEngineArgs, BenchVerb, DecodingArgs, DecodingName, MemoryArgs, ModelVerb, ShapeArgs,
+    BenchEngineArgs, BenchQueueArgs, BenchVerb, DecodingArgs, DecodingName, MemoryArgs, ModelVerb,
+    ShapeArgs,
 };
 pub use eval::{EvalNanoArgs, EvalVerb};
 

@@ -90,11 +90,9 @@ impl System {
         let scheduler = {
             let store = connect(&logins.scheduler, "nightshift scheduler").await?;
             let (stop, stopped) = oneshot::channel::<()>();
-            let scheduler = Scheduler::new(
-                store,
-                objects.clone(),
-                serve::scheduler_config(&context.config),
-            );
+            let mut config = serve::scheduler_config(&context.config);
+            config.listen = Some(DatabaseConfig::new(&logins.scheduler));
+            let scheduler = Scheduler::new(store, objects.clone(), config);
             let task = tokio::spawn(async move {
                 scheduler
                     .run(async { _ = stopped.await })
@@ -106,7 +104,8 @@ impl System {
         let worker = {
             let store = connect(&logins.worker, "nightshift worker").await?;
             let (handle, stopped) = nightshift_worker::shutdown();
-            let (objects, config) = (objects.clone(), options.worker);
+            let (objects, mut config) = (objects.clone(), options.worker);
+            config.listen = Some(DatabaseConfig::new(&logins.worker));
             let task = tokio::spawn(async move {
                 nightshift_worker::run(config, store, objects, Box::new(models), stopped)
                     .await
