@@ -179,10 +179,11 @@ class Samples:
         free = places[None] >= self.given[task][:, None] * places[SIDE * SIDE] if panels == 2 else torch.ones_like(images[:, places], dtype=torch.bool)
         chosen = torch.zeros_like(images, dtype=torch.bool)
         chosen[:, places] = free
-        width = heads.shape[1]
+        width = int(lengths.max()) if self.device.type == "cpu" else heads.shape[1]  # on a GPU one shape, compiled once
+        heads = heads[:, :width]
         at = torch.arange(width + images.shape[1], device=self.device)[None] - lengths[:, None]  # index in the image, once past the head
         inside = at.clamp(0, images.shape[1] - 1)
-        head = torch.cat([heads, heads[:, -1:].expand(-1, images.shape[1])], 1)
+        head = torch.cat([heads, heads[:, :1].expand(-1, images.shape[1])], 1)
         image_tokens = torch.where(at < images.shape[1], images.gather(1, inside), torch.full_like(at, self.vocabulary.image_end))
         wanted = chosen.gather(1, inside) & (at >= 0) & (at < images.shape[1])
         return Batch(torch.where(at < 0, head, image_tokens), wanted, task)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 class MovqConfig:
     """Shape of the model. Channels of a level are multiples of 32; attention sits on the last level."""
 
-    channels: tuple[int, ...] = (32, 64, 64, 64)
+    channels: tuple[int, ...] = (32, 32, 64, 96)
     blocks: int = 1
-    codes: int = 1024
+    codes: int = 512
     latent: int = 4
 
 

@@ -35,7 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on with what the state folder holds")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--codes", type=int, default=1024, help="size of the codebook")
+    parser.add_argument("--codes", type=int, default=512, help="size of the codebook")
     parser.add_argument("--movqgan-batch", type=int, default=16)
     parser.add_argument("--batch", type=int, default=32, help="two-panel sequences a step")
     parser.add_argument("--export-every", type=float, default=10, help="minutes")

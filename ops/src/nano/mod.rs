@@ -7,6 +7,7 @@
 //! together, [`store`] writes it for the training. [`detect`] reads pictures back, [`metrics`] compares maps, [`eval`] examines a model.
 
 pub mod caption;
+pub mod checkpoint;
 pub mod detect;
 pub mod edit;
 pub mod eval;

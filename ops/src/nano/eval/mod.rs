@@ -21,12 +21,12 @@ use std::sync::Arc;
 
 use nightshift_engine::{Decoding, EngineError, Model, RgbImage};
 
-use super::sample::Sample;
+use super::sample::{HELD_OUT, Sample};
 use report::{Report, Scores, TaskReport};
 use tasks::Task;
 
-/// The first seed of the examination; training takes its scenes far below.
-pub const FIRST: u64 = 1_000_000;
+/// The first seed of the examination.
+pub const FIRST: u64 = HELD_OUT;
 
 /// What is examined, and how.
 #[derive(Debug, Clone)]
