@@ -516,7 +516,7 @@ mod tests {
         assert_eq!(
             verbs.join(" "),
             "validate plan submit ps get describe items logs wait cancel pause resume retry run up scheduler worker migrate \
-             generate model nano bench doctor sheet config completion decode-image"
+             generate model nano eval bench doctor sheet config completion decode-image"
         );
     }
 }
