@@ -1,8 +1,11 @@
 """Scenes as the renderer writes them, and the token sequences of every task."""
 
 import json
+import multiprocessing
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +19,20 @@ SIDE = 8  # codes of a panel's side
 
 
 class Scenes:
-    """A folder with `scenes.jsonl` and one stack (N, 64, 64, 3) u8 for every kind of panel."""
+    """Folders, each with `scenes.jsonl` and one stack (N, 64, 64, 3) u8 for every kind of panel."""
 
-    def __init__(self, folder: Path) -> None:
-        with open(folder / "scenes.jsonl") as lines:
-            self.lines = [json.loads(line) for line in lines]
-        self.stacks = {kind: np.load(folder / f"{kind}.npy", mmap_mode="r") for kind in KINDS}
+    def __init__(self, folders: list[Path]) -> None:
+        self.lines = [json.loads(line) for folder in folders for line in (folder / "scenes.jsonl").open()]
+        self.stacks = {kind: np.concatenate([np.load(folder / f"{kind}.npy", mmap_mode="r") for folder in folders]) for kind in KINDS}
         self.people = np.array([i for i, line in enumerate(self.lines) if line.get("keypoints")])
 
     def __len__(self) -> int:
         return len(self.lines)
 
-    def draw(self, kind: str, rng: np.random.Generator) -> int:
-        """A scene; for poses one with a person."""
-        among = self.people if kind == "pose" and len(self.people) > 0 else None
-        return int(rng.choice(among)) if among is not None else int(rng.integers(len(self)))
+    def draw(self, poses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """One scene for each of `poses` (n) bool; where it is true, one with a person."""
+        scenes = rng.integers(len(self), size=len(poses))
+        return np.where(poses, rng.choice(self.people, len(poses)), scenes) if len(self.people) > 0 else scenes
 
     def texts(self) -> list[str]:
         """Every text of every scene."""
@@ -41,9 +43,9 @@ def texts(line: dict) -> list[str]:
     return [line["caption"], line["edit"]["instruction"], line["subject"]["description"], line["subject"]["caption"]]
 
 
-def to_float(panels: np.ndarray) -> Tensor:
+def to_float(panels: np.ndarray | Tensor) -> Tensor:
     """(B, H, W, 3) u8 to (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(panels.astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1.0
+    return torch.as_tensor(panels).float().permute(0, 3, 1, 2) / 127.5 - 1.0
 
 
 def to_bytes(pictures: Tensor) -> np.ndarray:
@@ -106,53 +108,97 @@ def image(vocabulary: Vocabulary, panels: list[np.ndarray]) -> list[int]:
     return [*tokens, vocabulary.image_end]
 
 
+def frame(vocabulary: Vocabulary, panels: int) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens of an image whose codes are all 0, and the indices of the codes in it."""
+    tokens = np.array(image(vocabulary, [np.zeros((SIDE, SIDE), int)] * panels))
+    return tokens, np.flatnonzero(tokens == vocabulary.first_code)
+
+
 @dataclass
 class Batch:
-    """Tokens (B, T), padded at the end; where a token must be predicted (B, T); the task of each row."""
+    """Tokens (B, T), padded at the end; where a token must be predicted (B, T); the index in TASKS of each row (B)."""
 
     tokens: Tensor
     wanted: Tensor
-    tasks: list[str]
+    tasks: Tensor
 
 
 class Samples:
-    """Draws training sequences."""
+    """Draws training sequences from tables on the device: drawing from files costs more than a step of a GPU."""
 
-    def __init__(self, scenes: Scenes, codes: dict[str, np.ndarray], vocabulary: Vocabulary) -> None:
-        self.scenes, self.codes, self.vocabulary = scenes, codes, vocabulary
-        self.groups = [[task for task in TASKS if len(task.panels) == n] for n in (1, 2)]
+    def __init__(self, scenes: Scenes, codes: dict[str, np.ndarray], vocabulary: Vocabulary, device: torch.device) -> None:
+        self.scenes, self.vocabulary, self.device = scenes, vocabulary, device
+        self.codes = torch.stack([torch.from_numpy(codes[kind]).flatten(1) for kind in KINDS], 1).to(device)  # (N, kinds, 64)
+        self.heads, self.lengths = self._heads()
+        self.groups = [[i for i, task in enumerate(TASKS) if len(task.panels) == n] for n in (1, 2)]
+        self.frames = [tuple(torch.from_numpy(part).to(device) for part in frame(vocabulary, n)) for n in (1, 2)]
+        self.kinds = torch.tensor([[KINDS.index(task.panels[0]), KINDS.index(task.panels[-1])] for task in TASKS], device=device)
+        self.given = torch.tensor([task.given for task in TASKS], device=device)
 
-    def sequence(self, task: Task, scene: int, rng: np.random.Generator) -> tuple[list[int], int]:
-        """The tokens of a sample, and the index of the first that must be predicted."""
+    def _heads(self) -> tuple[Tensor, Tensor]:
+        """The prompts (N, 2 tasks, longest) of every scene by task, without and with a caption, and their lengths (N, 2 tasks)."""
         v = self.vocabulary
-        panels = [self.codes[kind][scene] for kind in task.panels]
-        head: list[int] = []
-        if rng.random() >= UNCONDITIONAL:
-            captioned = not task.name.startswith("dense") or rng.random() < CAPTIONED
-            head = [v.bos, *v.encode(prompt_of(task, self.scenes.lines[scene], captioned)), v.separator]
-        first = len(head) + 3 + (SIDE * (SIDE + 1) if task.given else 0)
-        return head + image(v, panels), first
+
+        def ids(task: Task, line: dict, captioned: bool) -> list[int]:
+            return [v.bos, *v.encode(prompt_of(task, line, captioned)), v.separator]
+
+        def row(i: int) -> list[list[int]]:
+            return [ids(task, self.scenes.lines[i], captioned) for captioned in (False, True) for task in TASKS]
+
+        rows = in_processes(row, len(self.scenes))
+        lengths = np.array([[len(head) for head in row] for row in rows], np.int16)
+        table = np.full((*lengths.shape, lengths.max()), v.image_end, np.int16)
+        for i, row in enumerate(rows):
+            for j, head in enumerate(row):
+                table[i, j, : len(head)] = head
+        return torch.from_numpy(table).to(self.device), torch.from_numpy(lengths).to(self.device)
 
     def batches(self, rng: np.random.Generator, size: int, parts: int) -> list[Batch]:
-        """One step's samples of one or of two panels, in parts of similar length. Twice as many fit when they have one."""
-        weights = np.array([sum(task.weight for task in group) for group in self.groups], dtype=float)
+        """One step's samples of one or of two panels, in parts. Twice as many fit when they have one."""
+        weights = np.array([sum(TASKS[i].weight for i in group) for group in self.groups], dtype=float)
         weights[0] /= 2
         which = int(rng.choice(2, p=weights / weights.sum()))
         group, n = self.groups[which], size * (2 - which)
-        p = np.array([task.weight for task in group], dtype=float)
-        rows = []
-        for i in rng.choice(len(group), n, p=p / p.sum()):
-            task = group[i]
-            rows.append((*self.sequence(task, self.scenes.draw(task.map, rng), rng), task.name))
-        rows.sort(key=lambda row: len(row[0]))
-        step = n // parts
-        return [self._pad(rows[i * step : (i + 1) * step]) for i in range(parts)]
+        p = np.array([TASKS[i].weight for i in group], dtype=float)
+        tasks = np.sort(rng.choice(group, n, p=p / p.sum()))
+        scenes = self.scenes.draw(np.array([TASKS[i].map == "pose" for i in tasks]), rng)
+        captioned = np.array([not TASKS[i].name.startswith("dense") for i in tasks]) | (rng.random(n) < CAPTIONED)
+        prompted = rng.random(n) >= UNCONDITIONAL
+        split = [np.array_split(column, parts) for column in (tasks, scenes, captioned, prompted)]
+        return [self._batch(which + 1, *(column[i] for column in split)) for i in range(parts)]
 
-    def _pad(self, rows: list[tuple[list[int], int, str]]) -> Batch:
-        tokens = torch.full((len(rows), max(len(row) for row, _, _ in rows)), self.vocabulary.image_end)
-        first = torch.tensor([first for _, first, _ in rows])
-        for i, (row, _, _) in enumerate(rows):
-            tokens[i, : len(row)] = torch.tensor(row)
-        codes = (tokens >= self.vocabulary.first_code) & (tokens < self.vocabulary.first_code + self.vocabulary.codes)
-        wanted = codes & (torch.arange(tokens.shape[1]) >= first[:, None])
-        return Batch(tokens, wanted, [name for _, _, name in rows])
+    def _batch(self, panels: int, tasks: np.ndarray, scenes: np.ndarray, captioned: np.ndarray, prompted: np.ndarray) -> Batch:
+        """Head and image side by side; a row's tokens after its image are ends of images."""
+        task, scene, with_caption, with_prompt = (torch.from_numpy(x).to(self.device) for x in (tasks, scenes, captioned, prompted))
+        variant = task + with_caption * len(TASKS)
+        heads, lengths = self.heads[scene, variant].long(), self.lengths[scene, variant].long() * with_prompt
+        tokens, places = self.frames[panels - 1]
+        images = tokens.repeat(len(tasks), 1)
+        codes = [self.codes[scene, self.kinds[task, k]].long() for k in range(panels)]
+        images[:, places] = torch.cat(codes, 1) + self.vocabulary.first_code
+        free = places[None] >= self.given[task][:, None] * places[SIDE * SIDE] if panels == 2 else torch.ones_like(images[:, places], dtype=torch.bool)
+        chosen = torch.zeros_like(images, dtype=torch.bool)
+        chosen[:, places] = free
+        width = int(lengths.max()) if self.device.type == "cpu" else heads.shape[1]  # on a GPU one shape, compiled once
+        heads = heads[:, :width]
+        at = torch.arange(width + images.shape[1], device=self.device)[None] - lengths[:, None]  # index in the image, once past the head
+        inside = at.clamp(0, images.shape[1] - 1)
+        head = torch.cat([heads, heads[:, :1].expand(-1, images.shape[1])], 1)
+        image_tokens = torch.where(at < images.shape[1], images.gather(1, inside), torch.full_like(at, self.vocabulary.image_end))
+        wanted = chosen.gather(1, inside) & (at >= 0) & (at < images.shape[1])
+        return Batch(torch.where(at < 0, head, image_tokens), wanted, task)
+
+
+_run: Callable[[int], Any]
+
+
+def in_processes(run: Callable[[int], Any], count: int) -> list[Any]:
+    """`run(0)`, `run(1)`, ..., on all cores: pure Python gains nothing from threads."""
+    global _run
+    _run = run
+    with multiprocessing.get_context("fork").Pool() as pool:
+        return pool.map(_call, range(count), chunksize=256)
+
+
+def _call(i: int) -> Any:
+    return _run(i)

@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--scene", type=int, default=0)
     args = parser.parse_args()
     torch.set_grad_enabled(False)
-    models, scenes = load(args.checkpoint), Scenes(args.scenes)
+    models, scenes = load(args.checkpoint), Scenes([args.scenes])
     columns = []
     for i, task in enumerate(TASKS):
         for j in range(2):

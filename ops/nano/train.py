@@ -26,11 +26,12 @@ from train_transformer import TransformerTraining, default_config
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scenes", type=Path, help="folder that `nightshift nano scenes` wrote")
+    parser.add_argument("scenes", type=Path, nargs="+", help="folders that `nightshift nano scenes` wrote")
     parser.add_argument("--state", type=Path, required=True, help="folder for all that a resumed training needs")
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; replaced as the training goes on")
     parser.add_argument("--budget", type=float, default=120, help="minutes of work for both parts")
     parser.add_argument("--share", type=float, default=0.4, help="of the budget for the image tokenizer")
+    parser.add_argument("--tokenizer", type=Path, help="a checkpoint whose image tokenizer is kept; all time is the transformer's")
     parser.add_argument("--resume", action="store_true", help="go on with what the state folder holds")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -47,22 +48,28 @@ def main() -> None:
     device = torch.device(args.device)
     torch.set_num_threads(1 if device.type == "cpu" else args.threads)
     workers = Workers(args.threads if device.type == "cpu" else 1)
+    args.state.mkdir(parents=True, exist_ok=True)
     scenes = Scenes(args.scenes)
     movqgan = image_tokenizer(args, scenes, device, workers)
     codes = all_codes(args, movqgan, scenes, workers, device)
     vocabulary = text_vocabulary(args, scenes)
     config = default_config(vocabulary.size)
-    training = TransformerTraining(Samples(scenes, codes, vocabulary), config, device, workers, args.batch, args.seed)
+    training = TransformerTraining(Samples(scenes, codes, vocabulary, device), config, device, workers, args.batch, args.seed)
     state = args.state / "transformer.pt"
     if args.resume and state.exists():
         training.load(state)
+    share = 0 if args.tokenizer else args.share
     training.run(
-        args.budget * 60 * (1 - args.share), state, lambda model: export.write(args.out, model, movqgan, vocabulary), args.export_every * 60
+        args.budget * 60 * (1 - share), state, lambda model: export.write(args.out, model, movqgan, vocabulary), args.export_every * 60
     )
 
 
 def image_tokenizer(args: argparse.Namespace, scenes: Scenes, device: torch.device, workers: Workers) -> MoVQGAN:
     """The trained tokenizer, with weights rounded as the checkpoint stores them, so that its codes are those of the checkpoint."""
+    if args.tokenizer:
+        model = MoVQGAN(MovqConfig(codes=args.codes)).to(device, memory_format=torch.channels_last)
+        model.load_state_dict(torch.load(args.tokenizer / export.MOVQGAN_FILE, map_location=device))
+        return model.float().eval()
     training = MovqTraining(scenes, MovqConfig(codes=args.codes), device, workers, args.movqgan_batch, args.seed)
     state = args.state / "movqgan.pt"
     if args.resume and state.exists():

@@ -1,7 +1,6 @@
 """Trains the image tokenizer on single panels and on two panels decoded together."""
 
 import time
-from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common import Clock, Workers, learning_rate, save_atomically
+from common import Clock, Workers, faster, half_precision, learning_rate, means, save_atomically
 from data import KINDS, PICTURES, Scenes, to_float
 from movqgan import MoVQGAN, MovqConfig
 
@@ -33,7 +32,9 @@ class MovqTraining:
         self.scenes, self.device, self.workers, self.batch = scenes, device, workers, batch
         self.rng = np.random.default_rng([seed, 1])
         torch.manual_seed(seed)
+        self.panels = torch.stack([torch.from_numpy(np.array(scenes.stacks[kind])) for kind in KINDS], 1).to(device)  # (N, kinds, 64, 64, 3)
         self.model = MoVQGAN(config).to(device, memory_format=torch.channels_last)
+        self.latents, self.decoded = faster(self.model.latents, device), faster(self.model.decode_vectors, device)
         self.params = [p for name, p in self.model.named_parameters() if not name.startswith("quantize")]
         self.model.quantize.embedding.weight.requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self.params, lr=PEAK, betas=(0.9, 0.99), weight_decay=1e-4)
@@ -59,14 +60,13 @@ class MovqTraining:
     def run(self, budget: float, state: Path) -> None:
         """Trains until the budget (seconds of work) is spent."""
         clock, saved, shown = Clock(budget, self.worked), time.monotonic(), time.monotonic()
-        errors: dict[str, list[float]] = defaultdict(list)
+        errors: list[Tensor] = []
         while clock.progress < 1.0:
             if not self.quantised and clock.progress > PARTS_OF_BUDGET_UNQUANTISED:
                 self.start_codebook()
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(PEAK, clock.progress, self.step, WARM_UP)
-            for kind, error in self.train_step():
-                errors[kind].append(error)
+            errors.append(self.train_step())
             clock.tick()
             self.step, self.worked = self.step + 1, clock.worked
             if time.monotonic() - shown > 30:
@@ -82,30 +82,26 @@ class MovqTraining:
             self.show(clock, errors)
         self.save(state)
 
-    def show(self, clock: Clock, errors: dict[str, list[float]]) -> None:
+    def show(self, clock: Clock, errors: list[Tensor]) -> None:
         used = int((self.counts > 0.05).sum())
-        values = " ".join(f"{kind} {psnr(float(np.mean(errors[kind]))):.1f}" for kind in KINDS if kind in errors)
+        values = " ".join(f"{KINDS[kind]} {psnr(error):.1f}" for kind, error in means(errors).items())
         print(
             f"{time.strftime('%T')} movqgan step {self.step} {clock.progress:.1%} {self.step * self.batch / clock.worked:.1f} panels/s "
             f"left {(clock.budget - clock.worked) / 60:.1f} min codes {used} dB: {values}", flush=True,
         )
 
-    def draw(self, count: int) -> tuple[Tensor, list[str]]:
-        """Panels (count, 3, 64, 64): neighbours belong to one scene, one of them a kind of picture."""
-        kinds = list(WEIGHTS)
-        shares = np.array([WEIGHTS[kind] for kind in kinds])
-        panels, names = [], []
-        for _ in range(count // 2):
-            pair = [str(self.rng.choice(kinds, p=shares)), str(self.rng.choice(PICTURES))]
-            scene = self.scenes.draw(pair[0], self.rng)
-            self.rng.shuffle(pair)
-            panels += [self.scenes.stacks[kind][scene] for kind in pair]
-            names += pair
-        pictures = to_float(np.stack(panels)).to(self.device)
-        return pictures.contiguous(memory_format=torch.channels_last), names
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Panels (count, 3, 64, 64) and the indices in KINDS (count): neighbours belong to one scene, one of them a kind of picture."""
+        half = count // 2
+        shares = np.array([WEIGHTS[kind] for kind in KINDS])
+        pair = np.stack([self.rng.choice(len(KINDS), half, p=shares), self.rng.integers(len(PICTURES), size=half)], 1)
+        scenes = np.repeat(self.scenes.draw(pair[:, 0] == KINDS.index("pose"), self.rng), 2)
+        kinds = self.rng.permuted(pair, axis=1).reshape(-1)
+        pictures = to_float(self.panels[torch.from_numpy(scenes).to(self.device), torch.from_numpy(kinds).to(self.device)])
+        return pictures.contiguous(memory_format=torch.channels_last), torch.from_numpy(kinds)
 
-    def train_step(self) -> list[tuple[str, float]]:
-        """One step; the kinds of its panels with their squared errors."""
+    def train_step(self) -> Tensor:
+        """One step; the kinds of its panels with their squared errors (2, B)."""
         stacked = self.step % 2 == 0
         parts = [self.draw(self.batch // self.workers.count) for _ in range(self.workers.count)]
         notes = self.workers.backward(lambda part: self.loss(part[0], stacked), parts, self.params)
@@ -113,18 +109,20 @@ class MovqTraining:
         self.optimizer.step()
         if self.quantised:
             self.update_codebook(torch.cat([latents for _, latents in notes]))
-        return [pair for (errors, _), (_, names) in zip(notes, parts) for pair in zip(names, errors.tolist())]
+        return torch.cat([torch.stack([kinds.to(self.device).float(), errors]) for (errors, _), (_, kinds) in zip(notes, parts)], 1)
 
     def loss(self, pictures: Tensor, stacked: bool) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The loss of panels (B, 3, 64, 64), their squared errors (B), their latents (B 64, 4)."""
-        z = self.model.latents(pictures)
+        with half_precision(self.device):
+            z = self.latents(pictures).float()
         if self.quantised:
             e = self.model.quantize.vectors(self.model.quantize(z))
             zq, commitment = z + (e - z).detach(), COMMITMENT * F.mse_loss(z, e)
         else:
             spread = z.detach().std(dim=(0, 2, 3), keepdim=True)
             zq, commitment = z + NOISE * spread * torch.randn_like(z), z.square().mean() * 1e-3
-        decoded = unstack(self.model.decode_vectors(stack(zq))) if stacked else self.model.decode_vectors(zq)
+        with half_precision(self.device):
+            decoded = (unstack(self.decoded(stack(zq))) if stacked else self.decoded(zq)).float()
         errors = (decoded.detach().clamp(-1, 1) - pictures).square().mean(dim=(1, 2, 3))
         flat = z.detach().permute(0, 2, 3, 1).reshape(-1, z.shape[1])
         return reconstruction(decoded, pictures) + commitment, (errors, flat)
@@ -196,14 +194,17 @@ def psnr(error: float) -> float:
 def encode_all(model: MoVQGAN, scenes: Scenes, workers: Workers, device: torch.device) -> dict[str, np.ndarray]:
     """The codes (N, 8, 8) of every panel by kind."""
 
+    torch.backends.cudnn.allow_tf32 = False  # the engine encodes in f32
+    at_once = 64 if device.type == "cpu" else 1024
+
     @torch.no_grad()
     def encode(panels: np.ndarray) -> np.ndarray:
-        pictures = to_float(panels).to(device).contiguous(memory_format=torch.channels_last)
+        pictures = to_float(torch.from_numpy(np.array(panels)).to(device)).contiguous(memory_format=torch.channels_last)
         return model.encode(pictures).cpu().numpy().astype(np.int16)
 
     codes = {}
     for kind in KINDS:
         stack = scenes.stacks[kind]
-        codes[kind] = np.concatenate(workers.map(encode, [stack[i : i + 64] for i in range(0, len(stack), 64)]))
+        codes[kind] = np.concatenate(workers.map(encode, [stack[i : i + at_once] for i in range(0, len(stack), at_once)]))
         print(f"{time.strftime('%T')} encoded {len(stack)} panels of {kind}", flush=True)
     return codes

@@ -1,10 +1,8 @@
 """Trains the transformer on the codes of every panel."""
 
-import contextlib
 import copy
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common import Clock, Workers, learning_rate, save_atomically
+from common import Clock, Workers, faster, half_precision, learning_rate, means, save_atomically
 from data import TASKS, Batch, Samples
 from transformer import Transformer, TransformerConfig
 
 PEAK = 2e-3
-WARM_UP = 40
-AVERAGE = 0.99  # decay of the exported moving average of the weights
+WARM_UP = 100
+AVERAGE = 0.999  # decay of the exported moving average of the weights
 SAVE_EVERY = 120.0
 
 
@@ -37,6 +35,7 @@ class TransformerTraining:
             kept = self.model.lm_head.weight[self.rows].clone()
             self.model.lm_head.weight.zero_()[self.rows] = kept
         self.average = copy.deepcopy(self.model)
+        self.trunk = faster(self.model.model, device)
         matrices = [p for name, p in self.model.named_parameters() if p.ndim == 2 and "norm" not in name and "embed" not in name]
         others = [p for p in self.model.parameters() if all(p is not q for q in matrices)]
         self.params = [*matrices, *others]
@@ -62,12 +61,11 @@ class TransformerTraining:
         """Trains until the budget (seconds of work) is spent, and exports now and then and at the end."""
         clock = Clock(budget, self.worked)
         saved = shown = exported = time.monotonic()
-        losses: dict[str, list[float]] = defaultdict(list)
+        losses: list[Tensor] = []
         while clock.progress < 1.0:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(PEAK, clock.progress, self.step, WARM_UP)
-            for task, loss in self.train_step():
-                losses[task].append(loss)
+            losses.append(self.train_step())
             clock.tick()
             self.step, self.worked = self.step + 1, clock.worked
             if time.monotonic() - shown > 60:
@@ -85,16 +83,15 @@ class TransformerTraining:
         self.save(state)
         export(self.average)
 
-    def show(self, clock: Clock, losses: dict[str, list[float]]) -> None:
-        values = " ".join(f"{task.name.replace(' ', '-')} {np.mean(losses[task.name]):.2f}" for task in TASKS if task.name in losses)
-        everything = [loss for task in losses.values() for loss in task]
+    def show(self, clock: Clock, losses: list[Tensor]) -> None:
+        values = " ".join(f"{TASKS[task].name.replace(' ', '-')} {loss:.2f}" for task, loss in means(losses).items())
         print(
             f"{time.strftime('%T')} transformer step {self.step} {clock.progress:.1%} {self.tokens / clock.worked:.0f} tokens/s "
-            f"left {(clock.budget - clock.worked) / 60:.1f} min loss {np.mean(everything):.3f}: {values}", flush=True,
+            f"left {(clock.budget - clock.worked) / 60:.1f} min loss {torch.cat(losses, 1)[1].mean():.3f}: {values}", flush=True,
         )
 
-    def train_step(self) -> list[tuple[str, float]]:
-        """One step; the tasks of its samples with their loss in nats a token."""
+    def train_step(self) -> Tensor:
+        """One step; the tasks of its samples with their loss in nats a token (2, B)."""
         parts = self.samples.batches(self.rng, self.batch, self.workers.count)
         notes = self.workers.backward(self.loss, parts, self.params)
         torch.nn.utils.clip_grad_norm_(self.params, 1.0)
@@ -104,13 +101,13 @@ class TransformerTraining:
             for mean, param in zip(self.average.parameters(), self.model.parameters()):
                 mean.lerp_(param, 1 - decay)
         self.tokens += sum(part.tokens.numel() for part in parts)
-        return [pair for part, loss in zip(parts, notes) for pair in zip(part.tasks, loss.tolist())]
+        return torch.cat([torch.stack([part.tasks.float(), loss]) for part, loss in zip(parts, notes)], 1)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean loss of the wanted tokens, and the mean of each row (B)."""
-        tokens, wanted = batch.tokens.to(self.device), batch.wanted[:, 1:].to(self.device)
-        with torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext():
-            hidden = self.model.model(tokens[:, :-1])
+        tokens, wanted = batch.tokens, batch.wanted[:, 1:]
+        with half_precision(self.device):
+            hidden = self.trunk(tokens[:, :-1])
             scores = self.model.scores(hidden[wanted], self.rows).float()  # (wanted, codes)
         losses = F.cross_entropy(scores, tokens[:, 1:][wanted] - self.rows.start, reduction="none")
         row = torch.arange(len(tokens), device=self.device)[:, None].expand_as(wanted)[wanted]

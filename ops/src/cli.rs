@@ -1,13 +1,18 @@
 //! What may be typed: clap types only. What it means is decided in [`crate::config`] and [`crate::commands`].
 
 mod engine;
+mod eval;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nightshift_engine::{KvCache, Weights};
 
-pub use engine::{BenchEngineArgs, BenchVerb, DecodingArgs, MemoryArgs, ModelVerb, ShapeArgs};
+pub use engine::{
+    BenchEngineArgs, BenchQueueArgs, BenchVerb, DecodingArgs, DecodingName, MemoryArgs, ModelVerb,
+    ShapeArgs,
+};
+pub use eval::{EvalNanoArgs, EvalVerb};
 
 /// Turn YAML job specs into image datasets
 ///
@@ -187,6 +192,9 @@ pub enum Verb {
     /// Make toy scenes with known truth, which the nano model is trained on
     #[command(subcommand)]
     Nano(NanoVerb),
+    /// Measure how well a model does what it is asked
+    #[command(subcommand)]
+    Eval(EvalVerb),
     /// Measure this machine and this build
     #[command(subcommand)]
     Bench(BenchVerb),
@@ -508,7 +516,7 @@ mod tests {
         assert_eq!(
             verbs.join(" "),
             "validate plan submit ps get describe items logs wait cancel pause resume retry run up scheduler worker migrate \
-             generate model nano bench doctor sheet config completion decode-image"
+             generate model nano eval bench doctor sheet config completion decode-image"
         );
     }
 }

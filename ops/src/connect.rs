@@ -26,6 +26,14 @@ pub fn database(config: &Config, application: &str) -> Result<DatabaseConfig, Fa
     Ok(database)
 }
 
+/// How to listen for hints: on a direct connection. None when there is only the way through a pooler.
+#[must_use]
+pub fn listening(config: &Config, application: &str) -> Option<DatabaseConfig> {
+    database(config, application)
+        .ok()
+        .filter(|database| database.pooler == Pooler::None)
+}
+
 /// A connection to the configured database, whose version fits this program.
 ///
 /// # Errors

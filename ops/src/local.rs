@@ -22,6 +22,7 @@ use crate::commands::{Context, model, serve};
 use crate::config::redact_url;
 use crate::exit::{Exit, Failure};
 use crate::logging;
+use crate::nano;
 
 /// The bucket that local specs use.
 pub const BUCKET: &str = "nightshift";
@@ -84,17 +85,15 @@ impl System {
         objects.create_bucket(BUCKET).await?;
 
         // After the embedded store, which holds the folder's lock: two of us must not write one model.
-        ensure_tiny(context, &options.worker.models_dir)?;
+        ensure_models(context, &options.worker.models_dir)?;
         let models = serve::load(options.worker.clone()).await?;
 
         let scheduler = {
             let store = connect(&logins.scheduler, "nightshift scheduler").await?;
             let (stop, stopped) = oneshot::channel::<()>();
-            let scheduler = Scheduler::new(
-                store,
-                objects.clone(),
-                serve::scheduler_config(&context.config),
-            );
+            let mut config = serve::scheduler_config(&context.config);
+            config.listen = Some(DatabaseConfig::new(&logins.scheduler));
+            let scheduler = Scheduler::new(store, objects.clone(), config);
             let task = tokio::spawn(async move {
                 scheduler
                     .run(async { _ = stopped.await })
@@ -106,7 +105,8 @@ impl System {
         let worker = {
             let store = connect(&logins.worker, "nightshift worker").await?;
             let (handle, stopped) = nightshift_worker::shutdown();
-            let (objects, config) = (objects.clone(), options.worker);
+            let (objects, mut config) = (objects.clone(), options.worker);
+            config.listen = Some(DatabaseConfig::new(&logins.worker));
             let task = tokio::spawn(async move {
                 nightshift_worker::run(config, store, objects, Box::new(models), stopped)
                     .await
@@ -318,13 +318,15 @@ fn storage(s3: &S3Server) -> StoreConfig {
     }
 }
 
-fn ensure_tiny(context: &Context, models: &Path) -> anyhow::Result<()> {
+/// The trained nano model, and one with random weights for those who need other sizes than its own.
+fn ensure_models(context: &Context, models: &Path) -> anyhow::Result<()> {
+    let failed = || format!("cannot write to the folder {}", models.display());
+    std::fs::create_dir_all(models).with_context(failed)?;
+    nano::checkpoint::ensure(&models.join(nano::checkpoint::NAME)).with_context(failed)?;
     let dir = models.join(TINY);
     if dir.exists() {
         return Ok(());
     }
-    std::fs::create_dir_all(models)
-        .with_context(|| format!("cannot make the folder {}", models.display()))?;
     context
         .ui
         .note("making the model `tiny`: its weights are random, so its pictures are noise");

@@ -4,7 +4,7 @@ use nightshift_jobs::{
     InputRow, InputSpec, ItemLimit, JobSpec, JobVars, MaxFailed, OnBadInput, OnExisting, Parsed,
 };
 use nightshift_objects::Objects;
-use nightshift_store::{LeaderTerm, Plan, Planned, Store, Submitted};
+use nightshift_store::{LeaderTerm, Plan, Planned, Policy, Store, Submitted};
 use tokio::sync::watch;
 
 use crate::chunk::{Chunk, Chunker};
@@ -187,6 +187,7 @@ fn plan_of(parsed: &Parsed, text: &str, dest: String, n_rows: u64, n_items: u64)
             OnBadInput::FailJob => Some(0),
             OnBadInput::Skip | OnBadInput::FailItem => spec.max_failed_items().map(allowed),
         },
+        policy: Policy::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use nightshift_objects::Objects;
-use nightshift_store::{Error as StoreError, LeaderTerm, Store, Submitted};
+use nightshift_store::{DatabaseConfig, Error as StoreError, Hints, LeaderTerm, Store, Submitted};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -30,6 +30,8 @@ pub struct Config {
     pub tick: Duration,
     /// How long leadership lasts without a sign of life.
     pub term_ttl: Duration,
+    /// Where to listen for submissions, around any pooler; `None`: only look every `tick`.
+    pub listen: Option<DatabaseConfig>,
 }
 
 impl Config {
@@ -40,6 +42,7 @@ impl Config {
             holder: holder.into(),
             tick: Duration::from_millis(500),
             term_ttl: Duration::from_secs(15),
+            listen: None,
         }
     }
 }
@@ -91,6 +94,7 @@ impl Scheduler {
         tokio::pin!(stop);
         let mut lead: Option<Lead> = None;
         let mut outage: Option<Instant> = None;
+        let mut hints = Hints::for_scheduler(self.config.listen.clone());
         loop {
             match self.tick(&mut lead).await {
                 Ok(()) => {
@@ -124,6 +128,7 @@ impl Scheduler {
                 () = &mut stop => break,
                 () = tokio::time::sleep(self.config.tick) => {}
                 () = one_planned(&mut lead) => {}
+                () = hints.wait() => {}
             }
         }
         if let Some(mut lead) = lead {

@@ -6,9 +6,9 @@ use std::path::Path;
 use nightshift_store::{ItemStatus, JobState};
 use nightshift_tests::{System, specs};
 
-/// The photographs of the quickstart.
+/// Photographs under free licences.
 pub(crate) fn photo(name: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/quickstart.d/images");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("photographs");
     std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 

@@ -26,6 +26,8 @@ pub struct Config {
     pub progress_every: Duration,
     /// Longest time between two questions for work when there is none.
     pub poll_every: Duration,
+    /// Where to listen for work, around any pooler; `None`: only ask every `poll_every`.
+    pub listen: Option<nightshift_store::DatabaseConfig>,
     /// How long pictures in slots may be finished after the first signal to stop.
     pub grace: Duration,
     /// Program that decodes one image with the argument `decode-image` (see [`crate::decode_child`]).
@@ -53,6 +55,7 @@ impl Default for Config {
             lease: Duration::from_secs(30),
             progress_every: Duration::from_secs(5),
             poll_every: Duration::from_millis(500),
+            listen: None,
             grace: Duration::from_secs(30),
             decoder: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("nightshift")),
             input: InputLimits::default(),

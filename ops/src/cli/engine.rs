@@ -154,6 +154,8 @@ fn window(text: &str) -> Result<Window, String> {
 pub enum BenchVerb {
     /// Measure the engine: tokens and pictures by time, where the time goes, and what the machine could do
     Engine(BenchEngineArgs),
+    /// The queue on a private Postgres: rates, waiting times, shares, bytes; exit code 1 when a target is missed
+    Queue(BenchQueueArgs),
 }
 
 /// Arguments of `bench engine`.
@@ -186,4 +188,15 @@ pub struct BenchEngineArgs {
     /// How to print
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Arguments of `bench queue`.
+#[derive(Debug, Args)]
+pub struct BenchQueueArgs {
+    /// Finish at least this many items before tables are weighed
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub items: i64,
+    /// Measure each rate for so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub seconds: u64,
 }

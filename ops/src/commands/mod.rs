@@ -4,6 +4,7 @@ pub mod bench;
 pub mod completion;
 pub mod config;
 pub mod doctor;
+pub mod eval;
 pub mod generate;
 pub mod job;
 pub mod list;
@@ -52,6 +53,7 @@ pub fn dispatch(ui: Ui, cli: Cli) -> anyhow::Result<Exit> {
         Verb::Model(verb) => return model::run(ui, verb),
         Verb::Bench(verb) => return bench::run(ui, verb),
         Verb::Nano(verb) => return nano::run(ui, verb),
+        Verb::Eval(verb) => return eval::run(ui, verb),
         _ => {}
     }
     let config = Config::load(
@@ -109,6 +111,7 @@ pub fn dispatch(ui: Ui, cli: Cli) -> anyhow::Result<Exit> {
         | Verb::Model(_)
         | Verb::Bench(_)
         | Verb::Nano(_)
+        | Verb::Eval(_)
         | Verb::DecodeImage { .. } => {
             unreachable!("handled above, or before the arguments were parsed")
         }

@@ -20,7 +20,9 @@ pub async fn scheduler(context: Context) -> anyhow::Result<Exit> {
     let store = connect::store(&context.config, "nightshift scheduler").await?;
     let objects = connect::objects(&context.config).await?;
     context.ui.note("scheduler: running");
-    let scheduler = Scheduler::new(store.clone(), objects, scheduler_config(&context.config));
+    let mut config = scheduler_config(&context.config);
+    config.listen = connect::listening(&context.config, "nightshift scheduler (hints)");
+    let scheduler = Scheduler::new(store.clone(), objects, config);
     scheduler.run(connect::interrupted()).await?;
     store.close().await;
     Ok(Exit::Ok)
@@ -40,7 +42,8 @@ pub fn scheduler_config(config: &Config) -> nightshift_scheduler::Config {
 /// No model can be loaded; the database cannot be reached at the start or refuses the worker; the engine died.
 pub async fn worker(context: Context) -> anyhow::Result<Exit> {
     logging::init(&context, None)?;
-    let config = worker_config(&context.config)?;
+    let mut config = worker_config(&context.config)?;
+    config.listen = connect::listening(&context.config, "nightshift worker (hints)");
     let store = connect::store(&context.config, "nightshift worker").await?;
     let objects = connect::objects(&context.config).await?;
     let models = load(config.clone()).await?;

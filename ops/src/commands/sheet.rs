@@ -5,8 +5,9 @@ mod font;
 use std::path::Path;
 
 use anyhow::Context as _;
-use image::imageops::{overlay, thumbnail};
+use image::imageops::{FilterType, overlay, resize, thumbnail};
 use image::{ImageFormat, ImageReader, Limits, Rgb, RgbImage};
+use nightshift_engine::image::png::read_texts;
 use nightshift_objects::{Objects, S3Uri};
 use nightshift_store::{OutputView, Store};
 
@@ -18,8 +19,12 @@ use crate::exit::{Exit, Failure};
 const MAX_BYTES: u64 = 256 << 20;
 /// Space around cells, in pixels.
 const GAP: u32 = 6;
-/// Height of a label below its picture, in pixels.
-const LABEL: u32 = font::HEIGHT + 4;
+/// Height of a line below a picture, in pixels.
+const LINE: u32 = font::HEIGHT + 2;
+/// Lines below a picture: its name, then its caption.
+const LINES: usize = 4;
+/// Height of the text below a picture, in pixels.
+const LABEL: u32 = LINE * LINES as u32 + 2;
 const PAPER: Rgb<u8> = Rgb([250, 250, 250]);
 const INK: Rgb<u8> = Rgb([40, 40, 40]);
 
@@ -71,14 +76,24 @@ pub async fn write(
 ) -> anyhow::Result<usize> {
     let dest = store.job(job).await?.dest.unwrap_or_default();
     let mut cells = Vec::new();
-    for output in pictures(store, job, shape.limit).await? {
-        let uri: S3Uri = output
-            .uri
-            .parse()
-            .map_err(nightshift_objects::Error::from)?;
-        let got = objects.get(&uri, MAX_BYTES, None).await?;
-        let picture = decode(&got.body).with_context(|| output.uri.clone())?;
-        cells.push((label(&dest, &output), shrink(&picture, shape.cell)));
+    for outputs in pictures(store, job, shape.limit).await? {
+        let mut pictures = Vec::new();
+        let mut caption = String::new();
+        for output in &outputs {
+            let uri: S3Uri = output
+                .uri
+                .parse()
+                .map_err(nightshift_objects::Error::from)?;
+            let got = objects.get(&uri, MAX_BYTES, None).await?;
+            pictures.push(decode(&got.body).with_context(|| output.uri.clone())?);
+            if pictures.len() == 1 {
+                caption = caption_of(&got.body);
+            }
+        }
+        let room = shape.cell / font::ADVANCE;
+        let mut lines = vec![label(&dest, &outputs[0])];
+        lines.extend(wrap(&caption, room as usize));
+        cells.push((lines, fitted(&beside(&pictures), shape.cell)));
     }
     if cells.is_empty() {
         let message = format!("job {job} has no pictures yet");
@@ -92,9 +107,9 @@ pub async fn write(
     Ok(cells.len())
 }
 
-/// The first PNG file of each item, by item.
-async fn pictures(store: &Store, job: i64, limit: usize) -> anyhow::Result<Vec<OutputView>> {
-    let mut pictures: Vec<OutputView> = Vec::new();
+/// The PNG files of each item, by item.
+async fn pictures(store: &Store, job: i64, limit: usize) -> anyhow::Result<Vec<Vec<OutputView>>> {
+    let mut pictures: Vec<Vec<OutputView>> = Vec::new();
     let mut after = -1;
     loop {
         let page = store.outputs(job, after, 500).await?;
@@ -102,14 +117,13 @@ async fn pictures(store: &Store, job: i64, limit: usize) -> anyhow::Result<Vec<O
             return Ok(pictures);
         };
         after = last.index;
-        for output in page {
-            let first = pictures
-                .last()
-                .is_none_or(|picture| picture.index != output.index);
-            if first && output.uri.ends_with(".png") {
-                pictures.push(output);
-            }
-            if pictures.len() >= limit {
+        for output in page.into_iter().filter(|o| o.uri.ends_with(".png")) {
+            let index = output.index;
+            if let Some(item) = pictures.last_mut().filter(|item| item[0].index == index) {
+                item.push(output);
+            } else if pictures.len() < limit {
+                pictures.push(vec![output]);
+            } else {
                 return Ok(pictures);
             }
         }
@@ -124,6 +138,53 @@ fn decode(bytes: &[u8]) -> anyhow::Result<RgbImage> {
     Ok(reader.decode()?.to_rgb8())
 }
 
+/// What the picture says it shows; nothing where the prompt was left out of the file.
+fn caption_of(png: &[u8]) -> String {
+    let texts = read_texts(png);
+    let facts = texts.iter().find(|text| text.key == "nightshift");
+    let facts: serde_json::Value = facts
+        .and_then(|text| serde_json::from_str(&text.value).ok())
+        .unwrap_or_default();
+    facts["caption"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Lines of at most `room` letters, broken at spaces, as many as fit below a picture.
+fn wrap(text: &str, room: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.truncate(LINES - 1);
+    lines
+}
+
+/// The pictures of an item side by side, each as high as the highest.
+fn beside(pictures: &[RgbImage]) -> RgbImage {
+    let height = pictures.iter().map(RgbImage::height).max().unwrap_or(1);
+    let scaled: Vec<RgbImage> = pictures
+        .iter()
+        .map(|picture| {
+            let width = u64::from(picture.width()) * u64::from(height);
+            let width = width / u64::from(picture.height().max(1));
+            resize(picture, width.max(1) as u32, height, FilterType::Nearest)
+        })
+        .collect();
+    let width = scaled.iter().map(RgbImage::width).sum();
+    let mut row = RgbImage::new(width, height);
+    let mut x = 0;
+    for picture in &scaled {
+        overlay(&mut row, picture, x, 0);
+        x += i64::from(picture.width());
+    }
+    row
+}
+
 /// Index, partitions and file name.
 fn label(dest: &str, output: &OutputView) -> String {
     let key = output.uri.strip_prefix(dest).unwrap_or(&output.uri);
@@ -131,26 +192,34 @@ fn label(dest: &str, output: &OutputView) -> String {
     format!("{} {}", output.index, key.trim_end_matches(".png"))
 }
 
-fn shrink(picture: &RgbImage, cell: u32) -> RgbImage {
+/// Fits a picture into a cell; the pixels of a small one stay visible.
+fn fitted(picture: &RgbImage, cell: u32) -> RgbImage {
     let side = picture.width().max(picture.height()).max(1);
     let scaled = |n: u32| (u64::from(n) * u64::from(cell) / u64::from(side)).max(1) as u32;
-    thumbnail(picture, scaled(picture.width()), scaled(picture.height()))
+    let (width, height) = (scaled(picture.width()), scaled(picture.height()));
+    if side < cell {
+        return resize(picture, width, height, FilterType::Nearest);
+    }
+    thumbnail(picture, width, height)
 }
 
-fn compose(cells: &[(String, RgbImage)], shape: Shape) -> RgbImage {
+fn compose(cells: &[(Vec<String>, RgbImage)], shape: Shape) -> RgbImage {
     let count = u32::try_from(cells.len()).expect("the limit of pictures is small");
     let columns = shape.columns.min(count).max(1);
     let rows = count.div_ceil(columns);
     let (step_x, step_y) = (shape.cell + GAP, shape.cell + LABEL + GAP);
     let mut sheet = RgbImage::from_pixel(columns * step_x + GAP, rows * step_y + GAP, PAPER);
-    for (n, (label, picture)) in (0..).zip(cells) {
+    for (n, (lines, picture)) in (0..).zip(cells) {
         let (x, y) = (GAP + n % columns * step_x, GAP + n / columns * step_y);
         let (dx, dy) = (
             (shape.cell - picture.width()) / 2,
             (shape.cell - picture.height()) / 2,
         );
         overlay(&mut sheet, picture, i64::from(x + dx), i64::from(y + dy));
-        font::write(&mut sheet, x, y + shape.cell + 3, shape.cell, label, INK);
+        for (line, text) in (0..).zip(lines) {
+            let y = y + shape.cell + 3 + line * LINE;
+            font::write(&mut sheet, x, y, shape.cell, text, INK);
+        }
     }
     sheet
 }
@@ -161,8 +230,8 @@ mod tests {
 
     #[test]
     fn pictures_keep_their_shape_and_their_place() {
-        let wide = shrink(&RgbImage::from_pixel(64, 32, Rgb([255, 0, 0])), 16);
-        let tall = shrink(&RgbImage::from_pixel(8, 32, Rgb([0, 255, 0])), 16);
+        let wide = fitted(&RgbImage::from_pixel(64, 32, Rgb([255, 0, 0])), 16);
+        let tall = fitted(&RgbImage::from_pixel(8, 32, Rgb([0, 255, 0])), 16);
         assert_eq!((wide.dimensions(), tall.dimensions()), ((16, 8), (4, 16)));
         let shape = Shape {
             columns: 2,
@@ -170,9 +239,9 @@ mod tests {
             limit: 9,
         };
         let cells = vec![
-            ("0".to_owned(), wide),
-            ("1".to_owned(), tall.clone()),
-            ("2".to_owned(), tall),
+            (vec!["0".to_owned(), "ab".to_owned()], wide),
+            (vec!["1".to_owned()], tall.clone()),
+            (vec!["2".to_owned()], tall),
         ];
         let sheet = compose(&cells, shape);
         assert_eq!(sheet.dimensions(), (2 * 22 + 6, 2 * (16 + LABEL + 6) + 6));
@@ -181,6 +250,21 @@ mod tests {
         assert_eq!(*sheet.get_pixel(28 + 8, 6 + 8), Rgb([0, 255, 0]));
         let label = sheet.view_of(6, 6 + 16, 16, LABEL);
         assert!(label.contains(&INK), "the label is written");
+        let second = |x| sheet.view_of(x, 6 + 16 + 3 + LINE, 16, LINE).contains(&INK);
+        assert!(second(6) && !second(28), "one of them has two lines");
+    }
+
+    #[test]
+    fn captions_break_at_spaces_and_pictures_stand_side_by_side() {
+        assert_eq!(wrap("a large  blue ball", 7), ["a large", "blue", "ball"]);
+        assert_eq!(wrap("a b c d", 1).len(), LINES - 1);
+        let row = beside(&[
+            RgbImage::from_pixel(4, 8, Rgb([255, 0, 0])),
+            RgbImage::from_pixel(4, 4, Rgb([0, 255, 0])),
+        ]);
+        assert_eq!(row.dimensions(), (12, 8));
+        assert_eq!(*row.get_pixel(3, 7), Rgb([255, 0, 0]));
+        assert_eq!(*row.get_pixel(4, 7), Rgb([0, 255, 0]));
     }
 
     trait ViewOf {

@@ -4,11 +4,13 @@
 //! beyond `+ - * /` and square roots.
 //!
 //! Main path: [`layout`] places objects, [`render`] draws them, [`maps`], [`caption`] and [`edit`] derive the rest, [`sample`] holds it
-//! together, [`store`] writes it for the training. [`detect`] reads pictures back, [`metrics`] compares maps.
+//! together, [`store`] writes it for the training. [`detect`] reads pictures back, [`metrics`] compares maps, [`eval`] examines a model.
 
 pub mod caption;
+pub mod checkpoint;
 pub mod detect;
 pub mod edit;
+pub mod eval;
 pub mod geometry;
 pub mod layout;
 pub mod maps;

@@ -35,7 +35,34 @@ fn is_same_moment(error: &sqlx::Error) -> bool {
     matches!(code.as_deref(), Some("42710" | "23505" | "XX000"))
 }
 
+/// How much room a table takes.
+#[derive(Debug, Clone)]
+pub struct TableSize {
+    /// Its name; a partition counts as its table.
+    pub table: String,
+    /// Bytes of rows, long values included.
+    pub heap_bytes: i64,
+    /// Bytes of its indexes.
+    pub index_bytes: i64,
+}
+
 impl Store {
+    /// Sizes of all tables, by name. Role: administrator.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub async fn table_sizes(&self) -> Result<Vec<TableSize>, Error> {
+        Ok(sqlx::query_as!(
+            TableSize,
+            r#"/* table_sizes */ select coalesce(p.relname, c.relname)::text as "table!", sum(pg_table_size(c.oid))::bigint as "heap_bytes!",
+                sum(pg_indexes_size(c.oid))::bigint as "index_bytes!"
+            from pg_class c left join pg_inherits i on i.inhrelid = c.oid left join pg_class p on p.oid = i.inhparent
+            where c.relnamespace = 'nightshift'::regnamespace and c.relkind = 'r' group by 1 order by 1"#,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
     /// Creates a login, or changes the password of an existing one, and puts it into its group; a tenant's login also
     /// becomes a member of `tenant` (which is created when new). Role: administrator.
     ///

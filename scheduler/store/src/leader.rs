@@ -71,6 +71,44 @@ pub struct Plan {
     pub max_attempts: i32,
     /// More failed items than this stop the job; `None`: never.
     pub max_failed_items: Option<i64>,
+    /// Where and when it may run.
+    #[serde(flatten)]
+    pub policy: Policy,
+}
+
+/// Where and when a job may run, and how its failures are tried again. The default is: anywhere, at any time.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Policy {
+    /// Labels `key=value` that a worker must have.
+    pub worker_labels: Vec<String>,
+    /// Memory that a worker's device must have, in bytes.
+    pub min_memory_bytes: i64,
+    /// Engine milliseconds after which the job stops.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_gpu_ms: Option<i64>,
+    /// When the job stops, finished or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_at_unix_ms: Option<i64>,
+    /// Jobs that must have finished before it starts.
+    pub after: Vec<i64>,
+    /// `schedule.window`, its days and `when_window_closes`, kept so that the next window can be computed from the row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_window: Option<serde_json::Value>,
+    /// Begin of the current or next window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opens_at_unix_ms: Option<i64>,
+    /// End of that window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closes_at_unix_ms: Option<i64>,
+    /// Pause after the first failed attempt of a shard, in milliseconds; it doubles. `None`: a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff_ms: Option<i32>,
+    /// Longest such pause. `None`: a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_backoff_ms: Option<i32>,
+    /// Whether a pause is drawn between nothing and its length. `None`: yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<bool>,
 }
 
 /// What became of a plan.

@@ -21,19 +21,21 @@ mod leases;
 mod migrate;
 mod notify;
 mod read;
+mod report;
 mod state;
 mod views;
 mod workers;
 
-pub use admin::LoginKind;
+pub use admin::{LoginKind, TableSize};
 pub use config::{DatabaseConfig, Pooler};
 pub use error::Error;
 pub use items::{Artifact, ItemFilter, ItemReport, ItemRow, ItemStatus};
 pub use jobs::{Only, Submission};
-pub use leader::{LeaderTerm, Plan, Planned, Submitted, TickCounts};
+pub use leader::{LeaderTerm, Plan, Planned, Policy, Submitted, TickCounts};
 pub use leases::{InputChunk, JobInfo, Lease, Report, ShardKind, Verdict};
 pub use migrate::{PROTOCOL, SCHEMA, Versions, migrate};
-pub use notify::{Notice, Notices};
+pub use notify::{Hints, Notice, Notices};
+pub use report::{Answer, Call};
 pub use state::{AttemptOutcome, JobState, LEGAL_JOB_MOVES, LEGAL_SHARD_MOVES, ShardState};
 pub use views::{
     AttemptView, EventView, JobFilter, JobView, LogLine, OutputView, ShardView, WorkerView,

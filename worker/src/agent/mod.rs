@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nightshift_objects::Objects;
-use nightshift_store::{Registration, ShardKind, Store, WorkerId};
+use nightshift_store::{Hints, Registration, ShardKind, Store, WorkerId};
 use serde_json::json;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
@@ -105,6 +105,7 @@ struct Agent {
     next_claim: Instant,
     backoff: Backoff,
     health: Health,
+    hints: Hints,
     prepared: Channel<Prepared>,
     /// With the token of the lease.
     fed: Channel<(i64, Fed)>,
@@ -119,6 +120,8 @@ type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
 enum Event {
     Stop(Level),
     Time,
+    /// There may be work.
+    Hint,
     Engine(Option<Outcome>),
     Prepared(Prepared),
     Fed(i64, Fed),
@@ -144,6 +147,7 @@ impl Agent {
             next_claim: Instant::now(),
             backoff: Backoff::default(),
             health: Health::new(),
+            hints: Hints::for_worker(shared.config.listen.clone()),
             prepared: mpsc::channel(prefetch),
             fed: mpsc::channel(NOTES),
             notes: mpsc::channel(NOTES),
@@ -196,6 +200,7 @@ impl Agent {
             match self.wait().await {
                 Event::Stop(level) => self.obey(level),
                 Event::Time => {}
+                Event::Hint => self.next_claim = Instant::now(),
                 Event::Engine(outcome) => self.collect(outcome),
                 Event::Prepared(prepared) => self.hand_over(prepared),
                 Event::Fed(token, fed) => self.note_fed(token, fed),
@@ -220,12 +225,14 @@ impl Agent {
         let room = self.has_room();
         let wake = self.wake_at(Instant::now());
         let alive = !self.engine_died;
+        let idle = self.may_claim();
         tokio::select! {
             level = self.stop.beyond(self.level) => Event::Stop(level),
             Some(note) = self.notes.1.recv() => Event::Note(note),
             Some((token, fed)) = self.fed.1.recv() => Event::Fed(token, fed),
             outcome = self.engine.outcomes.recv(), if alive => Event::Engine(outcome),
             Some(prepared) = self.prepared.1.recv(), if room => Event::Prepared(prepared),
+            () = self.hints.wait(), if idle => Event::Hint,
             () = tokio::time::sleep_until(wake.into()) => Event::Time,
         }
     }

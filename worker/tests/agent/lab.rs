@@ -295,6 +295,7 @@ impl Lab {
             shard_items: 4,
             max_attempts: 3,
             max_failed_items: None,
+            policy: nightshift_store::Policy::default(),
         };
         assert_eq!(
             self.scheduler

@@ -1,6 +1,7 @@
 //! `bench`: figures about this machine and this build.
 
 mod engine;
+mod queue;
 
 use crate::cli::BenchVerb;
 use crate::exit::Exit;
@@ -13,5 +14,6 @@ use crate::ui::Ui;
 pub fn run(ui: Ui, verb: &BenchVerb) -> anyhow::Result<Exit> {
     match verb {
         BenchVerb::Engine(args) => engine::run(ui, args),
+        BenchVerb::Queue(args) => super::block_on(queue::run(ui, args)),
     }
 }

@@ -5,7 +5,7 @@ use image::{Rgb, RgbImage};
 /// Height of a line, descenders included, in pixels.
 pub(super) const HEIGHT: u32 = 8;
 /// Width of a letter with the space behind it, in pixels.
-const ADVANCE: u32 = 6;
+pub(super) const ADVANCE: u32 = 6;
 
 /// Writes `text` with its upper left corner at (x, y), as far as it fits into `width` pixels. Letters beyond ASCII become `?`.
 pub(super) fn write(image: &mut RgbImage, x: u32, y: u32, width: u32, text: &str, ink: Rgb<u8>) {

@@ -78,7 +78,10 @@ async fn a_tenant_sees_its_own_rows_only() {
         .text("select string_agg(c.relname, ' ' order by c.relname) from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
             where c.relnamespace = 'nightshift'::regnamespace and has_table_privilege('store_alice', c.oid, 'select')")
         .await;
-    assert_eq!(readable, "attempt attempt_log event item job shard");
+    assert_eq!(
+        readable,
+        "attempt attempt_log event item job job_cursor shard share"
+    );
     for relation in readable.split(' ') {
         let leak = format!("do $$ begin if exists (select from nightshift.{relation} where tenant_id <> (select id from nightshift.tenant))
             then raise 'leak'; end if; end $$");

@@ -158,6 +158,24 @@ impl Lab {
         .await
     }
 
+    /// A ready job of a tenant of bob.
+    pub(crate) async fn ready_of(&self, tenant: &str, n_items: i64) -> i64 {
+        let submission = Submission {
+            spec: "kind: text_to_image".to_owned(),
+            tenant: Some(tenant.to_owned()),
+            ..Submission::default()
+        };
+        let job = self.bob.submit(&submission).await.unwrap();
+        let plan = Plan {
+            n_items,
+            shard_items: 1,
+            ..plan(job)
+        };
+        let planned = self.scheduler.planned(&self.term, job, &plan).await;
+        assert_eq!(planned.unwrap(), Planned::Ready);
+        job
+    }
+
     pub(crate) async fn ready_with(&self, change: impl FnOnce(Plan) -> Plan) -> i64 {
         let job = self.submitted().await;
         let planned = self
@@ -324,6 +342,11 @@ pub(crate) fn plan(job: i64) -> Plan {
         shard_items: 4,
         max_attempts: 3,
         max_failed_items: None,
+        // A pause that is drawn may be none at all.
+        policy: nightshift_store::Policy {
+            jitter: Some(false),
+            ..nightshift_store::Policy::default()
+        },
     }
 }
 

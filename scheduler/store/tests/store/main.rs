@@ -11,4 +11,5 @@ mod lab;
 mod lifecycle;
 mod planning;
 mod plans;
+mod policy;
 mod submission;
