@@ -70,21 +70,22 @@ class Task:
 
 def _tasks() -> list[Task]:
     tasks = [
-        Task("t2i", 24, ("picture",), False),
-        Task("edit", 14, ("picture", "edited"), True),
-        Task("subject", 10, ("subject", "subject_scene"), True),
+        Task("t2i", 30, ("picture",), False),
+        Task("edit", 16, ("picture", "edited"), True),
+        Task("subject", 8, ("subject", "subject_scene"), True),
     ]
-    for name, weight in {"depth": 4, "canny": 3, "hed": 2, "pose": 2}.items():
+    for name, weight in {"depth": 3, "canny": 2, "hed": 1, "pose": 2}.items():
         tasks.append(Task(f"pair {name}", weight, ("picture", name), False))
-    for name, weight in {"depth": 8, "canny": 5, "hed": 4, "pose": 3, "normal": 4, "segmentation": 4}.items():
+    for name, weight in {"depth": 6, "canny": 4, "hed": 2, "pose": 3, "normal": 3, "segmentation": 4}.items():
         tasks.append(Task(f"dense {name}", weight, ("picture", name), True))
-    for name, weight in {"depth": 5, "canny": 3, "hed": 2, "pose": 1, "normal": 1, "segmentation": 1}.items():
+    for name, weight in {"depth": 8, "canny": 6, "hed": 4, "pose": 3, "normal": 3, "segmentation": 3}.items():
         tasks.append(Task(f"control {name}", weight, (name, "picture"), True))
     return tasks
 
 
 TASKS = _tasks()
-UNCONDITIONAL = 0.1  # share of samples without a prompt
+GUIDED = 0.5  # share of the samples, dense ones aside, that are drawn under guidance: a row with and a row without the prompt
+STRONGEST = 4.0
 CAPTIONED = 0.2  # share of dense samples with a caption
 
 
@@ -116,11 +117,15 @@ def frame(vocabulary: Vocabulary, panels: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass
 class Batch:
-    """Tokens (B, T), padded at the end; where a token must be predicted (B, T); the index in TASKS of each row (B)."""
+    """Tokens (B, T), padded at the end; where a token must be predicted (B, T); the index in TASKS of each row (B);
+    the guidance of each row (B), 1 for none. `plain` and `plain_wanted` (G, T) are the rows with guidance without their prompts."""
 
     tokens: Tensor
     wanted: Tensor
     tasks: Tensor
+    guidance: Tensor
+    plain: Tensor
+    plain_wanted: Tensor
 
 
 class Samples:
@@ -163,15 +168,16 @@ class Samples:
         tasks = np.sort(rng.choice(group, n, p=p / p.sum()))
         scenes = self.scenes.draw(np.array([TASKS[i].map == "pose" for i in tasks]), rng)
         captioned = np.array([not TASKS[i].name.startswith("dense") for i in tasks]) | (rng.random(n) < CAPTIONED)
-        prompted = rng.random(n) >= UNCONDITIONAL
-        split = [np.array_split(column, parts) for column in (tasks, scenes, captioned, prompted)]
+        free = np.array([TASKS[i].name.startswith("dense") for i in tasks]) | (rng.random(n) >= GUIDED)
+        guidance = np.where(free, 1.0, rng.uniform(1.0, STRONGEST, n)).astype(np.float32)
+        split = [np.array_split(column, parts) for column in (tasks, scenes, captioned, guidance)]
         return [self._batch(which + 1, *(column[i] for column in split)) for i in range(parts)]
 
-    def _batch(self, panels: int, tasks: np.ndarray, scenes: np.ndarray, captioned: np.ndarray, prompted: np.ndarray) -> Batch:
+    def _batch(self, panels: int, tasks: np.ndarray, scenes: np.ndarray, captioned: np.ndarray, guidance: np.ndarray) -> Batch:
         """Head and image side by side; a row's tokens after its image are ends of images."""
-        task, scene, with_caption, with_prompt = (torch.from_numpy(x).to(self.device) for x in (tasks, scenes, captioned, prompted))
+        task, scene, with_caption, strength = (torch.from_numpy(x).to(self.device) for x in (tasks, scenes, captioned, guidance))
         variant = task + with_caption * len(TASKS)
-        heads, lengths = self.heads[scene, variant].long(), self.lengths[scene, variant].long() * with_prompt
+        heads, lengths = self.heads[scene, variant].long(), self.lengths[scene, variant].long()
         tokens, places = self.frames[panels - 1]
         images = tokens.repeat(len(tasks), 1)
         codes = [self.codes[scene, self.kinds[task, k]].long() for k in range(panels)]
@@ -186,7 +192,8 @@ class Samples:
         head = torch.cat([heads, heads[:, :1].expand(-1, images.shape[1])], 1)
         image_tokens = torch.where(at < images.shape[1], images.gather(1, inside), torch.full_like(at, self.vocabulary.image_end))
         wanted = chosen.gather(1, inside) & (at >= 0) & (at < images.shape[1])
-        return Batch(torch.where(at < 0, head, image_tokens), wanted, task)
+        guided = strength != 1
+        return Batch(torch.where(at < 0, head, image_tokens), wanted, task, strength, images[guided], chosen[guided])
 
 
 _run: Callable[[int], Any]

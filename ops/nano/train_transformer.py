@@ -17,6 +17,7 @@ from transformer import Transformer, TransformerConfig
 
 PEAK = 2e-3
 WARM_UP = 100
+PLAIN = 0.1  # weight of the loss of rows without a prompt
 AVERAGE = 0.999  # decay of the exported moving average of the weights
 SAVE_EVERY = 120.0
 
@@ -104,15 +105,32 @@ class TransformerTraining:
         return torch.cat([torch.stack([part.tasks.float(), loss]) for part, loss in zip(parts, notes)], 1)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean loss of the wanted tokens, and the mean of each row (B)."""
+        """Mean loss of the wanted tokens under the law that they are drawn from, and the mean of each row (B).
+
+        Rows with guidance g are scored by `u + g (c - u)`, of which c has the prompt and u has not. Training c and u by
+        themselves leaves errors in the tails of both, and guidance multiplies their difference; u keeps its own loss too.
+        """
         tokens, wanted = batch.tokens, batch.wanted[:, 1:]
+        row = torch.arange(len(tokens), device=self.device)[:, None].expand_as(wanted)[wanted]
+        targets = tokens[:, 1:][wanted] - self.rows.start
+        scores = self.codes(tokens, wanted)
+        strength = batch.guidance[row]
+        guided = strength != 1
+        own = scores.new_zeros(())
+        if len(batch.plain) > 0:
+            without = self.codes(batch.plain, batch.plain_wanted[:, 1:])
+            own = F.cross_entropy(without, targets[guided])
+            law = without + strength[guided, None] * (scores[guided] - without)
+            scores = scores.index_put((guided.nonzero()[:, 0],), law)
+        losses = F.cross_entropy(scores, targets, reduction="none")
+        sums = torch.zeros(len(tokens), device=self.device).index_add_(0, row, losses.detach())
+        return losses.mean() + PLAIN * own, sums / wanted.sum(1)
+
+    def codes(self, tokens: Tensor, wanted: Tensor) -> Tensor:
+        """Scores (wanted, codes) of the tokens that `wanted` (B, T - 1) marks."""
         with half_precision(self.device):
             hidden = self.trunk(tokens[:, :-1])
-            scores = self.model.scores(hidden[wanted], self.rows).float()  # (wanted, codes)
-        losses = F.cross_entropy(scores, tokens[:, 1:][wanted] - self.rows.start, reduction="none")
-        row = torch.arange(len(tokens), device=self.device)[:, None].expand_as(wanted)[wanted]
-        sums = torch.zeros(len(tokens), device=self.device).index_add_(0, row, losses.detach())
-        return losses.mean(), sums / wanted.sum(1)
+            return self.model.scores(hidden[wanted], self.rows).float()
 
 
 def default_config(vocabulary_size: int) -> TransformerConfig:
