@@ -1,5 +1,8 @@
 //! The judges against the truth, and the same table twice.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use nightshift_engine::prompt::Map;
 use nightshift_engine::random::{self, Preset};
 use nightshift_engine::{Decoding, EngineError, LoadOptions, Model, RgbImage, Window};
@@ -64,6 +67,29 @@ fn the_truth_scores_best_and_the_trivial_answer_badly() {
         told += &format!("{} {name}: {best:.4} {worst:.4} {good}\n", task.name());
     }
     assert!(!wrong, "{told}");
+}
+
+/// The bound of the shapes must leave room above their goal of 0.85.
+#[test]
+fn the_shapes_of_the_tokenizers_copies_are_read_right() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("nano/checkpoint");
+    let model = Model::load(&dir, &LoadOptions::default()).expect("it loads");
+    let mut seen = BTreeMap::<_, Vec<f64>>::new();
+    let samples = (FIRST..).map(Sample::new);
+    for sample in samples.filter(|s| s.scene.objects.len() == 1).take(100) {
+        let codes = model.encode_panel(&sample.picture()).expect("codes");
+        let copy = model.decode_codes(&codes, 8, 8).expect("a picture");
+        let scores = score::score(Task::Text, &sample, &copy);
+        let (_, right) = scores
+            .iter()
+            .find(|(name, _)| *name == "one: shape")
+            .expect("judged");
+        seen.entry(sample.scene.objects[0].shape)
+            .or_default()
+            .push(*right);
+    }
+    let right: f64 = seen.values().flatten().sum();
+    assert!(right >= 92.0, "{right} of 100: {seen:?}");
 }
 
 #[test]
