@@ -159,6 +159,15 @@ pub const KEYS: &[Key] = &[
     Key {
         form: Form::Number(0),
         ..text(
+            "worker.cache_mb",
+            &["NIGHTSHIFT_WORKER_CACHE_MB"],
+            "0",
+            "memory for the caches of one model, shared equally by its slots, in MB; 0 is no limit",
+        )
+    },
+    Key {
+        form: Form::Number(0),
+        ..text(
             "worker.threads",
             &["NIGHTSHIFT_WORKER_THREADS"],
             "0",

@@ -18,6 +18,9 @@ pub struct Config {
     pub formats: Vec<(Weights, KvCache)>,
     /// Pictures in the making at a time, at least 1.
     pub slots: usize,
+    /// Bytes that the caches of one model's slots may take, shared equally; a picture that needs more fails with the numbers.
+    /// `None`: whatever the pictures need.
+    pub cache_bytes: Option<u64>,
     /// Threads of a forward pass, at least 1; results do not depend on it.
     pub threads: usize,
     /// How long the database grants a lease without a sign of life.
@@ -51,6 +54,7 @@ impl Default for Config {
             models: Vec::new(),
             formats: vec![(Weights::F32, KvCache::F32)],
             slots: 2,
+            cache_bytes: None,
             threads: 1,
             lease: Duration::from_secs(30),
             progress_every: Duration::from_secs(5),

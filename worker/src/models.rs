@@ -14,6 +14,7 @@ use crate::generate::Generator;
 /// Models in memory, each with its engine.
 pub struct Models {
     slots: usize,
+    cache_bytes: Option<u64>,
     by_key: BTreeMap<String, Loaded>,
 }
 
@@ -104,7 +105,7 @@ impl Models {
                     })?;
                 let key = model_key(&name, weights, kv_cache);
                 tracing::info!(model = %key, fingerprint = model.fingerprint(), "loaded a model");
-                let engine = Engine::new(Arc::clone(&model), config.slots);
+                let engine = engine(&model, config.slots, config.cache_bytes);
                 by_key.insert(
                     key,
                     Loaded {
@@ -118,8 +119,16 @@ impl Models {
         }
         Ok(Self {
             slots: config.slots,
+            cache_bytes: config.cache_bytes,
             by_key,
         })
+    }
+}
+
+fn engine(model: &Arc<Model>, slots: usize, cache_bytes: Option<u64>) -> Engine {
+    match cache_bytes {
+        Some(bytes) => Engine::with_cache_bytes(Arc::clone(model), slots, bytes),
+        None => Engine::new(Arc::clone(model), slots),
     }
 }
 
@@ -206,9 +215,56 @@ impl Generator for Models {
 
     fn reset(&mut self) {
         for loaded in self.by_key.values_mut() {
-            loaded.engine = Engine::new(Arc::clone(&loaded.model), self.slots);
+            loaded.engine = engine(&loaded.model, self.slots, self.cache_bytes);
             loaded.running = 0;
             loaded.waiting.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nightshift_engine::Sampler;
+    use nightshift_engine::random::{self, Preset};
+
+    use super::*;
+
+    fn request() -> Request {
+        Request {
+            prompt: "a red ball".to_owned(),
+            width: 64,
+            height: 64,
+            given: None,
+            sampler: Sampler::default(),
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn a_picture_beyond_the_cache_limit_is_refused_with_the_numbers_also_after_a_reset() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path();
+        random::write(&dir.join("tiny"), Preset::Tiny, 3).expect("a model is written");
+        let load = |cache_bytes| {
+            let config = Config {
+                models_dir: dir.to_owned(),
+                cache_bytes,
+                ..Config::default()
+            };
+            Models::load(&config).expect("it loads")
+        };
+        let key = model_key("tiny", Weights::F32, KvCache::F32);
+        let mut models = load(Some(2_000));
+        for _ in 0..2 {
+            match models.admit(1, &key, request()) {
+                Err(EngineError::OutOfBudget {
+                    needed, available, ..
+                }) => assert!(needed > available && available == 1_000, "{needed}"),
+                other => panic!("{other:?}"),
+            }
+            models.reset();
+        }
+        let mut models = load(Some(1_000_000_000));
+        assert_eq!(models.admit(1, &key, request()), Ok(()));
     }
 }

@@ -119,6 +119,10 @@ pub fn worker_config(config: &Config) -> Result<nightshift_worker::Config, Failu
             )
         })?,
         slots: number("worker.slots"),
+        cache_bytes: match config.number("worker.cache_mb") {
+            0 => None,
+            megabytes => Some(megabytes.saturating_mul(1_000_000)),
+        },
         threads: generate::threads(number("worker.threads")),
         lease,
         progress_every: (lease / 6).min(Duration::from_secs(5)),
