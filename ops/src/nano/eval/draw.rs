@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use nightshift_engine::{
     Engine, EngineError, Event, GuidanceSchedule, Model, Request, RgbImage, Sampler, prompt,
+    surprise,
 };
 
 use super::super::sample::Sample;
@@ -11,7 +12,20 @@ use super::super::scene::SIDE;
 use super::Options;
 use super::tasks::Task;
 
-/// The drawn panel of each scene, the steps of all of them, and those of sequential decoding.
+/// What came out of a task.
+#[derive(Debug)]
+pub struct Drawn {
+    /// The drawn panel of each scene.
+    pub panels: Vec<RgbImage>,
+    /// By how many standard deviations each picture surprises the sequential law; empty when that law leaves no choice.
+    pub surprises: Vec<f64>,
+    /// Steps of all pictures.
+    pub steps: u64,
+    /// Those of sequential decoding.
+    pub sequential: u64,
+}
+
+/// Draws the panel of each scene.
 ///
 /// # Errors
 /// What the engine refuses.
@@ -20,9 +34,10 @@ pub fn draw(
     options: &Options,
     task: Task,
     samples: &[Arc<Sample>],
-) -> Result<(Vec<RgbImage>, u64, u64), EngineError> {
+) -> Result<Drawn, EngineError> {
     let mut engine = Engine::new(Arc::clone(model), options.slots);
     let mut panels: Vec<Option<RgbImage>> = vec![None; samples.len()];
+    let mut surprises = vec![0.0; if task.sampled() { samples.len() } else { 0 }];
     let (mut next, mut done, mut steps, mut sequential) = (0, 0, 0, 0);
     while done < samples.len() {
         while next < samples.len() && engine.free_slots() > 0 {
@@ -37,6 +52,10 @@ pub fn draw(
                     let image = picture.image.ok_or(EngineError::NoImageTokenizer)?;
                     let top = image.height() - SIDE as u32;
                     panels[id as usize] = Some(image.rows(top, SIDE as u32));
+                    if let Some(sigmas) = surprises.get_mut(id as usize) {
+                        let request = request(model, options, task, &samples[id as usize]);
+                        *sigmas = surprise(model, &request, &picture.codes)?.sigmas();
+                    }
                     steps += u64::from(picture.steps);
                     sequential += (SIDE / 8 * SIDE / 8) as u64;
                     done += 1;
@@ -44,7 +63,12 @@ pub fn draw(
             }
         }
     }
-    Ok((panels.into_iter().flatten().collect(), steps, sequential))
+    Ok(Drawn {
+        panels: panels.into_iter().flatten().collect(),
+        surprises,
+        steps,
+        sequential,
+    })
 }
 
 /// What the engine is asked about a scene. Its seed is the scene's.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use nightshift_engine::{Decoding, EngineError, Model, RgbImage};
 
 use super::sample::{HELD_OUT, Sample};
+use draw::Drawn;
 use report::{Report, Scores, TaskReport};
 use tasks::Task;
 
@@ -80,7 +81,12 @@ pub fn run<E: From<EngineError>>(
             options.scenes
         };
         let samples = examination.samples(*task, options.first, count);
-        let (panels, steps, sequential) = draw::draw(model, options, *task, &samples)?;
+        let Drawn {
+            panels,
+            surprises,
+            steps,
+            sequential,
+        } = draw::draw(model, options, *task, &samples)?;
         seen(&Drawings {
             task: *task,
             samples: &samples,
@@ -96,6 +102,9 @@ pub fn run<E: From<EngineError>>(
                     scores.push(name, column, value);
                 }
             }
+        }
+        for sigmas in surprises {
+            scores.push("surprise sigmas", 0, sigmas);
         }
         tasks.push(TaskReport {
             task: *task,
