@@ -20,6 +20,7 @@ mod input;
 mod item;
 mod key;
 pub mod plan_errors;
+mod prefix;
 mod read;
 mod runnable;
 mod schedule;
@@ -35,6 +36,7 @@ pub use globs::Globs;
 pub use ids::{canonical_json, seed};
 pub use input::{InputRow, InputSpec, ManifestFormat, OnBadInput, Subjects};
 pub use item::{Embed, Encoding, GivenPanel, Item, ItemError, JobVars, Output, Role};
+pub use prefix::is_allowed;
 pub use read::schema::json_schema;
 pub use runnable::{Features, THIS_BUILD};
 pub use spec::{

@@ -1,6 +1,6 @@
 //! A job as its worker knows it, and the first touch of its destination.
 
-use nightshift_jobs::{JobSpec, JobVars, OnExisting};
+use nightshift_jobs::{JobSpec, JobVars, OnExisting, is_allowed};
 use nightshift_objects::{ConditionalPut, Error as ObjectError, Put, S3Uri};
 use nightshift_store::{JobInfo, Lease};
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ impl Job {
             .dest
             .parse()
             .map_err(|error| bad(format!("{}: {error}", info.dest)))?;
-        if !below_any(&info.dest, &info.dest_prefixes) {
+        if !is_allowed(&info.dest, &info.dest_prefixes) {
             let message = format!(
                 "{} is not below a destination prefix of this tenant",
                 info.dest
@@ -115,7 +115,7 @@ impl Job {
 
     /// Whether the tenant may read this input.
     pub(crate) fn may_read(&self, uri: &str) -> bool {
-        below_any(uri, &self.info.input_prefixes)
+        is_allowed(uri, &self.info.input_prefixes)
     }
 
     pub(crate) fn overwrites(&self) -> bool {
@@ -248,11 +248,4 @@ async fn conditions(
         Ok::<_, ShardError>(found.conditional_put == ConditionalPut::Honoured)
     });
     probed.await.copied()
-}
-
-/// Whether a URI lies below one of the prefixes.
-fn below_any(uri: &str, prefixes: &[String]) -> bool {
-    prefixes
-        .iter()
-        .any(|prefix| uri.starts_with(prefix.as_str()))
 }

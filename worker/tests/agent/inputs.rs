@@ -206,13 +206,15 @@ async fn inputs_outside_of_the_tenants_prefixes_are_not_read() {
     let lab = Lab::new().await;
     let rows = store(&lab, "secret", &[("a.png", picture(9, 9))]).await;
     let job = lab.job(&spec("secret", ""), &rows).await;
-    let everywhere = ["s3://output/".to_owned()];
+    // Another prefix begins like the folder of these.
+    let inputs = ["s3://output/".to_owned(), "s3://input/sec".to_owned()];
     lab.admin
-        .set_prefixes("default", &everywhere, &everywhere)
+        .set_prefixes("default", &inputs, &inputs[..1])
         .await
         .unwrap();
     let _worker = lab.worker(1);
     assert_eq!(lab.ended(job).await, JobState::FinishedWithErrors);
+    assert_eq!(lab.codes(job).await.len(), 2);
     assert!(
         lab.codes(job)
             .await
