@@ -73,6 +73,15 @@ pub const KEYS: &[Key] = &[
             "transaction when the URL is a PgBouncer in transaction mode",
         )
     },
+    Key {
+        secret: true,
+        ..text(
+            "database.direct_url",
+            &["NIGHTSHIFT_DATABASE_DIRECT_URL"],
+            "",
+            "Postgres around that pooler, for hints (LISTEN) and migrate; empty is polling alone",
+        )
+    },
     text(
         "tenant",
         &["NIGHTSHIFT_TENANT"],

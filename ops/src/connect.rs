@@ -29,9 +29,33 @@ pub fn database(config: &Config, application: &str) -> Result<DatabaseConfig, Fa
 /// How to listen for hints: on a direct connection. None when there is only the way through a pooler.
 #[must_use]
 pub fn listening(config: &Config, application: &str) -> Option<DatabaseConfig> {
-    database(config, application)
-        .ok()
-        .filter(|database| database.pooler == Pooler::None)
+    let database = database(config, application).ok()?;
+    around_pooler(config, database)
+}
+
+/// How to reach the configured database with what a pooler in transaction mode cannot pass on.
+///
+/// # Errors
+/// [`Exit::Usage`] when no database is configured, or only such a pooler.
+pub fn direct(config: &Config, application: &str) -> Result<DatabaseConfig, Failure> {
+    let database = database(config, application)?;
+    around_pooler(config, database).ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            format!("{application} cannot work through a pooler in transaction mode"),
+        )
+        .help("set database.direct_url to the server itself")
+    })
+}
+
+fn around_pooler(config: &Config, mut database: DatabaseConfig) -> Option<DatabaseConfig> {
+    if database.pooler == Pooler::Transaction {
+        config
+            .get("database.direct_url")?
+            .clone_into(&mut database.url);
+        database.pooler = Pooler::None;
+    }
+    Some(database)
 }
 
 /// A connection to the configured database, whose version fits this program.

@@ -16,7 +16,7 @@ pub const CLUSTER_VARIABLE: &str = "NIGHTSHIFT_TEST_CLUSTER";
 /// The migrated database that the tests' databases are copied from.
 const TEMPLATE: &str = "nightshift_template";
 /// Password of the logins `lab_user`, `lab_scheduler` and `lab_worker`, which every database of a test has.
-const PASSWORD: &str = "test";
+pub(crate) const PASSWORD: &str = "test";
 
 /// A cluster without durability: a killed server loses nothing, a crashed machine does.
 fn options() -> PostgresOptions {
@@ -143,6 +143,23 @@ impl Database {
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}/{}", self.cluster, self.name)
+    }
+
+    /// Its name on the server.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Port of the server on 127.0.0.1.
+    ///
+    /// # Panics
+    /// Never: the cluster's URL names a port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        let port = self.cluster.rsplit(':').next();
+        port.and_then(|port| port.parse().ok())
+            .expect("a URL with a port")
     }
 
     /// URL of this database for `lab_user`, `lab_scheduler` or `lab_worker`.

@@ -5,6 +5,7 @@
 //! processes in it; [`System::submit`] and [`System::wait`] drive a job. Nothing here replaces a part of the system by a fake.
 
 pub mod cluster;
+pub mod pgbouncer;
 pub mod process;
 pub mod specs;
 pub mod system;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+use crate::connections::Connections;
 use crate::{Error, Store};
 
 /// What stands between us and the server.
@@ -13,8 +14,8 @@ pub enum Pooler {
     /// A direct connection, or a pooler in session mode: prepared statements are cached.
     #[default]
     None,
-    /// A pooler in transaction mode (PgBouncer): prepared statements are not kept between calls, and
-    /// [`crate::Notices`] needs a configuration whose url goes around the pooler.
+    /// A pooler in transaction mode (PgBouncer): each call is one short explicit transaction, no statement is kept between
+    /// calls, and [`crate::Notices`] and [`crate::migrate`] need a url that goes around the pooler.
     Transaction,
 }
 
@@ -68,7 +69,9 @@ impl Store {
         let pool = pool_options(config)
             .connect_with(connect_options(config)?)
             .await?;
-        Ok(Self { pool })
+        Ok(Self {
+            pool: Connections::new(pool, config.pooler),
+        })
     }
 
     /// Like [`Store::connect`], but connects at the first call.
@@ -76,8 +79,9 @@ impl Store {
     /// # Errors
     /// [`Error::BadConfig`] when the url cannot be read.
     pub fn connect_lazy(config: &DatabaseConfig) -> Result<Self, Error> {
+        let pool = pool_options(config).connect_lazy_with(connect_options(config)?);
         Ok(Self {
-            pool: pool_options(config).connect_lazy_with(connect_options(config)?),
+            pool: Connections::new(pool, config.pooler),
         })
     }
 
@@ -99,10 +103,9 @@ pub(crate) fn connect_options(config: &DatabaseConfig) -> Result<PgConnectOption
             message: source.to_string(),
         })?
         .application_name(&config.application_name);
-    // A pooler in transaction mode gives every transaction another server connection, where yesterday's prepared
-    // statement does not exist.
     Ok(match config.pooler {
         Pooler::None => options,
-        Pooler::Transaction => options.statement_cache_capacity(0),
+        // PgBouncer refuses start-up parameters that it does not know; ours reads no floats as text.
+        Pooler::Transaction => options.statement_cache_capacity(0).extra_float_digits(None),
     })
 }

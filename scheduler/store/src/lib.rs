@@ -13,6 +13,7 @@
 
 mod admin;
 mod config;
+mod connections;
 mod error;
 mod items;
 mod jobs;
@@ -45,5 +46,5 @@ pub use workers::{Registration, WorkerId};
 /// A handle to the database of one nightshift system. Clones share one connection pool.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pool: sqlx::PgPool,
+    pool: connections::Connections,
 }
