@@ -1,5 +1,6 @@
 //! What may be typed: clap types only. What it means is decided in [`crate::config`] and [`crate::commands`].
 
+mod admin;
 mod engine;
 mod eval;
 
@@ -8,6 +9,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nightshift_engine::{KvCache, Weights};
 
+pub use admin::{
+    AdminVerb, LoginVerb, MemberVerb, PasswordArgs, TenantSettingArgs, TenantVerb, WorkerVerb,
+};
 pub use engine::{
     BenchEngineArgs, BenchQueueArgs, BenchVerb, DecodingArgs, DecodingName, MemoryArgs, ModelVerb,
     ShapeArgs,
@@ -184,6 +188,9 @@ pub enum Verb {
     },
     /// Create or upgrade the schema; run it as the owner of the database
     Migrate,
+    /// Look after tenants, logins and workers; run it as the owner of the database
+    #[command(subcommand)]
+    Admin(AdminVerb),
     /// Draw one picture without any server
     Generate(GenerateArgs),
     /// Look after model folders
@@ -515,7 +522,7 @@ mod tests {
             .collect();
         assert_eq!(
             verbs.join(" "),
-            "validate plan submit ps get describe items logs wait cancel pause resume retry run up scheduler worker migrate \
+            "validate plan submit ps get describe items logs wait cancel pause resume retry run up scheduler worker migrate admin \
              generate model nano eval bench doctor sheet config completion decode-image"
         );
     }

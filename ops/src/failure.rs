@@ -55,7 +55,10 @@ fn store(error: &nightshift_store::Error) -> (Exit, Option<String>) {
             let help: Vec<&str> = [detail, hint].into_iter().flatten().map(String::as_str).filter(|text| !text.is_empty()).collect();
             (Exit::Refused, Some(help.join("\nhelp: ")).filter(|help| !help.is_empty()))
         }
-        E::NotFound { .. } => (Exit::NotFound, Some("`nightshift ps -a` lists the jobs of this login".to_owned())),
+        E::NotFound { message } => {
+            let lists = "`nightshift ps -a` lists the jobs of this login".to_owned();
+            (Exit::NotFound, message.starts_with("there is no job").then_some(lists))
+        }
         E::VersionMismatch { hint, .. } => (Exit::Unreachable, Some(hint.clone())),
         E::Denied { .. } => (
             Exit::Refused,

@@ -282,7 +282,7 @@ async fn connect(url: &str, application: &str) -> anyhow::Result<Store> {
 }
 
 /// 32 hexadecimal digits from the system.
-fn random_password() -> anyhow::Result<String> {
+pub(crate) fn random_password() -> anyhow::Result<String> {
     let mut bytes = [0; 16];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))

@@ -1,5 +1,6 @@
 //! One function per verb. [`dispatch`] picks it, with the configuration and, where one is needed, a runtime.
 
+pub mod admin;
 pub mod bench;
 pub mod completion;
 pub mod config;
@@ -71,6 +72,7 @@ pub fn dispatch(ui: Ui, cli: Cli) -> anyhow::Result<Exit> {
         Verb::Worker { .. } => block_on(serve::worker(context)),
         Verb::Run(args) => block_on(run::run(context, args)),
         Verb::Up { s3_port, .. } => block_on(up::run(context, s3_port)),
+        Verb::Admin(verb) => block_on(admin::run(context, verb)),
         Verb::Migrate => block_on(serve::migrate(context)),
         Verb::Plan(args) => block_on(plan::run(context, args)),
         Verb::Submit(args) => block_on(submit::run(context, args)),

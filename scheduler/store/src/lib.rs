@@ -24,6 +24,7 @@ mod notify;
 mod read;
 mod report;
 mod state;
+mod tenants;
 mod views;
 mod workers;
 
@@ -38,6 +39,7 @@ pub use migrate::{PROTOCOL, SCHEMA, Versions, migrate};
 pub use notify::{Hints, Notice, Notices};
 pub use report::{Answer, Call};
 pub use state::{AttemptOutcome, JobState, LEGAL_JOB_MOVES, LEGAL_SHARD_MOVES, ShardState};
+pub use tenants::{LoginView, TenantSettings, TenantView};
 pub use views::{
     AttemptView, EventView, JobFilter, JobView, LogLine, OutputView, ShardView, WorkerView,
 };

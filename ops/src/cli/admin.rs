@@ -1,0 +1,186 @@
+//! Arguments of `admin`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::OutputArgs;
+
+/// `admin ...`.
+#[derive(Debug, Subcommand)]
+pub enum AdminVerb {
+    /// Teams: where their data may lie, their share, caps and quota
+    #[command(subcommand)]
+    Tenant(TenantVerb),
+    /// Logins of a tenant
+    #[command(subcommand)]
+    Member(MemberVerb),
+    /// Logins of workers and schedulers; removal of any login
+    #[command(subcommand)]
+    Login(LoginVerb),
+    /// Workers, and whether they may take new work
+    #[command(subcommand)]
+    Worker(WorkerVerb),
+}
+
+/// `admin tenant ...`.
+#[derive(Debug, Subcommand)]
+pub enum TenantVerb {
+    /// Make a tenant
+    Create {
+        /// Its name
+        name: String,
+        /// What it may do
+        #[command(flatten)]
+        settings: TenantSettingArgs,
+    },
+    /// Change what is given, and leave the rest
+    Set {
+        /// Its name
+        name: String,
+        /// What it may do
+        #[command(flatten)]
+        settings: TenantSettingArgs,
+    },
+    /// List tenants
+    List {
+        /// How to print
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Show one tenant
+    Show {
+        /// Its name
+        name: String,
+        /// How to print
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+/// What a tenant may do.
+#[derive(Debug, Clone, Args)]
+pub struct TenantSettingArgs {
+    /// Inputs may lie below this, such as s3://bucket/path/; give all of them, `none` for no place
+    #[arg(long = "input", value_name = "PREFIX")]
+    pub inputs: Vec<String>,
+    /// Destinations may lie below this; give all of them, `none` for no place
+    #[arg(long = "dest", value_name = "PREFIX")]
+    pub dests: Vec<String>,
+    /// Share of the machines relative to the other tenants; 1 at first
+    #[arg(long, value_name = "NUMBER")]
+    pub weight: Option<f64>,
+    /// Shards leased at a time; `none` for any number
+    #[arg(long, value_name = "N", value_parser = limit::<u32>)]
+    pub max_leased: Option<Limit<u32>>,
+    /// Engine hours in a calendar month (UTC); `none` for any number
+    #[arg(long, value_name = "HOURS", value_parser = limit::<f64>)]
+    pub gpu_hours: Option<Limit<f64>>,
+}
+
+/// A limit as typed; none when it is lifted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limit<T>(pub Option<T>);
+
+fn limit<T: std::str::FromStr>(text: &str) -> Result<Limit<T>, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        number => match number.parse() {
+            Ok(number) => Ok(Limit(Some(number))),
+            Err(_) => Err("expected a number or `none`".to_owned()),
+        },
+    }
+}
+
+/// `admin member ...`.
+#[derive(Debug, Subcommand)]
+pub enum MemberVerb {
+    /// Let a login act for a tenant; with a password, make the login or change its password
+    Add {
+        /// The tenant
+        tenant: String,
+        /// The login
+        login: String,
+        /// Its password
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// Take a login out of a tenant
+    Remove {
+        /// The tenant
+        tenant: String,
+        /// The login
+        login: String,
+    },
+    /// List logins with their tenants
+    List {
+        /// Only those of this tenant
+        tenant: Option<String>,
+        /// How to print
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+/// `admin login ...`.
+#[derive(Debug, Subcommand)]
+pub enum LoginVerb {
+    /// Make a login, or change its password
+    Create {
+        /// What it may do
+        #[arg(value_parser = ["worker", "scheduler"])]
+        kind: String,
+        /// The login
+        login: String,
+        /// Its password
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// Remove a login of any kind
+    Drop {
+        /// The login
+        login: String,
+    },
+    /// List logins of all kinds
+    List {
+        /// How to print
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+/// Where a password comes from. There is no flag for the password itself: other users of the machine can read arguments.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub struct PasswordArgs {
+    /// Read the password from the first line of standard input
+    #[arg(long)]
+    pub password_stdin: bool,
+    /// Read the password from this environment variable
+    #[arg(long, value_name = "VARIABLE")]
+    pub password_env: Option<String>,
+    /// Make up a password and write it into this new file, which nobody else may read
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// `admin worker ...`.
+#[derive(Debug, Subcommand)]
+pub enum WorkerVerb {
+    /// List workers
+    List {
+        /// How to print
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Let a worker finish what is in its slots and take nothing new
+    Drain {
+        /// The worker's id
+        worker: i64,
+    },
+    /// Let a draining worker take new work again
+    Undrain {
+        /// The worker's id
+        worker: i64,
+    },
+}
