@@ -96,12 +96,21 @@ impl Lab {
 
     /// One text of one row, as the superuser.
     pub(crate) async fn text(&self, query: &str) -> String {
-        let mut connection = PgConnection::connect(&self.url(None)).await.unwrap();
+        self.text_as(None, query).await.unwrap()
+    }
+
+    /// One text of one row, as one of the logins (`None`: superuser); null is the empty text.
+    pub(crate) async fn text_as(
+        &self,
+        login: Option<&str>,
+        query: &str,
+    ) -> Result<String, sqlx::Error> {
+        let mut connection = PgConnection::connect(&self.url(login)).await?;
         let text: Option<String> = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
             .fetch_one(&mut connection)
-            .await
-            .unwrap();
-        text.unwrap_or_default()
+            .await?;
+        connection.close().await?;
+        Ok(text.unwrap_or_default())
     }
 
     pub(crate) fn url(&self, login: Option<&str>) -> String {
