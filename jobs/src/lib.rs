@@ -12,6 +12,7 @@
 //! This crate does no input or output, knows no clock, no database and no model: the strings that the model was trained with
 //! live in the engine.
 
+mod cron;
 mod diagnostic;
 mod expand;
 mod globs;
@@ -23,14 +24,17 @@ pub mod plan_errors;
 mod prefix;
 mod read;
 mod runnable;
+mod running;
 mod schedule;
 mod spec;
 mod sweep;
 mod template;
 mod units;
 mod validate;
+mod window;
 mod words;
 
+pub use cron::Cron;
 pub use diagnostic::{Diagnostic, Severity, SpecErrors};
 pub use globs::Globs;
 pub use ids::{canonical_json, seed};
@@ -39,9 +43,12 @@ pub use item::{Embed, Encoding, GivenPanel, Item, ItemError, JobVars, Output, Ro
 pub use prefix::is_allowed;
 pub use read::schema::json_schema;
 pub use runnable::{Features, THIS_BUILD};
+pub use running::{Backoff, Running};
 pub use spec::{
     Cell, Decoding, Fit, GuidanceSchedule, ItemLimit, JobSpec, Kind, KvCache, MapKind, MaxFailed,
     ModelSpec, NormalFrame, OnExisting, OutputSpec, Parsed, Restore, Sampler, Seeds, Sidecar, Size,
     Task, Weights, Window, parse,
 };
 pub use template::Template;
+pub use window::{Opening, TimeWindow};
+pub use words::{Day, RetryClass, WhenStillRunning, WhenWindowCloses};

@@ -42,7 +42,8 @@ pub struct Places {
 }
 
 /// What later mistakes may point at.
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 9] = [
+    "schedule.after",
     "input",
     "input.manifest",
     "input.prefix",
@@ -239,6 +240,11 @@ impl Places {
             error.to_string(),
             None,
         )
+    }
+
+    /// A job that is to be waited for is none; the words are the store's.
+    pub fn no_such_job(&self) -> Diagnostic {
+        self.at("schedule.after", "plan::no_such_job", String::new(), None)
     }
 
     /// Several items have the same key; `example` is one of them.

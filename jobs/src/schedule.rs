@@ -1,17 +1,10 @@
-//! When a job may run: windows in a named zone, cron expressions, instants. Read and checked here; the scheduler keeps them.
+//! Times in a spec: a zone's wall clock, instants, and what is wrong with a text that should be one of them.
 
+use jiff::Timestamp;
 use jiff::civil::{DateTime, Time};
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use crate::read::nearest::nearest;
-
-/// A daily window by the wall clock of a zone; it crosses midnight when it ends before it starts.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct DailyWindow {
-    pub(crate) opens: Time,
-    pub(crate) closes: Time,
-    pub(crate) zone: TimeZone,
-}
 
 /// What is wrong with a time, and the part of the text that is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,43 +16,23 @@ pub(crate) struct TimeError {
     pub(crate) part: String,
 }
 
-const WINDOW_FORM: &str = "write it as \"22:00-06:00 Europe/Berlin\"";
-
-/// Reads `22:00-06:00 Europe/Berlin`. Messages start with what stands in front of them, `window ...`.
-pub(crate) fn window(text: &str) -> Result<DailyWindow, TimeError> {
-    let bad = |part: &str, message: String| TimeError {
-        code: "spec::bad_window",
-        message,
-        help: Some(WINDOW_FORM.to_owned()),
-        part: part.to_owned(),
-    };
-    let (hours, zone) = text
-        .split_once(' ')
-        .ok_or_else(|| bad(text, format!("window \"{text}\" names no time zone")))?;
-    let (from, to) = hours
-        .split_once('-')
-        .ok_or_else(|| bad(hours, format!("\"{hours}\" is no window")))?;
-    let time =
-        |text: &str| clock(text).ok_or_else(|| bad(text, format!("\"{text}\" is no time of day")));
-    let (opens, closes) = (time(from)?, time(to)?);
-    if opens == closes {
-        let help = Some("leave the window out to run at any time".to_owned());
-        return Err(TimeError {
-            code: "spec::empty_window",
-            message: format!("window {hours} is empty"),
-            help,
-            part: hours.to_owned(),
-        });
+/// The first moment at which the wall clock of a zone shows this time or a later one. A time that the clock jumps over is
+/// reached at the jump; one that it shows twice is reached the first time.
+pub(crate) fn first_at(zone: &TimeZone, at: DateTime) -> Option<Timestamp> {
+    match zone.to_ambiguous_timestamp(at).offset() {
+        AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(at).ok(),
+        AmbiguousOffset::Fold { before, .. } => before.to_timestamp(at).ok(),
+        AmbiguousOffset::Gap { before, .. } => {
+            let beyond = before.to_timestamp(at).ok()?;
+            let just_beyond = beyond.checked_add(jiff::Span::new().seconds(1)).ok()?;
+            let jump = zone.preceding(just_beyond).next()?;
+            Some(jump.timestamp())
+        }
     }
-    Ok(DailyWindow {
-        opens,
-        closes,
-        zone: self::zone(zone.trim())?,
-    })
 }
 
 /// `HH:MM`.
-fn clock(text: &str) -> Option<Time> {
+pub(crate) fn clock(text: &str) -> Option<Time> {
     let (hour, minute) = text.split_once(':')?;
     let two = |text: &str| {
         (text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit()))
@@ -69,7 +42,7 @@ fn clock(text: &str) -> Option<Time> {
 }
 
 /// A zone of the time zone database that is built in: what a spec means does not depend on the machine that reads it.
-fn zone(name: &str) -> Result<TimeZone, TimeError> {
+pub(crate) fn zone(name: &str) -> Result<TimeZone, TimeError> {
     let database = jiff::tz::TimeZoneDatabase::bundled();
     if let Ok(zone) = database.get(name) {
         return Ok(zone);
@@ -86,7 +59,7 @@ fn zone(name: &str) -> Result<TimeZone, TimeError> {
 }
 
 /// Reads `2026-11-25T06:00 Europe/Berlin`.
-pub(crate) fn instant(text: &str) -> Result<jiff::Zoned, TimeError> {
+pub(crate) fn instant(text: &str) -> Result<Timestamp, TimeError> {
     let bad = |message: String| TimeError {
         code: "spec::bad_instant",
         message,
@@ -100,79 +73,7 @@ pub(crate) fn instant(text: &str) -> Result<jiff::Zoned, TimeError> {
         .parse()
         .map_err(|_| bad(format!("\"{date}\" is no date and time")))?;
     let zone = self::zone(zone.trim())?;
-    date.to_zoned(zone)
-        .map_err(|_| bad(format!("\"{text}\" is out of range")))
-}
-
-/// Checks five cron fields and a zone, `0 21 * * 1-5 Europe/Berlin`.
-pub(crate) fn cron(text: &str) -> Result<(), TimeError> {
-    let bad = |part: &str, message: String| TimeError {
-        code: "spec::bad_cron",
-        message,
-        help: Some("write five fields and a time zone, \"0 21 * * 1-5 Europe/Berlin\"".to_owned()),
-        part: part.to_owned(),
-    };
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let [fields @ .., zone] = words.as_slice() else {
-        return Err(bad(text, "cron is empty".to_owned()));
-    };
-    if fields.len() != 5 {
-        return Err(bad(
-            text,
-            format!(
-                "cron has {} fields and no time zone after five",
-                words.len()
-            ),
-        ));
-    }
-    let days = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-    let months = [
-        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-    ];
-    let limits: [(&str, u32, u32, &[&str]); 5] = [
-        ("minute", 0, 59, &[]),
-        ("hour", 0, 23, &[]),
-        ("day", 1, 31, &[]),
-        ("month", 1, 12, &months),
-        ("weekday", 0, 7, &days),
-    ];
-    for (field, (name, min, max, names)) in fields.iter().zip(limits) {
-        let number = |text: &str| {
-            let named = names
-                .iter()
-                .zip(min..)
-                .find(|(known, _)| text.eq_ignore_ascii_case(known))
-                .map(|(_, n)| n);
-            let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-            named
-                .or_else(|| digits.then(|| text.parse().ok())?)
-                .filter(|n| (min..=max).contains(n))
-        };
-        let good = field.split(',').all(|part| {
-            let (range, step) = part
-                .split_once('/')
-                .map_or((part, None), |(range, step)| (range, Some(step)));
-            let step_good = step.is_none_or(|step| {
-                step.parse::<u32>()
-                    .is_ok_and(|step| (1..=max.max(1)).contains(&step))
-            });
-            let range_good = match range.split_once('-') {
-                _ if range == "*" => true,
-                None => number(range).is_some(),
-                Some((from, to)) => {
-                    matches!((number(from), number(to)), (Some(from), Some(to)) if from <= to)
-                }
-            };
-            step_good && range_good
-        });
-        if !good {
-            return Err(bad(
-                field,
-                format!("\"{field}\" is no {name} of a cron expression"),
-            ));
-        }
-    }
-    self::zone(zone).map(|_| ())
+    first_at(&zone, date).ok_or_else(|| bad(format!("\"{text}\" is out of range")))
 }
 
 #[cfg(test)]
@@ -180,50 +81,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_are_read() {
-        let overnight = window("22:00-06:00 Europe/Berlin").unwrap();
-        assert!(overnight.opens > overnight.closes);
-        assert_eq!(overnight.zone.iana_name(), Some("Europe/Berlin"));
-        assert!(window("00:00-23:59 UTC").is_ok());
-        for bad in [
-            "22:00-06:00",
-            "22-06 UTC",
-            "25:00-06:00 UTC",
-            "22:00 UTC",
-            "22:00-22:00 UTC",
-            "22:00-06:00 Berlin",
-            "",
-            "1320",
-        ] {
-            assert!(window(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn cron_fields_are_checked() {
-        for good in [
-            "0 21 * * 1-5 Europe/Berlin",
-            "*/15 0-6,22-23 1 jan mon-fri UTC",
-            "0 0 * * 7 UTC",
-        ] {
-            assert_eq!(cron(good), Ok(()), "{good}");
-        }
-        for bad in [
-            "0 21 * * 1-5",
-            "60 * * * * UTC",
-            "* * 0 * * UTC",
-            "* * * * mon-sun UTC",
-            "*/0 * * * * UTC",
-            "a b c d e UTC",
-            "",
-        ] {
-            assert!(cron(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn instants_need_a_zone() {
-        assert!(instant("2026-11-25T06:00 Europe/Berlin").is_ok());
+        let at = |text| instant(text).map(|at| at.to_string());
+        assert_eq!(
+            at("2026-11-25T06:00 Europe/Berlin").as_deref(),
+            Ok("2026-11-25T05:00:00Z")
+        );
+        // Once jumped over, once shown twice.
+        assert_eq!(
+            at("2026-03-29T02:30 Europe/Berlin").as_deref(),
+            Ok("2026-03-29T01:00:00Z")
+        );
+        assert_eq!(
+            at("2026-10-25T02:30 Europe/Berlin").as_deref(),
+            Ok("2026-10-25T00:30:00Z")
+        );
         assert!(instant("2026-11-25T06:00").is_err());
         assert!(instant("tomorrow Europe/Berlin").is_err());
     }

@@ -11,6 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::ids::{self, json_seed};
 use crate::input::{InputSpec, OnBadInput};
 use crate::item::Embed;
+use crate::running::Running;
 use crate::template::Template;
 pub use crate::words::{
     Decoding, Fit, GuidanceSchedule, Kind, KvCache, MapKind, NormalFrame, OnExisting, Restore,
@@ -255,6 +256,9 @@ pub struct JobSpec {
     pub(crate) max_attempts: u32,
     pub(crate) max_items: Option<u64>,
     pub(crate) max_failed_items: Option<MaxFailed>,
+    /// Jobs stored by earlier versions have none.
+    #[serde(default)]
+    pub(crate) running: Running,
 }
 
 impl JobSpec {
@@ -326,6 +330,11 @@ impl JobSpec {
     /// How many failed items end the job; none: any number is fine.
     pub fn max_failed_items(&self) -> Option<MaxFailed> {
         self.max_failed_items
+    }
+
+    /// Where and when the job may run.
+    pub fn running(&self) -> &Running {
+        &self.running
     }
 
     /// Whether items start from an image of their row.

@@ -161,6 +161,68 @@ pub enum NormalFrame {
     OpenglCamera,
 }
 
+/// A day of the week.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Day {
+    /// Monday.
+    Mon,
+    /// Tuesday.
+    Tue,
+    /// Wednesday.
+    Wed,
+    /// Thursday.
+    Thu,
+    /// Friday.
+    Fri,
+    /// Saturday.
+    Sat,
+    /// Sunday.
+    Sun,
+}
+
+/// What happens with items in hand when the window closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenWindowCloses {
+    /// Nothing is begun that would last beyond the end, by the time that nine of ten items took; what is in hand is finished.
+    #[default]
+    Pause,
+    /// Items are begun up to the end; what is in hand is finished.
+    FinishItem,
+    /// A shard that was begun is finished.
+    Overrun,
+}
+
+/// What becomes of a run that is due while an earlier one is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenStillRunning {
+    /// It starts when that one is over.
+    #[default]
+    Wait,
+    /// It is left out.
+    Skip,
+    /// Both run.
+    Overlap,
+}
+
+/// A class of failures of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryClass {
+    /// The worker was not heard any more.
+    WorkerLost,
+    /// Too little memory.
+    Oom,
+    /// The object store, the database or the worker's disk.
+    Storage,
+    /// Anything else.
+    Other,
+}
+
 /// Writes `as_str` and `Display` for an enum whose serde names are the given strings.
 macro_rules! names {
     ($type:ty { $($variant:ident => $name:literal),+ $(,)? }) => {
@@ -190,3 +252,5 @@ names!(KvCache { Bf16 => "bf16", F32 => "f32", Int8 => "int8" });
 names!(Decoding { Jacobi => "jacobi", Coupled => "coupled", Sequential => "sequential" });
 names!(GuidanceSchedule { Constant => "constant", Reference => "reference" });
 names!(Fit { CenterCrop => "center_crop", Pad => "pad" });
+names!(WhenStillRunning { Wait => "wait", Skip => "skip", Overlap => "overlap" });
+names!(RetryClass { WorkerLost => "worker_lost", Oom => "oom", Storage => "storage", Other => "other" });

@@ -156,6 +156,21 @@ pub const KEYS: &[Key] = &[
         "int4/bf16",
         "numeric formats to offer, weights/kv_cache, separated by commas",
     ),
+    text(
+        "worker.labels",
+        &["NIGHTSHIFT_WORKER_LABELS"],
+        "",
+        "what jobs may ask for with resources.labels: key=value, separated by commas",
+    ),
+    Key {
+        form: Form::Number(0),
+        ..text(
+            "worker.memory_mb",
+            &["NIGHTSHIFT_WORKER_MEMORY_MB"],
+            "0",
+            "memory of the device, which jobs may ask for with resources.gpu.min_memory, in MB; 0 is that of the machine",
+        )
+    },
     Key {
         form: Form::Number(1),
         ..text(

@@ -15,10 +15,13 @@ mod listing;
 mod manifest;
 mod plan;
 mod planner;
+mod policy;
 pub mod rows;
 mod tick;
+mod windows;
 
 pub use error::{InputProblem, PlanError};
 pub use plan::{Survey, cannot_run, plan_job, survey};
 pub use planner::{Decision, Waiting, decide};
 pub use tick::{Config, Scheduler};
+pub use windows::refresh_windows;

@@ -5,11 +5,12 @@ use nightshift_jobs::{
     is_allowed,
 };
 use nightshift_objects::Objects;
-use nightshift_store::{LeaderTerm, Plan, Planned, Policy, Store, Submitted};
+use nightshift_store::{LeaderTerm, Plan, Planned, Store, Submitted};
 use tokio::sync::watch;
 
 use crate::chunk::{Chunk, Chunker};
 use crate::error::{InputProblem, PlanError};
+use crate::policy::policy_of;
 use crate::rows::{RowError, Rows};
 
 /// The name that mistakes of a stored spec are shown with.
@@ -177,7 +178,7 @@ fn plan_of(parsed: &Parsed, text: &str, dest: String, n_rows: u64, n_items: u64)
         .to_owned(),
         inputs: input_uri(spec).into_iter().collect(),
         model_key: spec.model().key(),
-        allow_mixed: false,
+        allow_mixed: spec.running().allow_mixed,
         priority: spec.priority(),
         n_rows: signed(n_rows),
         n_items: signed(n_items),
@@ -188,7 +189,7 @@ fn plan_of(parsed: &Parsed, text: &str, dest: String, n_rows: u64, n_items: u64)
             OnBadInput::FailJob => Some(0),
             OnBadInput::Skip | OnBadInput::FailItem => spec.max_failed_items().map(allowed),
         },
-        policy: Policy::default(),
+        policy: policy_of(spec.running()),
     }
 }
 
@@ -225,9 +226,12 @@ fn check_prefixes(job: &Submitted, parsed: &Parsed, dest: &str) -> Result<(), In
 /// The words of the store or of a template about the destination or the input, at the place they are about. The store's
 /// words have the form `output.dest: what is wrong; what to do`.
 fn refusal(parsed: &Parsed, words: &str) -> InputProblem {
-    let mut diagnostic = match words.starts_with("input:") {
-        true => parsed.places.input_unreadable(parsed.spec.input(), ""),
-        false => parsed.places.dest_not_writable("", ""),
+    let mut diagnostic = if words.starts_with("input:") {
+        parsed.places.input_unreadable(parsed.spec.input(), "")
+    } else if words.starts_with("schedule.after:") {
+        parsed.places.no_such_job()
+    } else {
+        parsed.places.dest_not_writable("", "")
     };
     let (message, help) = words
         .split_once("; ")

@@ -12,6 +12,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use crate::error::PlanError;
 use crate::plan::plan_job;
 use crate::planner::{Decision, decide};
+use crate::windows::refresh_windows;
 
 /// Waiting jobs looked at in one tick.
 const LOOK_AT: i64 = 100;
@@ -161,6 +162,7 @@ impl Scheduler {
         };
         self.collect(lead, &term).await?;
         let counts = self.store.tick(&term).await?;
+        refresh_windows(&self.store, &term).await?;
         if counts.submitted == 0 {
             lead.failures.clear();
             return Ok(());

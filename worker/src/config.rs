@@ -10,6 +10,10 @@ use nightshift_engine::{KvCache, Weights};
 pub struct Config {
     /// Name for people, for example host name and process id.
     pub name: String,
+    /// What jobs may ask for with `resources.labels`.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// What jobs may ask for with `resources.gpu.min_memory`, in bytes; 0: not said.
+    pub memory_bytes: u64,
     /// Folder with one folder per model.
     pub models_dir: PathBuf,
     /// Which of them to load; empty loads every folder that holds a `config.json`.
@@ -50,6 +54,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             name: format!("worker-{}", std::process::id()),
+            labels: std::collections::BTreeMap::new(),
+            memory_bytes: 0,
             models_dir: PathBuf::from("models"),
             models: Vec::new(),
             formats: vec![(Weights::F32, KvCache::F32)],

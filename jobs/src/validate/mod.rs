@@ -152,6 +152,7 @@ fn resolved(
     texts: texts::Texts,
     output: OutputSpec,
 ) -> Option<JobSpec> {
+    let running = rest::running(&raw);
     let resources = raw.resources.unwrap_or_default();
     let limits = raw.limits.unwrap_or_default();
     let input_block = raw.input.unwrap_or_default();
@@ -180,6 +181,7 @@ fn resolved(
         max_attempts: raw.retry.and_then(|retry| retry.max_attempts).unwrap_or(3),
         max_items: limits.max_items,
         max_failed_items: limits.max_failed_items.as_ref().and_then(rest::max_failed),
+        running,
     })
 }
 

@@ -1,12 +1,17 @@
-//! Schedule, resources, retries, limits, notifications, evaluation: checked here in full, although much of it cannot run yet.
+//! Schedule, resources, retries, limits, notifications, evaluation.
 
 use serde_json::Value as Json;
 
+use crate::cron::Cron;
 use crate::read::cx::Cx;
-use crate::read::raw::{RawLimits, RawNotify, RawResources, RawRetry, RawSchedule, RawSpec};
+use crate::read::raw::{
+    Jitter, RawLimits, RawNotify, RawResources, RawRetry, RawSchedule, RawSpec,
+};
+use crate::running::{Backoff, Running};
 use crate::schedule::{self, TimeError};
 use crate::spec::MaxFailed;
 use crate::units;
+use crate::window::TimeWindow;
 
 pub(crate) fn check(cx: &mut Cx<'_>, raw: &RawSpec) {
     if let Some(schedule) = &raw.schedule {
@@ -24,6 +29,7 @@ pub(crate) fn check(cx: &mut Cx<'_>, raw: &RawSpec) {
     for (n, notify) in raw.notify.iter().flatten().enumerate() {
         check_notify(cx, notify, &format!("notify[{n}]"));
     }
+    check_order(cx, raw);
     if let Some(evaluate) = &raw.evaluate {
         if evaluate
             .depth
@@ -48,15 +54,14 @@ fn time_error(cx: &mut Cx<'_>, path: &str, prefix: &str, error: TimeError) {
 }
 
 fn check_schedule(cx: &mut Cx<'_>, schedule: &RawSchedule) {
-    if let Some(window) = &schedule.window {
-        match schedule::window(window) {
-            Ok(_) => cx.cannot_run("schedule.window", "schedule.window"),
-            Err(error) => time_error(cx, "schedule.window", "", error),
-        }
+    if let Some(window) = &schedule.window
+        && let Err(error) = TimeWindow::read(window, Vec::new(), Default::default())
+    {
+        time_error(cx, "schedule.window", "", error);
     }
     if let Some(cron) = &schedule.cron {
-        match schedule::cron(cron) {
-            Ok(()) => cx.cannot_run("schedule.cron", "schedule.cron"),
+        match Cron::read(cron) {
+            Ok(_) => cx.cannot_run("schedule.cron", "schedule.cron"),
             Err(error) => time_error(cx, "schedule.cron", "", error),
         }
         let dest = cx
@@ -74,23 +79,29 @@ fn check_schedule(cx: &mut Cx<'_>, schedule: &RawSchedule) {
             cx.error("output.dest", "spec::dest_not_unique", message, Some(help));
         }
     }
-    for (path, given) in [
-        ("schedule.days", schedule.days.is_some()),
+    for (path, given, needs) in [
+        ("schedule.days", schedule.days.is_some(), "schedule.window"),
         (
             "schedule.when_window_closes",
             schedule.when_window_closes.is_some(),
+            "schedule.window",
+        ),
+        (
+            "schedule.when_still_running",
+            schedule.when_still_running.is_some(),
+            "schedule.cron",
         ),
     ] {
-        if given && !cx.given("schedule.window") {
-            cx.key_error(
-                path,
-                "spec::needs_other",
-                format!("{path} needs schedule.window"),
-                None,
-            );
-        } else if given {
-            cx.cannot_run(path, path);
+        if given && !cx.given(needs) {
+            let message = format!("{path} needs {needs}");
+            cx.key_error(path, "spec::needs_other", message, None);
         }
+    }
+    if let Some(not_before) = &schedule.not_before
+        && let Err(error) = schedule::instant(not_before)
+    {
+        let path = "schedule.not_before";
+        time_error(cx, path, "schedule.not_before: ", error);
     }
     let mut days = schedule.days.clone().unwrap_or_default();
     let given = days.len();
@@ -113,17 +124,19 @@ fn check_resources(cx: &mut Cx<'_>, resources: &RawResources) {
         .and_then(|gpu| gpu.min_memory.as_ref())
     {
         check_bytes(cx, "resources.gpu.min_memory", memory);
-        cx.cannot_run("resources.gpu.min_memory", "resources.gpu.min_memory");
     }
-    if resources
-        .labels
-        .as_ref()
-        .is_some_and(|labels| !labels.is_empty())
-    {
-        cx.cannot_run("resources.labels", "resources.labels");
-    }
-    if resources.allow_mixed == Some(true) {
-        cx.cannot_run("resources.allow_mixed", "resources.allow_mixed");
+    for (key, value) in resources.labels.iter().flatten() {
+        // A worker writes its labels as key=value, separated by commas.
+        let bad = |text: &str| text.is_empty() || text.len() > 63 || text.contains([',', '\n']);
+        if bad(key) || bad(value) || key.contains('=') {
+            let message = format!(
+                "resources.labels: {} is no label",
+                crate::read::node::quoted(&format!("{key}={value}"))
+            );
+            let help = "a key and a value have 1 to 63 characters, no comma; a key has no =";
+            let path = format!("resources.labels.{key}");
+            cx.error(&path, "spec::bad_label", message, Some(help.to_owned()));
+        }
     }
 }
 
@@ -144,54 +157,118 @@ pub(crate) fn check_bytes(cx: &mut Cx<'_>, path: &str, text: &str) {
 }
 
 fn check_retry(cx: &mut Cx<'_>, retry: &RawRetry) {
-    if let Some(backoff) = &retry.backoff {
-        for (path, text) in [
-            ("retry.backoff.initial", &backoff.initial),
-            ("retry.backoff.max", &backoff.max),
-        ] {
-            if let Some(text) = text
-                .as_ref()
-                .filter(|text| units::duration_s(text).is_none())
-            {
+    let Some(backoff) = &retry.backoff else {
+        return;
+    };
+    for (path, text) in [
+        ("retry.backoff.initial", &backoff.initial),
+        ("retry.backoff.max", &backoff.max),
+    ] {
+        let Some(text) = text else { continue };
+        match units::duration_s(text) {
+            None => {
                 let message = format!(
                     "{path}: expected a duration such as 10s, got {}",
                     crate::read::node::quoted(text)
                 );
-                cx.error(
-                    path,
-                    "spec::bad_duration",
-                    message,
-                    Some("units are ms, s, m, h, d".to_owned()),
-                );
+                let help = "units are ms, s, m, h, d".to_owned();
+                cx.error(path, "spec::bad_duration", message, Some(help));
             }
+            Some(seconds) if seconds > MAX_BACKOFF_S => {
+                let message = format!("{path} must be at most 7d");
+                cx.error(path, "spec::out_of_range", message, None);
+            }
+            Some(_) => {}
         }
-        let seconds = |text: &Option<String>| text.as_deref().and_then(units::duration_s);
-        if let (Some(initial), Some(max)) = (seconds(&backoff.initial), seconds(&backoff.max))
-            && initial > max
-        {
-            cx.error(
-                "retry.backoff.initial",
-                "spec::out_of_range",
-                "retry.backoff.initial is longer than retry.backoff.max".to_owned(),
-                None,
-            );
-        }
-        cx.cannot_run("retry.backoff", "retry.backoff");
     }
-    if retry.errors.is_some() {
-        cx.cannot_run("retry.errors", "retry.errors (classes of failures)");
+    let seconds = |text: &Option<String>| text.as_deref().and_then(units::duration_s);
+    if let (Some(initial), Some(max)) = (seconds(&backoff.initial), seconds(&backoff.max))
+        && initial > max
+    {
+        cx.error(
+            "retry.backoff.initial",
+            "spec::out_of_range",
+            "retry.backoff.initial is longer than retry.backoff.max".to_owned(),
+            None,
+        );
     }
 }
 
-fn check_limits(cx: &mut Cx<'_>, limits: &RawLimits) {
-    if limits.max_gpu_hours.is_some() {
-        cx.cannot_run("limits.max_gpu_hours", "limits.max_gpu_hours");
+/// A pause is at most a week.
+const MAX_BACKOFF_S: f64 = 7.0 * 86_400.0;
+
+/// What ends before it starts never runs.
+fn check_order(cx: &mut Cx<'_>, raw: &RawSpec) {
+    let running = running(raw);
+    if let (Some(from), Some(to)) = (running.not_before_unix_ms, running.stop_at_unix_ms)
+        && from >= to
+    {
+        cx.error(
+            "schedule.not_before",
+            "spec::out_of_range",
+            "schedule.not_before is not before limits.stop_at".to_owned(),
+            None,
+        );
     }
-    if let Some(stop_at) = &limits.stop_at {
-        match schedule::instant(stop_at) {
-            Ok(_) => cx.cannot_run("limits.stop_at", "limits.stop_at"),
-            Err(error) => time_error(cx, "limits.stop_at", "limits.stop_at: ", error),
-        }
+}
+
+/// Where and when the job may run. What was written wrongly is left out: a mistake was said about it.
+pub(crate) fn running(raw: &RawSpec) -> Running {
+    let schedule = raw.schedule.clone().unwrap_or_default();
+    let resources = raw.resources.clone().unwrap_or_default();
+    let retry = raw.retry.clone().unwrap_or_default();
+    let limits = raw.limits.clone().unwrap_or_default();
+    let backoff = retry.backoff.unwrap_or_default();
+    let instant = |text: Option<String>| {
+        let at = schedule::instant(&text?).ok()?;
+        Some(at.as_millisecond())
+    };
+    let memory = resources.gpu.and_then(|gpu| gpu.min_memory);
+    let days = schedule.days.unwrap_or_default();
+    let when_closes = schedule.when_window_closes.unwrap_or_default();
+    Running {
+        worker_labels: resources.labels.unwrap_or_default(),
+        min_memory_bytes: memory.and_then(|text| units::bytes(&text)).unwrap_or(0),
+        allow_mixed: resources.allow_mixed.unwrap_or(false),
+        max_gpu_ms: limits.max_gpu_hours.map(|hours| whole(hours * 3.6e6)),
+        stop_at_unix_ms: instant(limits.stop_at),
+        not_before_unix_ms: instant(schedule.not_before),
+        after: schedule.after.unwrap_or_default(),
+        hold: schedule.hold.unwrap_or(false),
+        window: schedule
+            .window
+            .and_then(|text| TimeWindow::read(&text, days, when_closes).ok()),
+        cron: schedule.cron.and_then(|text| Cron::read(&text).ok()),
+        when_still_running: schedule.when_still_running.unwrap_or_default(),
+        backoff: Backoff::new(
+            millis(backoff.initial.as_deref()),
+            millis(backoff.max.as_deref()),
+            backoff.jitter != Some(Jitter::None),
+        ),
+        retry_classes: retry.errors,
+    }
+}
+
+fn millis(text: Option<&str>) -> Option<u32> {
+    let seconds = units::duration_s(text?).filter(|seconds| *seconds <= MAX_BACKOFF_S)?;
+    u32::try_from(whole(seconds * 1000.0)).ok()
+}
+
+/// The nearest whole number; nothing that is measured here comes near 2^53.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between 0 and 2^53"
+)]
+fn whole(number: f64) -> u64 {
+    number.round().clamp(0.0, 9e15) as u64
+}
+
+fn check_limits(cx: &mut Cx<'_>, limits: &RawLimits) {
+    if let Some(stop_at) = &limits.stop_at
+        && let Err(error) = schedule::instant(stop_at)
+    {
+        time_error(cx, "limits.stop_at", "limits.stop_at: ", error);
     }
     if limits
         .max_failed_items

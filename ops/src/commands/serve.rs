@@ -110,6 +110,23 @@ pub fn worker_config(config: &Config) -> Result<nightshift_worker::Config, Failu
         name: config
             .get("worker.name")
             .map_or_else(process_name, str::to_owned),
+        labels: list("worker.labels")
+            .iter()
+            .map(|label| {
+                let (key, value) = label.split_once('=')?;
+                Some((key.to_owned(), value.to_owned()))
+            })
+            .collect::<Option<_>>()
+            .ok_or_else(|| {
+                Failure::new(
+                    Exit::Usage,
+                    "worker.labels: expected key=value, such as pool=night, separated by commas",
+                )
+            })?,
+        memory_bytes: match config.number("worker.memory_mb") {
+            0 => machine_memory().unwrap_or(0),
+            megabytes => megabytes.saturating_mul(1_000_000),
+        },
         models_dir: config.models_dir(),
         models: list("worker.models"),
         formats: formats.ok_or_else(|| {
@@ -142,6 +159,16 @@ pub fn parse_format(text: &str) -> Option<(Weights, KvCache)> {
         .into_iter()
         .find(|c| c.as_str() == cache)?;
     Some((weights, cache))
+}
+
+/// Memory of this machine in bytes, as Linux says it.
+fn machine_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
 }
 
 /// Host name and process id.

@@ -89,12 +89,17 @@ pub struct Policy {
     /// When the job stops, finished or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_at_unix_ms: Option<i64>,
+    /// Before this nothing starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before_unix_ms: Option<i64>,
     /// Jobs that must have finished before it starts.
     pub after: Vec<i64>,
+    /// Whether somebody must release it first.
+    pub hold: bool,
     /// `schedule.window`, its days and `when_window_closes`, kept so that the next window can be computed from the row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_window: Option<serde_json::Value>,
-    /// Begin of the current or next window.
+    /// Begin of the current or next window; without it a job with a window waits until [`Store::open_windows`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub opens_at_unix_ms: Option<i64>,
     /// End of that window.
@@ -109,6 +114,9 @@ pub struct Policy {
     /// Whether a pause is drawn between nothing and its length. `None`: yes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter: Option<bool>,
+    /// Classes of failed attempts that are tried again. `None`: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_classes: Option<Vec<String>>,
 }
 
 /// What became of a plan.

@@ -26,6 +26,7 @@ mod report;
 mod state;
 mod tenants;
 mod views;
+mod windows;
 mod workers;
 
 pub use admin::{LoginKind, TableSize};
@@ -43,6 +44,7 @@ pub use tenants::{LoginView, TenantSettings, TenantView};
 pub use views::{
     AttemptView, EventView, JobFilter, JobView, LogLine, OutputView, ShardView, WorkerView,
 };
+pub use windows::{NextWindow, WindowDue};
 pub use workers::{Registration, WorkerId};
 
 /// A handle to the database of one nightshift system. Clones share one connection pool.

@@ -158,6 +158,7 @@ pub const LEGAL_SHARD_MOVES: &[(ShardState, ShardState)] = {
     &[
         (Waiting, Leased),
         (Waiting, Cancelled),
+        (Waiting, Dead), // failed in a way that is not tried again
         (Leased, Waiting),
         (Leased, Finished),
         (Leased, Dead),

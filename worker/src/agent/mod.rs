@@ -188,6 +188,8 @@ impl Agent {
                 "version": env!("CARGO_PKG_VERSION"),
                 "pid": std::process::id(),
                 "slots": self.slots,
+                "labels": config.labels,
+                "memory_bytes": config.memory_bytes,
                 "threads": config.threads,
                 "lease_ms": config.lease.as_millis() as u64,
             }),

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::read::schema;
+use crate::words::{Day, RetryClass, WhenStillRunning, WhenWindowCloses};
 
 /// When the job may run.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -16,30 +17,18 @@ pub(crate) struct RawSchedule {
     pub(crate) window: Option<String>,
     /// The days on which the window opens.
     pub(crate) days: Option<Vec<Day>>,
+    pub(crate) when_window_closes: Option<WhenWindowCloses>,
+    /// Nothing starts before, for example `"2026-11-25T22:00 Europe/Berlin"`.
+    pub(crate) not_before: Option<String>,
+    /// Ids of jobs that must have finished before this one starts.
+    #[schemars(length(max = 64), inner(range(min = 1)))]
+    pub(crate) after: Option<Vec<i64>>,
+    /// Whether it waits until somebody releases it.
+    pub(crate) hold: Option<bool>,
     /// Five fields and a time zone, for example `"0 21 * * 1-5 Europe/Berlin"`.
     pub(crate) cron: Option<String>,
-    pub(crate) when_window_closes: Option<WhenWindowCloses>,
-}
-
-/// A day of the week.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Day {
-    Mon,
-    Tue,
-    Wed,
-    Thu,
-    Fri,
-    Sat,
-    Sun,
-}
-
-/// What happens with items in hand when the window closes.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum WhenWindowCloses {
-    Pause,
-    FinishItem,
+    /// What becomes of a run that is due while an earlier one is not over.
+    pub(crate) when_still_running: Option<WhenStillRunning>,
 }
 
 /// What the job needs.
@@ -96,15 +85,6 @@ pub(crate) struct RawBackoff {
 pub(crate) enum Jitter {
     Full,
     None,
-}
-
-/// A class of failures.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum RetryClass {
-    WorkerLost,
-    Oom,
-    Storage,
 }
 
 /// When the job stops by itself.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use nightshift_store::{
-    Answer, Call, JobState, Plan, Policy, Registration, Report, Verdict, WorkerId,
+    Answer, Call, JobState, NextWindow, Plan, Planned, Policy, Registration, Report, Verdict,
+    WorkerId,
 };
 
 use crate::lab::{LEASE, Lab, MODEL, all_ok, ok, report};
@@ -225,6 +226,144 @@ async fn nothing_starts_outside_its_window_and_what_runs_is_drained() {
     assert!(lab.worker.claim(worker, 1, LEASE).await.unwrap().is_empty());
     let told = lab.worker.progress(&mut lease, &Report::default()).await;
     assert_eq!(told.unwrap(), Verdict::Drain);
+}
+
+/// A policy without chance.
+fn certain() -> Policy {
+    Policy {
+        jitter: Some(false),
+        ..Policy::default()
+    }
+}
+
+#[tokio::test]
+async fn nothing_starts_before_it_may_or_while_it_is_held() {
+    let lab = Lab::new().await;
+    let worker = lab.register("w").await;
+    let now = "select floor(extract(epoch from nightshift.clock()) * 1000)::text";
+    let now: i64 = lab.text(now).await.parse().unwrap();
+    let policy = Policy {
+        not_before_unix_ms: Some(now + 3_600_000),
+        hold: true,
+        ..certain()
+    };
+    let job = lab.ready_with(|plan| Plan { policy, ..plan }).await;
+    assert!(lab.job(job).await.held);
+    lab.alice.unhold(job).await.unwrap();
+    assert!(lab.worker.claim(worker, 1, LEASE).await.unwrap().is_empty());
+    lab.advance(3601).await;
+    assert_eq!(lab.claim(worker).await.job, job);
+}
+
+#[tokio::test]
+async fn a_window_is_closed_until_the_scheduler_computes_it() {
+    let lab = Lab::new().await;
+    let worker = lab.register("w").await;
+    let policy = Policy {
+        time_window: Some(serde_json::json!({"window": "22:00-06:00 UTC", "when_closes": "pause"})),
+        ..certain()
+    };
+    let job = lab.ready_with(|plan| Plan { policy, ..plan }).await;
+    assert!(lab.worker.claim(worker, 1, LEASE).await.unwrap().is_empty());
+    let due = lab.scheduler.windows_due(&lab.term).await.unwrap();
+    assert_eq!((due.len(), due[0].job, due[0].busy), (1, job, false));
+    let open = async |minutes: i64| {
+        let window = NextWindow {
+            job,
+            opens_unix_ms: Some(due[0].now_unix_ms - 1_000),
+            closes_unix_ms: Some(due[0].now_unix_ms + minutes * 60_000),
+        };
+        let stored = lab.scheduler.open_windows(&lab.term, &[window]).await;
+        stored.unwrap();
+    };
+    open(30).await;
+    let due_now = lab.scheduler.windows_due(&lab.term).await.unwrap();
+    assert!(due_now.is_empty());
+    // A second opinion about a window that has not passed changes nothing.
+    open(90).await;
+    let lease = lab.claim(worker).await;
+    lab.sql("update nightshift.shard set leased_until = leased_until + interval '2 hours'")
+        .await;
+    lab.advance(1_801).await;
+    assert!(lab.worker.claim(worker, 1, LEASE).await.unwrap().is_empty());
+    let due_now = lab.scheduler.windows_due(&lab.term).await.unwrap();
+    assert_eq!((due_now.len(), due_now[0].busy), (1, true));
+    lab.worker
+        .release(&lease, &Report::default())
+        .await
+        .unwrap();
+    let due_now = lab.scheduler.windows_due(&lab.term).await.unwrap();
+    assert!(!due_now[0].busy);
+}
+
+#[tokio::test]
+async fn only_the_named_failures_are_tried_again() {
+    let lab = Lab::new().await;
+    let worker = lab.register("w").await;
+    let policy = Policy {
+        retry_classes: Some(vec!["worker_lost".to_owned(), "storage".to_owned()]),
+        backoff_ms: Some(0),
+        ..certain()
+    };
+    let job = lab
+        .ready_with(|plan| Plan {
+            policy,
+            n_items: 8,
+            ..plan
+        })
+        .await;
+    let states =
+        "select string_agg(state || ':' || n_failed, ' ' order by shard_no) from nightshift.shard";
+    let [storage, oom] = [lab.claim(worker).await, lab.claim(worker).await];
+    let fail = async |lease, code| {
+        lab.worker
+            .fail(lease, &Report::default(), code, "it did not work")
+            .await
+            .unwrap();
+    };
+    fail(&storage, "storage").await;
+    assert_eq!(lab.text(states).await, "waiting:0 leased:0");
+    lab.worker
+        .fail(&oom, &report(vec![ok(4)]), "oom", "no room")
+        .await
+        .unwrap();
+    assert_eq!(lab.text(states).await, "waiting:0 dead:3");
+    assert_eq!(
+        lab.text("select string_agg(distinct error_code, ' ') from nightshift.item")
+            .await,
+        "oom"
+    );
+    // A lost lease is of a class that is tried again.
+    let again = lab.claim(worker).await;
+    assert_eq!(again.shard, storage.shard);
+    lab.advance(31).await;
+    lab.tick().await;
+    assert_eq!(lab.text(states).await, "waiting:0 dead:3");
+    lab.run_all(worker).await;
+    let view = lab.job(job).await;
+    assert_eq!(view.state, JobState::FinishedWithErrors);
+    assert_eq!((view.n_ok, view.n_failed), (5, 3));
+}
+
+#[tokio::test]
+async fn a_job_waits_only_for_earlier_jobs_of_its_tenant() {
+    let lab = Lab::new().await;
+    let other = lab.ready_of("blue", 1).await;
+    let job = lab.submitted().await;
+    for wrong in [other, job, job + 1, 1_000_000] {
+        let policy = Policy {
+            after: vec![wrong],
+            ..certain()
+        };
+        let plan = Plan {
+            policy,
+            ..crate::lab::plan(job)
+        };
+        match lab.scheduler.planned(&lab.term, job, &plan).await.unwrap() {
+            Planned::Refused(words) => assert!(words.starts_with("schedule.after: "), "{words}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
