@@ -42,8 +42,9 @@ pub struct Places {
 }
 
 /// What later mistakes may point at.
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 10] = [
     "schedule.after",
+    "notify",
     "input",
     "input.manifest",
     "input.prefix",
@@ -62,6 +63,7 @@ impl Places {
             .map(|path| (path, place(cx.value_at(path))))
             .collect();
         for path in [
+            "notify",
             "input",
             "input.prefix",
             "input.manifest",
@@ -154,6 +156,11 @@ impl Places {
                 diagnostic("plan::missing_column", &used.path, used.at, message, help)
             })
             .collect()
+    }
+
+    /// `notify` names what the tenant may not use; the words come from the store.
+    pub fn notify_refused(&self) -> Diagnostic {
+        self.at("notify", "plan::refused", String::new(), None)
     }
 
     /// The input has no row. `looked_at` is how many objects or records there were.

@@ -11,6 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::ids::{self, json_seed};
 use crate::input::{InputSpec, OnBadInput};
 use crate::item::Embed;
+use crate::notify::Notify;
 use crate::running::Running;
 use crate::template::Template;
 pub use crate::words::{
@@ -259,6 +260,8 @@ pub struct JobSpec {
     /// Jobs stored by earlier versions have none.
     #[serde(default)]
     pub(crate) running: Running,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notify: Vec<Notify>,
 }
 
 impl JobSpec {
@@ -335,6 +338,11 @@ impl JobSpec {
     /// Where and when the job may run.
     pub fn running(&self) -> &Running {
         &self.running
+    }
+
+    /// Who is told of what.
+    pub fn notify(&self) -> &[Notify] {
+        &self.notify
     }
 
     /// Whether items start from an image of their row.

@@ -226,6 +226,12 @@ pub const KEYS: &[Key] = &[
         )
     },
     text(
+        "scheduler.metrics",
+        &["NIGHTSHIFT_SCHEDULER_METRICS"],
+        "",
+        "address at which the scheduler answers Prometheus, such as 127.0.0.1:9464; empty is off",
+    ),
+    text(
         "log",
         &["NIGHTSHIFT_LOG"],
         "warn,nightshift=info",

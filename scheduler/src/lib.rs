@@ -13,11 +13,13 @@ mod error;
 mod lines;
 mod listing;
 mod manifest;
+mod metrics;
 mod plan;
 mod planner;
 mod policy;
 pub mod rows;
 mod tick;
+pub mod webhooks;
 mod windows;
 
 pub use error::{InputProblem, PlanError};

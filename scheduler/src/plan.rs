@@ -106,6 +106,13 @@ pub async fn plan_job(
         .dest(&vars)
         .map_err(|error| refused(&error.to_string()))?;
     check_prefixes(job, &parsed, &dest).map_err(|problem| located(problem.into()))?;
+    if !spec.notify().is_empty() {
+        let entries = serde_json::to_value(spec.notify()).expect("texts are plain data");
+        let now = term.borrow().clone();
+        if let Some(words) = store.notify_refusal(&now, job.job, &entries).await? {
+            return Err(refused(&words));
+        }
+    }
 
     let n_rows = snapshot(store, objects, term, job.job, &parsed, located).await?;
     let n_items = spec
@@ -230,6 +237,8 @@ fn refusal(parsed: &Parsed, words: &str) -> InputProblem {
         parsed.places.input_unreadable(parsed.spec.input(), "")
     } else if words.starts_with("schedule.after:") {
         parsed.places.no_such_job()
+    } else if words.starts_with("notify:") {
+        parsed.places.notify_refused()
     } else {
         parsed.places.dest_not_writable("", "")
     };

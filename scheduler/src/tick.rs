@@ -2,16 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nightshift_objects::Objects;
 use nightshift_store::{DatabaseConfig, Error as StoreError, Hints, LeaderTerm, Store, Submitted};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::error::PlanError;
+use crate::metrics::{self, Metrics};
 use crate::plan::plan_job;
 use crate::planner::{Decision, decide};
+use crate::webhooks;
 use crate::windows::refresh_windows;
 
 /// Waiting jobs looked at in one tick.
@@ -21,6 +26,9 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// After so many failures that are nobody's outage a job is rejected, so that a bug cannot keep it waiting for ever.
 const MAX_ODD_FAILURES: u32 = 5;
+/// Pause between two looks whether the coming weeks have room for their events, and after one that did not work.
+const KEEP_EVENTS_EVERY: Duration = Duration::from_secs(3600);
+const KEEP_EVENTS_AGAIN: Duration = Duration::from_secs(60);
 
 /// How a scheduler runs.
 #[derive(Debug, Clone)]
@@ -54,6 +62,8 @@ pub struct Scheduler {
     store: Store,
     objects: Objects,
     config: Config,
+    metrics: Arc<Metrics>,
+    metrics_listener: Option<TcpListener>,
 }
 
 type Ended = Result<(Id, Result<(), PlanError>), JoinError>;
@@ -66,6 +76,8 @@ struct Lead {
     ended: Vec<Ended>,
     jobs: HashMap<Id, i64>,
     failures: BTreeMap<i64, Failures>,
+    /// What a leader does beside its ticks; ends with the term.
+    _beside: JoinSet<()>,
 }
 
 /// What went wrong with a job so far.
@@ -84,20 +96,41 @@ impl Scheduler {
             store,
             objects,
             config,
+            metrics: Arc::default(),
+            metrics_listener: None,
         }
+    }
+
+    /// Answers Prometheus at this address from [`Scheduler::run`] on; returns the address, whose port may be chosen by the system.
+    ///
+    /// # Errors
+    /// It is no address, or it is taken.
+    pub async fn listen_for_metrics(&mut self, address: &str) -> std::io::Result<SocketAddr> {
+        let listener = TcpListener::bind(address).await?;
+        let bound = listener.local_addr()?;
+        self.metrics_listener = Some(listener);
+        Ok(bound)
     }
 
     /// Runs until `stop` is ready, then gives leadership back. An unreachable database or object store is waited for.
     ///
     /// # Errors
     /// What waiting cannot help: the login is refused, or the database is of another version.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StoreError> {
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), StoreError> {
         tokio::pin!(stop);
+        let mut beside = JoinSet::new();
+        if let Some(listener) = self.metrics_listener.take() {
+            let metrics = Arc::clone(&self.metrics);
+            beside.spawn(metrics::serve(listener, self.store.clone(), metrics));
+        }
         let mut lead: Option<Lead> = None;
         let mut outage: Option<Instant> = None;
         let mut hints = Hints::for_scheduler(self.config.listen.clone());
         loop {
-            match self.tick(&mut lead).await {
+            let began = Instant::now();
+            let ticked = self.tick(&mut lead).await;
+            self.metrics.tick(began.elapsed(), ticked.is_ok());
+            match ticked {
                 Ok(()) => {
                     if let Some(since) = outage.take() {
                         tracing::info!(
@@ -125,6 +158,7 @@ impl Scheduler {
                 }
                 Err(error) => tracing::error!(error = %chain(&error), "a tick failed"),
             }
+            self.metrics.leads(lead.is_some());
             tokio::select! {
                 () = &mut stop => break,
                 () = tokio::time::sleep(self.config.tick) => {}
@@ -158,11 +192,12 @@ impl Scheduler {
                 lead
             }
             // A new term: what an older one was doing is fenced off, so begin afresh.
-            _ => lead.insert(Lead::new(term.clone())),
+            _ => lead.insert(Lead::new(term.clone(), &self.store, &self.metrics)),
         };
         self.collect(lead, &term).await?;
         let counts = self.store.tick(&term).await?;
         refresh_windows(&self.store, &term).await?;
+        self.metrics.expired(counts.expired);
         if counts.submitted == 0 {
             lead.failures.clear();
             return Ok(());
@@ -250,14 +285,21 @@ const BUG: &str =
     "the scheduler could not plan this job; this is a bug of nightshift, its log says more";
 
 impl Lead {
-    fn new(term: LeaderTerm) -> Self {
+    fn new(term: LeaderTerm, store: &Store, metrics: &Arc<Metrics>) -> Self {
         tracing::info!(term = term.term, "this scheduler leads");
+        let term = watch::Sender::new(term);
+        let mut beside = JoinSet::new();
+        beside.spawn(keep_events(store.clone(), term.subscribe()));
+        let secrets = webhooks::environment;
+        let (store, metrics) = (store.clone(), Arc::clone(metrics));
+        beside.spawn(webhooks::run(store, term.subscribe(), metrics, secrets));
         Self {
-            term: watch::Sender::new(term),
+            term,
             tasks: JoinSet::new(),
             ended: Vec::new(),
             jobs: HashMap::new(),
             failures: BTreeMap::new(),
+            _beside: beside,
         }
     }
 
@@ -276,6 +318,22 @@ impl Lead {
     }
 }
 
+/// Sees that events have partitions ahead of time.
+async fn keep_events(store: Store, term: watch::Receiver<LeaderTerm>) {
+    loop {
+        let now = term.borrow().clone();
+        let pause = match store.keep_events(&now).await {
+            Ok(_) => KEEP_EVENTS_EVERY,
+            Err(StoreError::NotLeader) => return,
+            Err(error) => {
+                tracing::debug!(error = %chain(&error), "no partitions for events were made");
+                KEEP_EVENTS_AGAIN
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// Ready when a planning task has ended, so that the next tick comes at once.
 async fn one_planned(lead: &mut Option<Lead>) {
     match lead {
@@ -290,7 +348,7 @@ async fn one_planned(lead: &mut Option<Lead>) {
 }
 
 /// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

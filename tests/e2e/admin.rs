@@ -351,3 +351,29 @@ async fn the_database_and_the_programs_agree_on_prefixes() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_long_ago_is_pruned_and_its_pictures_stay() {
+    let system = System::start().await;
+    let _scheduler = system.scheduler();
+    let _worker = system.worker("w", 1);
+    let spec = nightshift_tests::specs::prompts("old", 3, "s3://lab/old/");
+    let job = system.submit(&spec).await;
+    system.wait(job).await;
+    let _done = system
+        .database
+        .sql("update nightshift.job set finished_at = finished_at - interval '91 days'");
+    let prune = ["prune", "--older-than", "90d", "--batch", "2", "-o", "json"];
+    let removed: Value = done(&system, &prune).parse().unwrap();
+    assert_eq!(
+        (&removed["jobs"], &removed["items"]),
+        (&json!(1), &json!(3))
+    );
+    assert_eq!(
+        system.database.sql("select count(*) from nightshift.item"),
+        "0"
+    );
+    assert_eq!(system.list("old/data/").await.len(), 3);
+    let removed: Value = done(&system, &prune).parse().unwrap();
+    assert_eq!(removed["jobs"], 0);
+}

@@ -1,4 +1,4 @@
-//! Whole jobs through the real program: every kind, bad inputs, destinations, SQL, administration, a pooler, the local mode, and other people's readers.
+//! Whole jobs through the real program: every kind, bad inputs, destinations, SQL, administration, a pooler, webhooks, metrics, the local mode, and other people's readers.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admin;
@@ -9,3 +9,4 @@ mod local_mode;
 mod pooler;
 mod readers;
 mod sql;
+mod webhooks;

@@ -182,6 +182,12 @@ fn resolved(
         max_items: limits.max_items,
         max_failed_items: limits.max_failed_items.as_ref().and_then(rest::max_failed),
         running,
+        notify: raw
+            .notify
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(rest::notify)
+            .collect(),
     })
 }
 

@@ -3,6 +3,7 @@
 use serde_json::Value as Json;
 
 use crate::cron::Cron;
+use crate::notify::{DEFAULT_EVENTS, Notify};
 use crate::read::cx::Cx;
 use crate::read::raw::{
     Jitter, RawLimits, RawNotify, RawResources, RawRetry, RawSchedule, RawSpec,
@@ -299,8 +300,8 @@ pub(crate) fn max_failed(limit: &Json) -> Option<MaxFailed> {
 fn check_notify(cx: &mut Cx<'_>, notify: &RawNotify, path: &str) {
     match &notify.webhook {
         None => cx.missing(&format!("{path}.webhook"), "webhook: \"https://…\""),
-        Some(webhook) if !webhook.starts_with("https://") || webhook.len() <= "https://".len() => {
-            let message = format!("{path}.webhook must be an https:// address");
+        Some(webhook) if !is_web_address(webhook) => {
+            let message = format!("{path}.webhook must be an https:// or http:// address");
             cx.error(&format!("{path}.webhook"), "spec::bad_uri", message, None);
         }
         Some(_) => {}
@@ -323,5 +324,21 @@ fn check_notify(cx: &mut Cx<'_>, notify: &RawNotify, path: &str) {
             );
         }
     }
-    cx.cannot_run(path, "notify");
+}
+
+fn is_web_address(text: &str) -> bool {
+    let rest = ["https://", "http://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// A receiver; none when it has no address, which is a mistake that was told.
+pub(crate) fn notify(raw: RawNotify) -> Option<Notify> {
+    Some(Notify {
+        webhook: raw.webhook?,
+        events: raw.events.unwrap_or_else(|| DEFAULT_EVENTS.to_vec()),
+        secret_env: raw.secret_env,
+    })
 }

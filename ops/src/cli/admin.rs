@@ -21,6 +21,18 @@ pub enum AdminVerb {
     /// Workers, and whether they may take new work
     #[command(subcommand)]
     Worker(WorkerVerb),
+    /// Remove jobs that ended long ago, their rows, and old events; what they made stays in the object store
+    Prune {
+        /// Age since they ended, such as 90d
+        #[arg(long, value_name = "TIME", value_parser = crate::commands::wait::parse_duration)]
+        older_than: std::time::Duration,
+        /// Rows removed in one transaction
+        #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(i32).range(1..=1_000_000))]
+        batch: i32,
+        /// How to print
+        #[command(flatten)]
+        output: OutputArgs,
+    },
 }
 
 /// `admin tenant ...`.
@@ -67,6 +79,12 @@ pub struct TenantSettingArgs {
     /// Destinations may lie below this; give all of them, `none` for no place
     #[arg(long = "dest", value_name = "PREFIX")]
     pub dests: Vec<String>,
+    /// `notify` may call below this, such as https://hooks.example.com/; give all of them, `none` for no place
+    #[arg(long = "webhook", value_name = "PREFIX")]
+    pub webhooks: Vec<String>,
+    /// `notify` may sign with this variable of the scheduler's environment; give all of them, `none` for no secret
+    #[arg(long = "secret", value_name = "NAME")]
+    pub secrets: Vec<String>,
     /// Share of the machines relative to the other tenants; 1 at first
     #[arg(long, value_name = "NUMBER")]
     pub weight: Option<f64>,

@@ -19,10 +19,19 @@ pub async fn scheduler(context: Context) -> anyhow::Result<Exit> {
     logging::init(&context, None)?;
     let store = connect::store(&context.config, "nightshift scheduler").await?;
     let objects = connect::objects(&context.config).await?;
-    context.ui.note("scheduler: running");
     let mut config = scheduler_config(&context.config);
     config.listen = connect::listening(&context.config, "nightshift scheduler (hints)");
-    let scheduler = Scheduler::new(store.clone(), objects, config);
+    let mut scheduler = Scheduler::new(store.clone(), objects, config);
+    if let Some(address) = context.config.get("scheduler.metrics") {
+        let at = scheduler
+            .listen_for_metrics(address)
+            .await
+            .with_context(|| format!("scheduler.metrics: cannot listen at {address}"))?;
+        context
+            .ui
+            .note(&format!("scheduler: metrics at http://{at}/metrics"));
+    }
+    context.ui.note("scheduler: running");
     scheduler.run(connect::interrupted()).await?;
     store.close().await;
     Ok(Exit::Ok)

@@ -15,6 +15,7 @@ mod admin;
 mod config;
 mod connections;
 mod error;
+mod figures;
 mod items;
 mod jobs;
 mod leader;
@@ -23,15 +24,18 @@ mod migrate;
 mod notify;
 mod read;
 mod report;
+mod retention;
 mod state;
 mod tenants;
 mod views;
+mod webhooks;
 mod windows;
 mod workers;
 
 pub use admin::{LoginKind, TableSize};
 pub use config::{DatabaseConfig, Pooler};
 pub use error::Error;
+pub use figures::Figure;
 pub use items::{Artifact, ItemFilter, ItemReport, ItemRow, ItemStatus};
 pub use jobs::{Only, Submission};
 pub use leader::{LeaderTerm, Plan, Planned, Policy, Submitted, TickCounts};
@@ -39,11 +43,13 @@ pub use leases::{InputChunk, JobInfo, Lease, Report, ShardKind, Verdict};
 pub use migrate::{PROTOCOL, SCHEMA, Versions, migrate};
 pub use notify::{Hints, Notice, Notices};
 pub use report::{Answer, Call};
+pub use retention::Pruned;
 pub use state::{AttemptOutcome, JobState, LEGAL_JOB_MOVES, LEGAL_SHARD_MOVES, ShardState};
 pub use tenants::{LoginView, TenantSettings, TenantView};
 pub use views::{
     AttemptView, EventView, JobFilter, JobView, LogLine, OutputView, ShardView, WorkerView,
 };
+pub use webhooks::Webhook;
 pub use windows::{NextWindow, WindowDue};
 pub use workers::{Registration, WorkerId};
 

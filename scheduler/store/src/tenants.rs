@@ -14,6 +14,12 @@ pub struct TenantSettings {
     /// Where its destinations may lie.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dest_prefixes: Option<Vec<String>>,
+    /// Where `notify` may call: `https://host/path/`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_prefixes: Option<Vec<String>>,
+    /// Names of secrets that `notify` may sign with; their values are in the environment of the scheduler.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_names: Option<Vec<String>>,
     /// Its share relative to the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
@@ -34,6 +40,10 @@ pub struct TenantView {
     pub input_prefixes: Vec<String>,
     /// Where its destinations may lie.
     pub dest_prefixes: Vec<String>,
+    /// Where `notify` may call.
+    pub webhook_prefixes: Vec<String>,
+    /// Names of secrets that `notify` may sign with.
+    pub secret_names: Vec<String>,
     /// Its share relative to the others.
     pub weight: f64,
     /// Engine seconds it has had, those of a week ago counted half.
@@ -71,7 +81,8 @@ impl Store {
     pub async fn tenants(&self) -> Result<Vec<TenantView>, Error> {
         Ok(sqlx::query_as!(
             TenantView,
-            r#"/* tenants */ select name as "name!", input_prefixes as "input_prefixes!", dest_prefixes as "dest_prefixes!", weight as "weight!",
+            r#"/* tenants */ select name as "name!", input_prefixes as "input_prefixes!", dest_prefixes as "dest_prefixes!",
+                webhook_prefixes as "webhook_prefixes!", secret_names as "secret_names!", weight as "weight!",
                 usage_seconds as "usage_seconds!", max_leased, n_leased as "n_leased!", max_gpu_hours, month_gpu_hours as "month_gpu_hours!",
                 n_active_jobs as "n_active_jobs!", floor(extract(epoch from created_at) * 1000)::bigint as "created_unix_ms!"
             from nightshift.tenants order by name"#,

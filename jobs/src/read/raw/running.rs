@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::notify::NotifyEvent;
 use crate::read::schema;
 use crate::words::{Day, RetryClass, WhenStillRunning, WhenWindowCloses};
 
@@ -107,21 +108,9 @@ pub(crate) struct RawLimits {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawNotify {
-    /// `https://` address.
+    /// `https://` or `http://` address.
     pub(crate) webhook: Option<String>,
     pub(crate) events: Option<Vec<NotifyEvent>>,
     /// Name of the environment variable that holds the signing secret.
     pub(crate) secret_env: Option<String>,
-}
-
-/// What is worth telling.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum NotifyEvent {
-    Started,
-    Finished,
-    Failed,
-    Cancelled,
-    #[serde(rename = "budget_80")]
-    Budget80,
 }

@@ -2,7 +2,9 @@
 
 mod password;
 
-use nightshift_store::{LoginKind, Store, TenantSettings};
+use std::time::Duration;
+
+use nightshift_store::{LoginKind, Pruned, Store, TenantSettings};
 use serde_json::Value;
 
 use super::Context;
@@ -25,6 +27,11 @@ pub async fn run(context: Context, verb: AdminVerb) -> anyhow::Result<Exit> {
         AdminVerb::Member(verb) => member(&context, &store, verb).await?,
         AdminVerb::Login(verb) => login(&context, &store, verb).await?,
         AdminVerb::Worker(verb) => worker(&store, verb).await?,
+        AdminVerb::Prune {
+            older_than,
+            batch,
+            output,
+        } => prune(&store, older_than, batch, output.output).await?,
     }
     Ok(Exit::Ok)
 }
@@ -69,6 +76,8 @@ fn settings_of(typed: TenantSettingArgs) -> Result<TenantSettings, Failure> {
     Ok(TenantSettings {
         input_prefixes: places("--input", typed.inputs)?,
         dest_prefixes: places("--dest", typed.dests)?,
+        webhook_prefixes: places("--webhook", typed.webhooks)?,
+        secret_names: places("--secret", typed.secrets)?,
         weight: typed.weight,
         max_leased: typed.max_leased.map(|limit| limit.0),
         max_gpu_hours: typed.gpu_hours.map(|limit| limit.0),
@@ -185,6 +194,25 @@ async fn worker(store: &Store, verb: WorkerVerb) -> anyhow::Result<()> {
         WorkerVerb::Drain { worker } => store.drain_worker(worker, true).await?,
         WorkerVerb::Undrain { worker } => store.drain_worker(worker, false).await?,
     }
+    Ok(())
+}
+
+/// Removes batch by batch, so that no transaction is long.
+async fn prune(
+    store: &Store,
+    older_than: Duration,
+    batch: i32,
+    format: Format,
+) -> anyhow::Result<()> {
+    let mut removed = Pruned::default();
+    loop {
+        removed += store.prune(older_than, batch).await?;
+        if !removed.more {
+            break;
+        }
+    }
+    let value = serde_json::to_value(removed)?;
+    one(&mut std::io::stdout().lock(), format, &value)?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Nobody reaches what is another's. Driven by the catalogue: a new table, view or function without a rule here fails.
 //!
-//! The world: tenant `default` (alice) and tenant `blue` (bob) each have a job with items, a log, attempts and events; worker
+//! The world: tenant `default` (alice) and tenant `blue` (bob) each have a job with items, a log, attempts, events and a webhook; worker
 //! `store_worker` holds a lease of bob's; `store_worker2` and `store_nobody` have nothing.
 
 use nightshift_store::{Lease, Report, Store, Submission};
@@ -21,6 +21,7 @@ const RELATIONS: &[(&str, Rows)] = &[
     ("job_cursor", Rows::Of("job_id = JOB")),
     ("jobs", Rows::Of("id = JOB")),
     ("logs", Rows::Of("job_id = JOB")),
+    ("notify", Rows::Of("job_id = JOB")),
     ("outputs", Rows::Of("job_id = JOB")),
     ("shard", Rows::Of("job_id = JOB")),
     ("shards", Rows::Of("job_id = JOB")),
@@ -31,6 +32,8 @@ const RELATIONS: &[(&str, Rows)] = &[
     ("specs", Rows::Of("job_id = JOB")),
     ("tenant", Rows::Of("name = 'blue'")),
     ("tenants", Rows::Of("name = 'blue'")),
+    ("webhook", Rows::Of("job_id = JOB")),
+    ("webhooks", Rows::Of("job_id = JOB")),
     ("worker", Rows::Everybodys),
     ("workers", Rows::Everybodys),
 ];
@@ -150,7 +153,19 @@ const OF_SCHEDULERS: &[(&str, &str, Outcome)] = &[
         "add_chunk(0, JOB, 0, 1, '')",
         Error("NSLDR"),
     ),
+    ("figures()", "", Pure),
+    ("keep_events(bigint)", "keep_events(0)", Error("NSLDR")),
     ("lead(text,integer)", "lead('another', 30000)", Answer("")),
+    (
+        "notify_refusal(bigint,bigint,jsonb)",
+        "notify_refusal(0, JOB, '[]')",
+        Error("NSLDR"),
+    ),
+    (
+        "open_windows(bigint,jsonb)",
+        "open_windows(0, '[]')",
+        Error("NSLDR"),
+    ),
     (
         "planned(bigint,bigint,jsonb)",
         "planned(0, JOB, '{}')",
@@ -169,6 +184,17 @@ const OF_SCHEDULERS: &[(&str, &str, Outcome)] = &[
     ),
     ("tick(bigint)", "tick(0)", Error("NSLDR")),
     ("versions()", "", Pure),
+    (
+        "webhook_told(bigint,bigint,integer,integer,text)",
+        "webhook_told(0, 1, 1, 200, null)",
+        Error("NSLDR"),
+    ),
+    (
+        "webhooks_due(bigint,integer)",
+        "webhooks_due(0, 10)",
+        Error("NSLDR"),
+    ),
+    ("windows_due(bigint)", "windows_due(0)", Error("NSLDR")),
 ];
 
 /// A job of one tenant with finished items, a log, an attempt and events, and a second lease of it that runs.
@@ -179,10 +205,10 @@ async fn job_of(lab: &Lab, store: &Store, tenant: &str) -> Lease {
         ..Submission::default()
     };
     let job = store.submit(&submission).await.unwrap();
-    lab.scheduler
-        .planned(&lab.term, job, &plan(job))
-        .await
-        .unwrap();
+    let mut plan = plan(job);
+    plan.resolved["notify"] =
+        serde_json::json!([{"webhook": "https://hooks.test/a", "events": ["started"]}]);
+    lab.scheduler.planned(&lab.term, job, &plan).await.unwrap();
     let worker = lab.register("w").await;
     let mut lease = lab.claim(worker).await;
     assert_eq!(lease.job, job);

@@ -13,4 +13,5 @@ mod lifecycle;
 mod planning;
 mod plans;
 mod policy;
+mod retention;
 mod submission;
