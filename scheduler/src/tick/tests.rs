@@ -298,8 +298,7 @@ async fn bad_specs_are_rejected_with_words() {
         ),
         text_to_image("foreign", "{manifest: s3://elsewhere/x.jsonl}"),
         text_to_image("limit", "{inline: [{prompt: a}, {prompt: b}]}") + "limits: {max_items: 3}\n",
-        text_to_image("later", "{inline: [{prompt: a}]}")
-            + "schedule: {window: \"22:00-06:00 Europe/Berlin\"}\n",
+        text_to_image("later", "{inline: [{prompt: a}]}") + "sampler: {top_p: 0.9}\n",
     ];
     let mut told = String::new();
     for spec in &specs {
