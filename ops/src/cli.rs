@@ -3,6 +3,7 @@
 mod admin;
 mod engine;
 mod eval;
+mod queue;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ pub use engine::{
     ShapeArgs,
 };
 pub use eval::{EvalNanoArgs, EvalVerb};
+pub use queue::{QueueArgs, ScheduleVerb};
 
 /// Turn YAML job specs into image datasets
 ///
@@ -107,6 +109,11 @@ pub enum Verb {
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Show who goes next, and when it will start and finish
+    Queue(QueueArgs),
+    /// List, pause and remove recurring jobs
+    #[command(subcommand)]
+    Schedule(ScheduleVerb),
     /// Print one job as data
     Get {
         /// The job's id
@@ -522,7 +529,7 @@ mod tests {
             .collect();
         assert_eq!(
             verbs.join(" "),
-            "validate plan submit ps get describe items logs wait cancel pause resume retry run up scheduler worker migrate admin \
+            "validate plan submit ps queue schedule get describe items logs wait cancel pause resume retry run up scheduler worker migrate admin \
              generate model nano eval bench doctor sheet config completion decode-image"
         );
     }

@@ -10,6 +10,7 @@
 pub mod chunk;
 mod duplicates;
 mod error;
+mod forecast;
 mod lines;
 mod listing;
 mod manifest;
@@ -18,12 +19,15 @@ mod plan;
 mod planner;
 mod policy;
 pub mod rows;
+mod schedules;
 mod tick;
 pub mod webhooks;
 mod windows;
 
 pub use error::{InputProblem, PlanError};
+pub use forecast::{Forecast, forecast};
 pub use plan::{Survey, cannot_run, plan_job, survey};
 pub use planner::{Decision, Waiting, decide};
+pub use schedules::advance_schedules;
 pub use tick::{Config, Scheduler};
 pub use windows::refresh_windows;

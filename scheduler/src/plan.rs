@@ -1,7 +1,7 @@
 //! From a spec's text to a plan: parse, look at the inputs, count.
 
 use nightshift_jobs::{
-    InputRow, InputSpec, ItemLimit, JobSpec, JobVars, MaxFailed, OnBadInput, OnExisting, Parsed,
+    Cron, InputRow, InputSpec, ItemLimit, JobSpec, JobVars, MaxFailed, OnBadInput, OnExisting, Parsed,
     is_allowed,
 };
 use nightshift_objects::Objects;
@@ -94,6 +94,11 @@ pub async fn plan_job(
     if let Some(words) = cannot_run(STORED_NAME, text, &parsed) {
         return Err(PlanError::Rejected(words));
     }
+    if let Some(cron) = parsed.spec.running().cron.clone()
+        && !job.scheduled
+    {
+        return recur(store, term, job.job, &parsed, cron).await;
+    }
     let located = |error| locate(STORED_NAME, text, error);
     let refused = |words: &str| located(refusal(&parsed, words).into());
     let spec = &parsed.spec;
@@ -124,6 +129,26 @@ pub async fn plan_job(
         Planned::Ready => Ok(()),
         Planned::Gone => Err(PlanError::Gone),
         Planned::Refused(words) => Err(refused(&words)),
+    }
+}
+
+/// Makes a schedule of the job. It is planned when its first run is due: inputs are listed then.
+async fn recur(
+    store: &Store,
+    term: &watch::Receiver<LeaderTerm>,
+    job: i64,
+    parsed: &Parsed,
+    cron: Cron,
+) -> Result<(), PlanError> {
+    let rule = parsed.spec.running().when_still_running.as_str();
+    let now = term.borrow().clone();
+    let cron = String::from(cron);
+    match store
+        .recur(&now, job, parsed.spec.name(), &cron, rule)
+        .await?
+    {
+        true => Ok(()),
+        false => Err(PlanError::Gone),
     }
 }
 

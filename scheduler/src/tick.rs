@@ -16,6 +16,7 @@ use crate::error::PlanError;
 use crate::metrics::{self, Metrics};
 use crate::plan::plan_job;
 use crate::planner::{Decision, decide};
+use crate::schedules::advance_schedules;
 use crate::webhooks;
 use crate::windows::refresh_windows;
 
@@ -195,6 +196,7 @@ impl Scheduler {
             _ => lead.insert(Lead::new(term.clone(), &self.store, &self.metrics)),
         };
         self.collect(lead, &term).await?;
+        advance_schedules(&self.store, &term).await?;
         let counts = self.store.tick(&term).await?;
         refresh_windows(&self.store, &term).await?;
         self.metrics.expired(counts.expired);
@@ -251,7 +253,7 @@ impl Scheduler {
                 continue;
             };
             match result {
-                Ok(()) => tracing::info!(job, "job is ready"),
+                Ok(()) => tracing::info!(job, "job is planned"),
                 Err(PlanError::Gone) => tracing::info!(job, "job is not waiting any more"),
                 Err(PlanError::Rejected(words)) => self.reject(term, job, &words).await?,
                 Err(PlanError::Store(StoreError::NotLeader)) => return Err(StoreError::NotLeader),

@@ -61,9 +61,8 @@ fn check_schedule(cx: &mut Cx<'_>, schedule: &RawSchedule) {
         time_error(cx, "schedule.window", "", error);
     }
     if let Some(cron) = &schedule.cron {
-        match Cron::read(cron) {
-            Ok(_) => cx.cannot_run("schedule.cron", "schedule.cron"),
-            Err(error) => time_error(cx, "schedule.cron", "", error),
+        if let Err(error) = Cron::read(cron) {
+            time_error(cx, "schedule.cron", "", error);
         }
         let dest = cx
             .node("output.dest")

@@ -13,7 +13,10 @@ pub mod logs;
 pub mod model;
 pub mod nano;
 pub mod plan;
+pub mod predict;
+pub mod queue;
 pub mod run;
+pub mod schedule;
 pub mod serve;
 pub mod sheet;
 pub mod submit;
@@ -77,6 +80,8 @@ pub fn dispatch(ui: Ui, cli: Cli) -> anyhow::Result<Exit> {
         Verb::Plan(args) => block_on(plan::run(context, args)),
         Verb::Submit(args) => block_on(submit::run(context, args)),
         Verb::Ps { all, output } => block_on(list::ps(context, all, output.output)),
+        Verb::Queue(args) => block_on(queue::run(context, args)),
+        Verb::Schedule(verb) => block_on(schedule::run(context, verb)),
         Verb::Items(args) => block_on(list::items(context, args)),
         Verb::Get { job, output } => block_on(job::get(context, job, output.output)),
         Verb::Describe { job } => block_on(job::describe(context, job)),

@@ -1,4 +1,5 @@
-//! `plan`: what a spec would make. Writes nothing; asks no server but the object store, and that only for inputs that lie there.
+//! `plan`: what a spec would make. Writes nothing; asks the object store for inputs that lie there, and the database, where one is
+//! configured, for a forecast.
 
 use std::io::Write;
 
@@ -42,7 +43,11 @@ pub async fn run(context: Context, args: PlanArgs) -> anyhow::Result<Exit> {
         PlanError::Objects(error) => error.into(),
         other => other.into(),
     })?;
-    let plan = describe(&parsed, &survey, args.items);
+    let forecast = super::predict::run(&context, &file, &parsed, &survey).await?;
+    let mut plan = describe(&parsed, &survey, args.items);
+    if let Some(forecast) = forecast {
+        plan["forecast"] = forecast;
+    }
     let mut out = std::io::stdout().lock();
     match args.output.output {
         Format::Table => write_plan(&mut out, &plan)?,
@@ -139,6 +144,9 @@ fn write_plan(out: &mut dyn Write, plan: &Value) -> std::io::Result<()> {
             "  input        {} bytes",
             thousands(number("input_bytes"))
         )?;
+    }
+    if plan["forecast"].is_object() {
+        super::predict::write(out, &plan["forecast"])?;
     }
     for item in plan["first_items"].as_array().into_iter().flatten() {
         // As text: a JSON value does not keep to a width.

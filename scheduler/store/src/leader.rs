@@ -34,6 +34,8 @@ pub struct Submitted {
     pub input_prefixes: Vec<String>,
     /// Prefixes that destinations of this tenant may have.
     pub dest_prefixes: Vec<String>,
+    /// It is a run of a schedule.
+    pub scheduled: bool,
 }
 
 /// What planning found out; this is also the JSON of `nightshift.planned(term, job, plan)`.
@@ -184,7 +186,7 @@ impl Store {
         Ok(sqlx::query_as!(
             Submitted,
             r#"/* submitted */ select job_id as "job!", tenant as "tenant!", spec_text as "spec_text!", run_date::text as "run_date!",
-                run_index as "run_index!", input_prefixes as "input_prefixes!", dest_prefixes as "dest_prefixes!"
+                run_index as "run_index!", input_prefixes as "input_prefixes!", dest_prefixes as "dest_prefixes!", scheduled as "scheduled!"
             from nightshift.submitted($1, $2)"#,
             term.term,
             i32::try_from(limit).unwrap_or(i32::MAX),

@@ -13,5 +13,8 @@ mod lifecycle;
 mod planning;
 mod plans;
 mod policy;
+mod queue;
+mod reasons;
 mod retention;
+mod schedules;
 mod submission;
