@@ -20,6 +20,8 @@ pub struct Running {
     pub allow_mixed: bool,
     /// Engine milliseconds after which the job stops.
     pub max_gpu_ms: Option<u64>,
+    /// How long an item may be in the engine, in milliseconds.
+    pub item_timeout_ms: Option<u32>,
     /// When the job stops, finished or not, in Unix milliseconds.
     pub stop_at_unix_ms: Option<i64>,
     /// Before this nothing starts, in Unix milliseconds.

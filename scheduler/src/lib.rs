@@ -11,6 +11,8 @@ pub mod chunk;
 mod duplicates;
 mod error;
 mod forecast;
+#[cfg(test)]
+mod lab;
 mod lines;
 mod listing;
 mod manifest;

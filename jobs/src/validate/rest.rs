@@ -160,27 +160,8 @@ fn check_retry(cx: &mut Cx<'_>, retry: &RawRetry) {
     let Some(backoff) = &retry.backoff else {
         return;
     };
-    for (path, text) in [
-        ("retry.backoff.initial", &backoff.initial),
-        ("retry.backoff.max", &backoff.max),
-    ] {
-        let Some(text) = text else { continue };
-        match units::duration_s(text) {
-            None => {
-                let message = format!(
-                    "{path}: expected a duration such as 10s, got {}",
-                    crate::read::node::quoted(text)
-                );
-                let help = "units are ms, s, m, h, d".to_owned();
-                cx.error(path, "spec::bad_duration", message, Some(help));
-            }
-            Some(seconds) if seconds > MAX_BACKOFF_S => {
-                let message = format!("{path} must be at most 7d");
-                cx.error(path, "spec::out_of_range", message, None);
-            }
-            Some(_) => {}
-        }
-    }
+    check_duration(cx, "retry.backoff.initial", backoff.initial.as_deref());
+    check_duration(cx, "retry.backoff.max", backoff.max.as_deref());
     let seconds = |text: &Option<String>| text.as_deref().and_then(units::duration_s);
     if let (Some(initial), Some(max)) = (seconds(&backoff.initial), seconds(&backoff.max))
         && initial > max
@@ -194,8 +175,28 @@ fn check_retry(cx: &mut Cx<'_>, retry: &RawRetry) {
     }
 }
 
-/// A pause is at most a week.
-const MAX_BACKOFF_S: f64 = 7.0 * 86_400.0;
+/// Pauses and limits of time are at most a week.
+const MAX_DURATION_S: f64 = 7.0 * 86_400.0;
+
+/// Checks a duration such as `10s`.
+fn check_duration(cx: &mut Cx<'_>, path: &str, text: Option<&str>) {
+    let Some(text) = text else { return };
+    match units::duration_s(text) {
+        None => {
+            let message = format!(
+                "{path}: expected a duration such as 10s, got {}",
+                crate::read::node::quoted(text)
+            );
+            let help = "units are ms, s, m, h, d".to_owned();
+            cx.error(path, "spec::bad_duration", message, Some(help));
+        }
+        Some(seconds) if seconds > MAX_DURATION_S => {
+            let message = format!("{path} must be at most 7d");
+            cx.error(path, "spec::out_of_range", message, None);
+        }
+        Some(_) => {}
+    }
+}
 
 /// What ends before it starts never runs.
 fn check_order(cx: &mut Cx<'_>, raw: &RawSpec) {
@@ -231,6 +232,7 @@ pub(crate) fn running(raw: &RawSpec) -> Running {
         min_memory_bytes: memory.and_then(|text| units::bytes(&text)).unwrap_or(0),
         allow_mixed: resources.allow_mixed.unwrap_or(false),
         max_gpu_ms: limits.max_gpu_hours.map(|hours| whole(hours * 3.6e6)),
+        item_timeout_ms: millis(limits.item_timeout.as_deref()),
         stop_at_unix_ms: instant(limits.stop_at),
         not_before_unix_ms: instant(schedule.not_before),
         after: schedule.after.unwrap_or_default(),
@@ -250,7 +252,7 @@ pub(crate) fn running(raw: &RawSpec) -> Running {
 }
 
 fn millis(text: Option<&str>) -> Option<u32> {
-    let seconds = units::duration_s(text?).filter(|seconds| *seconds <= MAX_BACKOFF_S)?;
+    let seconds = units::duration_s(text?).filter(|seconds| *seconds <= MAX_DURATION_S)?;
     u32::try_from(whole(seconds * 1000.0)).ok()
 }
 
@@ -265,6 +267,7 @@ fn whole(number: f64) -> u64 {
 }
 
 fn check_limits(cx: &mut Cx<'_>, limits: &RawLimits) {
+    check_duration(cx, "limits.item_timeout", limits.item_timeout.as_deref());
     if let Some(stop_at) = &limits.stop_at
         && let Err(error) = schedule::instant(stop_at)
     {

@@ -1,21 +1,14 @@
 //! A simulated day around a night on which the clock is set: one job for each rule of what happens when the window closes.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use nightshift_local::{Postgres, PostgresOptions};
-use nightshift_objects::{Objects, StoreConfig};
 use nightshift_store::{
-    Artifact, DatabaseConfig, ItemReport, ItemStatus, JobState, Lease, LoginKind, Registration,
-    Report, Store, Submission, Verdict, WorkerId,
+    Artifact, ItemReport, ItemStatus, JobState, Lease, Registration, Report, Submission, Verdict,
+    WorkerId,
 };
-use tokio::sync::watch;
 
-use super::refresh_windows;
-use crate::plan::plan_job;
+use crate::lab::Lab;
 
-const PASSWORD: &str = "test";
 /// The longest that the database grants.
 const LEASE: Duration = Duration::from_secs(3600);
 const MINUTE: i64 = 60_000;
@@ -23,130 +16,6 @@ const MINUTE: i64 = 60_000;
 const STEP: i64 = 5 * MINUTE;
 /// How long an item is in its slot.
 const ITEM: i64 = 25 * MINUTE;
-
-/// A database whose clock stands where the test puts it.
-struct Lab {
-    _folder: tempfile::TempDir,
-    url: String,
-    user: Store,
-    scheduler: Store,
-    worker: Store,
-    psql: Child,
-    answers: BufReader<std::process::ChildStdout>,
-    _own: Option<Postgres>,
-}
-
-impl Lab {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (cluster, own) = match std::env::var("NIGHTSHIFT_TEST_CLUSTER") {
-            Ok(url) => (url, None),
-            Err(_) => {
-                let options = PostgresOptions {
-                    fsync: false,
-                    ..PostgresOptions::default()
-                };
-                let postgres = Postgres::start(&folder.path().join("postgres"), options)
-                    .await
-                    .unwrap();
-                let url = postgres.url("").trim_end_matches('/').to_owned();
-                (url, Some(postgres))
-            }
-        };
-        let database = format!("night_{}", std::process::id());
-        let made = Command::new("psql")
-            .args(["-Xqc", &format!("create database {database}")])
-            .arg(format!("{cluster}/postgres"))
-            .status()
-            .unwrap();
-        assert!(made.success(), "no database");
-        let url = format!("{cluster}/{database}");
-        nightshift_store::migrate(&url).await.unwrap();
-        let admin = Store::connect(&DatabaseConfig::new(&url)).await.unwrap();
-        let everything = ["s3://".to_owned()];
-        admin
-            .set_prefixes("default", &everything, &everything)
-            .await
-            .unwrap();
-        for (kind, name, tenant) in [
-            (LoginKind::Tenant, "night_user", Some("default")),
-            (LoginKind::Scheduler, "night_scheduler", None),
-            (LoginKind::Worker, "night_worker", None),
-        ] {
-            admin
-                .create_login(kind, name, PASSWORD, tenant)
-                .await
-                .unwrap();
-        }
-        let mut psql = Command::new("psql")
-            .args(["-Xqt", "-v", "ON_ERROR_STOP=1", &url])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let answers = BufReader::new(psql.stdout.take().unwrap());
-        let connect = async |login: &str| {
-            let host = url.rsplit('@').next().unwrap();
-            let url = format!("postgres://{login}:{PASSWORD}@{host}");
-            Store::connect(&DatabaseConfig::new(url)).await.unwrap()
-        };
-        let mut lab = Self {
-            user: connect("night_user").await,
-            scheduler: connect("night_scheduler").await,
-            worker: connect("night_worker").await,
-            _folder: folder,
-            url: url.clone(),
-            psql,
-            answers,
-            _own: own,
-        };
-        lab.sql(
-            "create schema lab; grant usage on schema lab to nightshift_owner;
-            create table lab.clock (at timestamptz not null); insert into lab.clock values ('epoch');
-            grant select on lab.clock to nightshift_owner;
-            create or replace function nightshift.clock() returns timestamptz language sql stable as 'select at from lab.clock';",
-        );
-        lab
-    }
-
-    fn sql(&mut self, statements: &str) {
-        let input = self.psql.stdin.as_mut().unwrap();
-        writeln!(input, "{statements}\n\\echo done").unwrap();
-        let mut line = String::new();
-        while line.trim() != "done" {
-            line.clear();
-            let read = self.answers.read_line(&mut line).unwrap();
-            assert!(read > 0, "psql ended at {statements} in {}", self.url);
-        }
-    }
-
-    fn set_clock(&mut self, unix_ms: i64) {
-        self.sql(&format!(
-            "update lab.clock set at = to_timestamp({unix_ms} / 1000.0);"
-        ));
-    }
-
-    /// What a leading scheduler does in one look.
-    async fn look(&self, objects: &Objects) {
-        let term = self.scheduler.lead("night", Duration::from_secs(600)).await;
-        let term = term.unwrap().unwrap();
-        self.scheduler.tick(&term).await.unwrap();
-        refresh_windows(&self.scheduler, &term).await.unwrap();
-        for job in self.scheduler.submitted(&term, 10).await.unwrap() {
-            let (_, term) = watch::channel(term.clone());
-            plan_job(&self.scheduler, objects, &term, &job)
-                .await
-                .unwrap();
-        }
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        drop(self.psql.stdin.take());
-        let _ = self.psql.wait();
-    }
-}
 
 /// A worker of one slot, and what became of the job that its label leads it to.
 struct Machine {
@@ -283,14 +152,6 @@ fn spec(rule: &str) -> String {
 
 async fn simulate(night: &Night) {
     let mut lab = Lab::new().await;
-    let objects = Objects::connect(StoreConfig {
-        endpoint: Some("http://127.0.0.1:1".to_owned()),
-        access_key_id: Some("none".to_owned()),
-        secret_access_key: Some("none".to_owned()),
-        ..StoreConfig::default()
-    })
-    .await
-    .unwrap();
     let noon = night.opens - 10 * 60 * MINUTE;
     lab.set_clock(noon);
     let mut machines = Vec::new();
@@ -308,7 +169,7 @@ async fn simulate(night: &Night) {
         lab.set_clock(now);
         // It is down around the closing, and for long after.
         if now < night.closes - 10 * MINUTE || now > night.closes + 4 * 60 * MINUTE {
-            lab.look(&objects).await;
+            lab.look("night").await;
         }
         for machine in &mut machines {
             machine.step(&lab, now).await;

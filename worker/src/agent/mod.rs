@@ -82,6 +82,8 @@ pub async fn run(
 /// An item in the engine.
 struct Ticket {
     token: i64,
+    /// When it has been in its slot for too long.
+    until: Option<Instant>,
     prepared: Prepared,
 }
 
@@ -210,6 +212,7 @@ impl Agent {
             }
             let now = Instant::now();
             self.check_trust(now);
+            self.end_slow_items(now);
             self.report(now);
             self.claim(now);
             if self.is_over(now) {
@@ -255,6 +258,8 @@ impl Agent {
         if let Some(until) = self.patience_until {
             at = at.min(until);
         }
+        let slow = self.tickets.values().filter_map(|ticket| ticket.until);
+        at = slow.fold(at, Instant::min);
         self.held
             .values()
             .fold(at, |at, held| at.min(held.wake_at(now)))
@@ -408,10 +413,12 @@ impl Agent {
         });
         held.in_slots
             .insert(ticket, crate::failure::signed(prepared.item.index));
+        let limit = prepared.job.spec.running().item_timeout_ms;
         self.tickets.insert(
             ticket,
             Ticket {
                 token: prepared.token,
+                until: limit.map(|ms| Instant::now() + Duration::from_millis(ms.into())),
                 prepared,
             },
         );

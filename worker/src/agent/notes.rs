@@ -11,6 +11,7 @@ use super::held::{End, Held, Mode};
 use super::{Agent, WorkerError};
 use crate::failure::{Failure, ShardError};
 use crate::feed::{Fed, Prepared};
+use crate::generate::Command;
 use crate::retry::{Backoff, jitter};
 use crate::shutdown::Level;
 
@@ -135,6 +136,33 @@ impl Agent {
         let item: &Item = &prepared.item;
         let report = Failure::own(code, message).report(item.index, Some(item), ItemStatus::Failed);
         self.item_final(prepared.token, report);
+    }
+
+    /// Items that have been in their slots for longer than their job allows fail. A slot is free when the engine says so.
+    pub(super) fn end_slow_items(&mut self, now: Instant) {
+        let mut late = Vec::new();
+        for (number, ticket) in &mut self.tickets {
+            if ticket.until.is_some_and(|until| now >= until) {
+                ticket.until = None;
+                let item = &ticket.prepared.item;
+                let limit = ticket.prepared.job.spec.running().item_timeout_ms;
+                let message = format!(
+                    "it was not done after {} s, limits.item_timeout",
+                    f64::from(limit.unwrap_or(0)) / 1_000.0
+                );
+                let failure = Failure::own("item_timeout", message);
+                let report = failure.report(item.index, Some(item), ItemStatus::Failed);
+                late.push((*number, ticket.token, report));
+            }
+        }
+        for (number, token, report) in late {
+            let held = self.held.get_mut(&token);
+            // One that its lease has given up already is no failure.
+            if held.is_some_and(|held| held.in_slots.remove(&number).is_some()) {
+                self.engine.send(Command::Cancel { ticket: number });
+                self.item_final(token, report);
+            }
+        }
     }
 
     /// An item is final and waits for the next report.

@@ -183,3 +183,21 @@ async fn a_cancelled_job_frees_the_slots() {
     assert_eq!(lab.ended(next).await, JobState::Finished);
     assert!(lab.keys("s3://output/cancelled/data/").await.is_empty());
 }
+
+#[tokio::test]
+async fn an_item_that_takes_too_long_fails_and_its_slot_is_used_again() {
+    let lab = Lab::new().await;
+    let spec = pictures("slow", "") + "limits: {item_timeout: 200ms}\n";
+    let worker = lab.worker(2);
+    worker.script.allow(2);
+    let job = lab.job(&spec, &[]).await;
+    assert_eq!(lab.ended(job).await, JobState::FinishedWithErrors);
+    let items = lab.items(job).await;
+    let codes: Vec<&str> = items
+        .iter()
+        .filter_map(|item| item.report.error_code.as_deref())
+        .collect();
+    assert_eq!(codes, ["item_timeout"; 4]);
+    until_count("the slots are free again", 4, || worker.script.cancelled()).await;
+    assert_eq!(worker.script.finished(), 2);
+}

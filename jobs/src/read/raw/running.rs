@@ -100,6 +100,8 @@ pub(crate) struct RawLimits {
     /// A number, or a share such as `5%`.
     #[schemars(schema_with = "schema::count_or_share")]
     pub(crate) max_failed_items: Option<Value>,
+    /// An item that takes longer in the engine fails, for example `10m`.
+    pub(crate) item_timeout: Option<String>,
     /// For example `"2026-11-25T06:00 Europe/Berlin"`.
     pub(crate) stop_at: Option<String>,
 }
