@@ -1,8 +1,8 @@
 //! From a spec's text to a plan: parse, look at the inputs, count.
 
 use nightshift_jobs::{
-    Cron, InputRow, InputSpec, ItemLimit, JobSpec, JobVars, MaxFailed, OnBadInput, OnExisting, Parsed,
-    is_allowed,
+    Cron, InputRow, InputSpec, ItemLimit, JobSpec, JobVars, MaxFailed, OnBadInput, OnExisting,
+    Parsed, is_allowed,
 };
 use nightshift_objects::Objects;
 use nightshift_store::{LeaderTerm, Plan, Planned, Store, Submitted};
