@@ -40,7 +40,8 @@ const MAY_TEST_WITH_LOCAL: &[&str] = &[
 
 /// Library -> the only packages that may declare it.
 const LIBRARIES: &[(&str, &[&str])] = &[
-    ("sqlx", &["nightshift-store"]),
+    // The suites speak to the database as anybody may: as users of psql, as zombies, and as a superuser who looks at the tables.
+    ("sqlx", &["nightshift-store", "nightshift-tests"]),
     ("candle-core", &["nightshift-engine"]),
     ("candle-nn", &["nightshift-engine"]),
     ("axum", &["nightshift-scheduler"]),

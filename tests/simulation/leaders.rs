@@ -1,0 +1,133 @@
+//! What schedulers do: plan, tick, lead after each other, and wake up late.
+
+use nightshift_store::{Error, JobState, Planned};
+
+use crate::invariants::demand;
+use crate::lab::plan;
+use crate::run::{Run, TERM, words};
+
+impl Run<'_> {
+    pub(crate) async fn plan(&mut self, good: bool) -> Result<(), String> {
+        self.lead().await?;
+        let scheduler = &self.lab.scheduler;
+        let submitted = scheduler.submitted(&self.term, 1).await.map_err(words)?;
+        let expected = self
+            .world
+            .jobs
+            .iter()
+            .find(|job| job.state == JobState::Submitted)
+            .map(|job| job.id);
+        demand!(
+            submitted.first().map(|job| job.job) == expected,
+            "the oldest submitted job is {expected:?}, not {submitted:?}"
+        );
+        let Some(job) = submitted.into_iter().next() else {
+            return Ok(());
+        };
+        if good {
+            let [items, shard_items, max_attempts, max_failed, priority]: [u8; 5] =
+                serde_json::from_str(&job.spec_text).expect("our own spec");
+            let mut plan = plan(job.job, items.into(), shard_items.into());
+            plan.max_attempts = max_attempts.into();
+            plan.max_failed_items = (max_failed != 255).then_some(max_failed.into());
+            plan.priority = priority.into();
+            let planned = scheduler
+                .planned(&self.term, job.job, &plan)
+                .await
+                .map_err(words)?;
+            demand!(planned == Planned::Ready, "the plan came to {planned:?}");
+        } else {
+            let rejected = scheduler
+                .rejected(&self.term, job.job, "no")
+                .await
+                .map_err(words)?;
+            demand!(rejected, "a submitted job could not be rejected");
+        }
+        self.look().await
+    }
+
+    pub(crate) async fn tick(&mut self) -> Result<(), String> {
+        self.lead().await?;
+        let expected = self.model.expire(&self.world);
+        let counts = self.lab.scheduler.tick(&self.term).await.map_err(words)?;
+        self.look().await?;
+        demand!(
+            counts.expired == expected as i64,
+            "{expected} leases had run out, the tick counts {counts:?}"
+        );
+        let count = |states: &[JobState]| {
+            self.world
+                .jobs
+                .iter()
+                .filter(|job| states.contains(&job.state))
+                .count() as i64
+        };
+        let active = count(&[
+            JobState::Ready,
+            JobState::Paused,
+            JobState::Closing,
+            JobState::Cancelling,
+        ]);
+        demand!(
+            (counts.submitted, counts.active) == (count(&[JobState::Submitted]), active),
+            "the tick counts {counts:?}"
+        );
+        Ok(())
+    }
+
+    /// Stays leader, as a scheduler does before each tick.
+    pub(crate) async fn lead(&mut self) -> Result<(), String> {
+        let holder = format!("{}-{}", self.mark, self.n_leaders - 1);
+        self.term = self
+            .lab
+            .scheduler
+            .lead(&holder, TERM)
+            .await
+            .map_err(words)?
+            .ok_or("nobody else leads, and we may not")?;
+        Ok(())
+    }
+
+    pub(crate) async fn depose(&mut self, resigned: bool) -> Result<(), String> {
+        self.lead().await?;
+        let holder = format!("{}-{}", self.mark, self.n_leaders);
+        let early = self
+            .lab
+            .scheduler
+            .lead(&holder, TERM)
+            .await
+            .map_err(words)?;
+        demand!(
+            early.is_none(),
+            "two schedulers lead: {early:?} beside {:?}",
+            self.term
+        );
+        if resigned {
+            self.lab.scheduler.resign(&self.term).await.map_err(words)?;
+        } else {
+            self.forward(TERM.as_millis() as i64).await;
+        }
+        self.n_leaders += 1;
+        let before = self.term.clone();
+        self.lead().await?;
+        demand!(
+            self.term.term > before.term,
+            "the term {:?} is not after {before:?}",
+            self.term
+        );
+        self.deposed = Some(before);
+        Ok(())
+    }
+
+    pub(crate) async fn stale_tick(&mut self) -> Result<(), String> {
+        let Some(deposed) = self.deposed.clone() else {
+            return Ok(());
+        };
+        let answer = self.lab.scheduler.tick(&deposed).await;
+        demand!(
+            matches!(answer, Err(Error::NotLeader)),
+            "a deposed scheduler ticked: {answer:?}"
+        );
+        self.nothing_changed("a deposed scheduler").await
+    }
+}
