@@ -1,5 +1,9 @@
-//! Faults with real processes: kills, drains, frozen workers, servers that go away.
+//! Faults with real processes: kills, drains, frozen workers, servers that go away, connections that break at any statement,
+//! clocks that are wrong.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clocks;
+mod cuts;
+mod hints;
 mod outages;
 mod workers;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use nightshift_store::JobState;
-use nightshift_tests::{System, specs};
+use nightshift_tests::{System, specs, until};
 
-/// How long a server is away: longer than a request, shorter than patience.
-const AWAY: Duration = Duration::from_secs(3);
+/// How long it may take until somebody notices that a server is away.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_outlives_a_restart_of_postgres() {
@@ -25,9 +25,15 @@ async fn a_job_outlives_a_restart_of_postgres() {
         .until(job, "some items are finished", |view| view.n_ok >= 2)
         .await;
     system.database.stop().await;
-    tokio::time::timeout(AWAY, std::future::pending::<()>())
-        .await
-        .unwrap_err();
+    until(PATIENCE, "both processes miss the database", || {
+        scheduler.output().contains("the database does not answer")
+            && [
+                "the database does not answer",
+                "a call to the database failed",
+            ]
+            .iter()
+            .any(|words| worker.output().contains(words))
+    });
     let folder = system.folder.path().to_owned();
     system.database.start_again(&folder).await;
     let view = system.wait(job).await;
@@ -52,9 +58,9 @@ async fn a_job_outlives_an_outage_of_the_object_store() {
         .until(job, "some items are finished", |view| view.n_ok >= 2)
         .await;
     system.stop_s3().await;
-    tokio::time::timeout(AWAY, std::future::pending::<()>())
-        .await
-        .unwrap_err();
+    until(PATIENCE, "the worker misses the object store", || {
+        worker.output().contains("the object store failed")
+    });
     system.start_s3().await;
     let view = system.wait(job).await;
     assert_eq!((view.state, view.n_ok), (JobState::Finished, 16));
@@ -62,10 +68,14 @@ async fn a_job_outlives_an_outage_of_the_object_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_scheduler_is_replaced_by_the_next() {
+async fn a_killed_leader_is_replaced_by_the_scheduler_that_waits() {
+    const LEADS: &str = "this scheduler leads";
     let system = System::start().await;
     let mut first = system.scheduler();
-    let second = nightshift_tests::Process::start(
+    until(PATIENCE, "the first scheduler leads", || {
+        first.output().contains(LEADS)
+    });
+    let mut second = nightshift_tests::Process::start(
         "scheduler-2",
         system.folder.path(),
         &mut system.command("lab_scheduler", &["scheduler"]),
@@ -82,11 +92,15 @@ async fn a_killed_scheduler_is_replaced_by_the_next() {
     system
         .until(job, "some items are finished", |view| view.n_ok >= 1)
         .await;
+    assert!(
+        second.runs() && !second.output().contains(LEADS),
+        "one leads"
+    );
     first.kill();
     assert_eq!(system.wait(job).await.state, JobState::Finished);
     let next = system
         .submit(&specs::prompts("leader-next", 2, "s3://lab/leader-next/"))
         .await;
     assert_eq!(system.wait(next).await.state, JobState::Finished);
-    drop(second);
+    assert!(second.output().contains(LEADS));
 }

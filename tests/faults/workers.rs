@@ -188,3 +188,46 @@ async fn a_worker_frozen_past_its_lease_publishes_nothing_more() {
         "{total} pictures were drawn for {ITEMS} items"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_worker_takes_over_within_two_seconds_of_the_end_of_a_dead_ones_lease() {
+    const ITEMS: usize = 60;
+    let system = System::start().await;
+    let _scheduler = system.scheduler();
+    let mut first = system.worker("first", 1);
+    let job = system
+        .submit(&specs::sized_prompts(
+            "rescued",
+            ITEMS,
+            "96x96",
+            "s3://lab/rescued/",
+        ))
+        .await;
+    system
+        .until(job, "some items are finished", |view| view.n_ok >= 1)
+        .await;
+    let second = system.worker("second", 1);
+    nightshift_tests::until(Duration::from_secs(30), "the second worker waits", || {
+        second.output().contains("registered")
+    });
+    first.kill();
+    // What remains is measured by the database's clock, in milliseconds: the lease of three seconds, and two for the rescue.
+    let killed = "select (extract(epoch from nightshift.clock()) * 1000)::bigint";
+    let killed: i64 = system.database.sql(killed).parse().unwrap();
+    assert_eq!(system.wait(job).await.state, JobState::Finished);
+    let rescue = format!(
+        "select (extract(epoch from heir.started_at) * 1000)::bigint from nightshift.attempt lost join nightshift.attempt heir
+            on heir.job_id = lost.job_id and heir.shard_no = lost.shard_no and heir.attempt = lost.attempt + 1
+        where lost.job_id = {job} and lost.outcome = 'lost'"
+    );
+    let rescued: i64 = system
+        .database
+        .sql(&rescue)
+        .parse()
+        .expect("one lease was lost, and its shard claimed again");
+    let after = rescued - killed;
+    assert!(
+        after <= 3_000 + 2_000,
+        "the shard of a killed worker was claimed again after {after} ms"
+    );
+}

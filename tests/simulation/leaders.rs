@@ -107,6 +107,8 @@ impl Run<'_> {
         } else {
             self.forward(TERM.as_millis() as i64).await;
         }
+        self.deposed = Some(self.term.clone());
+        self.stale_tick().await?;
         self.n_leaders += 1;
         let before = self.term.clone();
         self.lead().await?;
@@ -115,7 +117,6 @@ impl Run<'_> {
             "the term {:?} is not after {before:?}",
             self.term
         );
-        self.deposed = Some(before);
         Ok(())
     }
 

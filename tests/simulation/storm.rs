@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use nightshift_store::{Error, ItemStatus, Only, Report, ShardKind, Store, Submission, WorkerId};
+use nightshift_store::{
+    Call, Error, ItemStatus, Lease, Only, Report, ShardKind, Store, Submission, WorkerId,
+};
 
 use crate::invariants;
 use crate::lab::{Lab, plan};
@@ -42,9 +44,15 @@ async fn calls_at_the_same_time_never_deadlock_and_leave_everything_in_order() {
         plan.max_attempts = 100;
         lab.scheduler.planned(&term, *job, &plan).await.unwrap();
     }
+    let mut last = WorkerId(0);
     let mut workers = Vec::new();
     for seed in 0..WORKERS as u64 {
-        let id = lab.register("storm").await;
+        // Two of them are the two hands of one worker: its claims meet its own reports.
+        let id = match seed % 2 {
+            0 => lab.register("storm").await,
+            _ => last,
+        };
+        last = id;
         workers.push(work(
             lab.store("lab_worker").await,
             id,
@@ -133,43 +141,51 @@ fn all(kind: ShardKind, range: std::ops::Range<i64>) -> Report {
     }
 }
 
-/// Claims, and does anything with what it gets.
+/// Claims, and says anything about what it gets: about one lease after the other, or about all of them at once.
 async fn work(store: Store, id: WorkerId, mut chance: Chance, rounds: usize) -> Result<(), String> {
     for _ in 0..rounds {
         let n = 1 + u32::from(chance.below(4));
-        let leases = store
-            .claim(id, n, LEASE)
-            .await
-            .map_err(|error| format!("claim: {error:?}"))?;
-        for mut lease in leases {
-            let half = if lease.kind == ShardKind::Items {
-                let status = if chance.below(8) == 0 {
-                    ItemStatus::Failed
-                } else {
-                    ItemStatus::Ok
-                };
-                report_of(&[(lease.first_item, status)])
-            } else {
-                Report::default()
-            };
-            let whole = all(lease.kind, lease.first_item..lease.end_item);
-            let said = match chance.below(6) {
-                0 => store.release(&lease, &half).await,
-                1 => store.fail(&lease, &half, "storm", "it storms").await,
-                2 => Ok(()), // forgotten
-                3 => store.finish(&lease, &whole).await,
-                _ => match store.progress(&mut lease, &half).await {
-                    Ok(_) => store.finish(&lease, &whole).await,
-                    Err(error) => Err(error),
-                },
-            };
-            match said {
-                Ok(()) | Err(Error::LeaseLost) => {}
-                Err(error) => return Err(format!("{lease:?}: {error:?}")),
-            }
+        let claimed = store.claim(id, n, LEASE).await;
+        let mut leases = claimed.map_err(|error| format!("claim: {error:?}"))?;
+        let calls: Vec<_> = leases
+            .iter_mut()
+            .filter_map(|lease| say(&mut chance, lease))
+            .collect();
+        let mut reports = Vec::new();
+        if chance.below(2) == 0 {
+            reports.push(calls);
+        } else {
+            reports.extend(calls.into_iter().map(|call| vec![call]));
+        }
+        for mut calls in reports {
+            let said = store.report(id, &mut calls).await;
+            said.map_err(|error| format!("{calls:?}: {error:?}"))?;
         }
     }
     Ok(())
+}
+
+/// What a worker says about a lease; sometimes it forgets about it.
+fn say<'a>(chance: &mut Chance, lease: &'a mut Lease) -> Option<(Call, &'a mut Lease, Report)> {
+    let first = match (lease.kind, chance.below(8)) {
+        (ShardKind::Close, _) => Report::default(),
+        (ShardKind::Items, 0) => report_of(&[(lease.first_item, ItemStatus::Failed)]),
+        (ShardKind::Items, _) => report_of(&[(lease.first_item, ItemStatus::Ok)]),
+    };
+    let failure = || Call::Fail {
+        code: "storm".to_owned(),
+        message: "it storms".to_owned(),
+    };
+    match chance.below(6) {
+        0 => Some((Call::Release, lease, first)),
+        1 => Some((failure(), lease, first)),
+        2 => Some((Call::Progress, lease, first)),
+        3 => None,
+        _ => {
+            let whole = all(lease.kind, lease.first_item..lease.end_item);
+            Some((Call::Finish, lease, whole))
+        }
+    }
 }
 
 async fn command(

@@ -7,9 +7,11 @@
 pub mod cluster;
 pub mod pgbouncer;
 pub mod process;
+pub mod proxy;
 pub mod specs;
 pub mod system;
 
 pub use cluster::Database;
 pub use process::{Process, until};
+pub use proxy::{Cut, Proxy};
 pub use system::System;

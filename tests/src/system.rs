@@ -103,7 +103,10 @@ impl System {
             .env("NIGHTSHIFT_SCHEDULER_TICK_MS", "100")
             .env("NIGHTSHIFT_WORKER_THREADS", "1")
             .env("NIGHTSHIFT_WORKER_FORMATS", "f32/f32,int4/bf16,bf16/int8")
-            .env("NIGHTSHIFT_LOG", "info,nightshift_worker=debug");
+            .env(
+                "NIGHTSHIFT_LOG",
+                "info,nightshift_worker=debug,nightshift_objects=debug",
+            );
         command
     }
 

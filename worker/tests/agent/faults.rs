@@ -1,5 +1,6 @@
 //! Kills, lost leases, drains and outages: nothing is lost, nothing is published twice, nobody crashes.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nightshift_store::{AttemptOutcome, JobState};
@@ -134,10 +135,13 @@ async fn an_outage_of_the_object_store_only_delays() {
     worker.script.allow(1);
     until_count("slots are refilled", 3, || worker.script.admitted()).await;
     let script = worker.script.clone();
-    lab.without_s3(async move {
+    lab.without_s3(|refused| async move {
         script.open();
         until_count("pictures are made meanwhile", 3, || script.finished()).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        until_count("they could not be stored, twice", 2, || {
+            refused.load(Ordering::Relaxed)
+        })
+        .await;
     })
     .await;
     assert_eq!(lab.ended(job).await, JobState::Finished);

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nightshift_jobs::{InputRow, InputSpec, JobVars, OnExisting};
@@ -15,6 +17,7 @@ use nightshift_store::{
 use nightshift_worker::scripted::{Script, Scripted};
 use nightshift_worker::{Config, ShutdownHandle, WorkerError, run, shutdown};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub(crate) const MODEL: &str = "nano/f32/f32";
@@ -177,12 +180,27 @@ impl Lab {
         );
     }
 
-    /// Restarts the object store at the same address after `meanwhile`.
-    pub(crate) async fn without_s3<F: Future<Output = ()>>(&mut self, meanwhile: F) {
+    /// Restarts the object store at the same address after `meanwhile`, which gets the number of connections that were refused so far.
+    pub(crate) async fn without_s3<F: Future<Output = ()>>(
+        &mut self,
+        meanwhile: impl FnOnce(Arc<AtomicU64>) -> F,
+    ) {
         let s3 = self.s3.take().unwrap();
         let addr = s3.addr();
         s3.stop().await;
-        meanwhile.await;
+        let nobody = TcpListener::bind(addr).await.unwrap();
+        let refused = Arc::new(AtomicU64::new(0));
+        let refusing = async {
+            loop {
+                drop(nobody.accept().await.unwrap());
+                refused.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        tokio::select! {
+            () = meanwhile(Arc::clone(&refused)) => {}
+            () = refusing => {}
+        }
+        drop(nobody);
         self.s3 = Some(
             S3Server::start(&self.folder.path().join("s3"), Some(addr))
                 .await
