@@ -21,6 +21,7 @@
 mod invariants;
 mod lab;
 mod leaders;
+mod locks;
 mod model;
 mod op;
 mod regressions;
