@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use nightshift_engine::kernels::Isa;
 use nightshift_engine::random::{ImageTokenizerSize, Preset};
 use nightshift_engine::{Decoding, KvCache, Weights, Window};
 
@@ -182,6 +183,9 @@ pub struct BenchEngineArgs {
     /// Threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
+    /// Instructions of the kernels: scalar, avx2 or avx512; the best of this machine when left away. Results are the same
+    #[arg(long)]
+    pub isa: Option<Isa>,
     /// Measure products of all formats too, by number of rows
     #[arg(long)]
     pub products: bool,

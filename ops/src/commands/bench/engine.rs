@@ -5,7 +5,7 @@ use std::path::Path;
 use nightshift_engine::bench::machine::{self, Machine};
 use nightshift_engine::bench::products::{self, Product};
 use nightshift_engine::bench::{self, Report, Workload};
-use nightshift_engine::kernels::Pool;
+use nightshift_engine::kernels::{Pool, force_isa};
 use nightshift_engine::prompt::{self, PromptTask};
 use nightshift_engine::random::Options;
 use nightshift_engine::{GuidanceSchedule, LoadOptions, Model, Request, Sampler, Weights, Window};
@@ -27,6 +27,7 @@ const CAPTION: &str =
 /// # Errors
 /// A model that cannot be written or loaded, a request that the engine refuses.
 pub(super) fn run(ui: Ui, args: &BenchEngineArgs) -> anyhow::Result<Exit> {
+    force_isa(args.isa).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     let threads = threads(args.threads);
     ui.note("measuring the machine");
     let pool = Pool::new(threads);

@@ -48,10 +48,10 @@ pub(crate) trait Matrix: Sync {
     /// finite.
     ///
     /// # Safety
-    /// The machine has AVX2 and FMA; the outputs exist, `k0` is a multiple of [`RUN`], `8 * steps` is at most RUN, and `panel`
-    /// has room for `steps` groups.
+    /// The machine has AVX2 and FMA, and `isa`; the outputs exist, `k0` is a multiple of [`RUN`], `8 * steps` is at most RUN, and
+    /// `panel` has room for `steps` groups.
     #[cfg(target_arch = "x86_64")]
-    unsafe fn expand(&self, o: usize, n: usize, k0: usize, steps: usize, panel: *mut f32);
+    unsafe fn expand(&self, isa: Isa, o: usize, n: usize, k0: usize, steps: usize, panel: *mut f32);
 
     /// The bytes of the weights `[k0, k0 + 8 * steps)` of output `o`, for reading them ahead of their use.
     fn bytes(&self, o: usize, k0: usize, steps: usize) -> &[u8];
@@ -60,10 +60,12 @@ pub(crate) trait Matrix: Sync {
     /// begins at `r * ldx` and is padded to whole groups of eight; the sums of (row, output) go to `r * GROUP + i` of `sums`.
     ///
     /// # Safety
-    /// The machine has AVX2 and FMA; the outputs exist; `x` and `sums` have room for all rows.
+    /// The machine has AVX2 and FMA, and `isa`; the outputs exist; `x` and `sums` have room for all rows.
     #[cfg(target_arch = "x86_64")]
+    #[expect(clippy::too_many_arguments, reason = "rows, outputs and their sums")]
     unsafe fn narrow(
         &self,
+        isa: Isa,
         x: *const f32,
         ldx: usize,
         rows: usize,
@@ -260,7 +262,7 @@ impl<M: Matrix> Part<'_, M> {
             // SAFETY: x holds every row to its padded end.
             return unsafe {
                 self.w
-                    .narrow(x, width, self.rows, outs.start, outs.len(), sums)
+                    .narrow(isa, x, width, self.rows, outs.start, outs.len(), sums)
             };
         }
         let panel = scratch.0.as_mut_ptr();
@@ -271,7 +273,7 @@ impl<M: Matrix> Part<'_, M> {
                 prefetch(self.w.bytes(o, k0, steps));
             }
             // SAFETY: the outputs exist, and the scratch has room for a run of them.
-            unsafe { self.w.expand(outs.start, outs.len(), k0, steps, panel) };
+            unsafe { self.w.expand(isa, outs.start, outs.len(), k0, steps, panel) };
             let at = k0 / LANES * self.rows + rows.start * steps;
             let run = Run {
                 x: &self.x[at..at + rows.len() * steps],
@@ -331,7 +333,7 @@ impl Matrix for F32Matrix<'_> {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn expand(&self, o: usize, n: usize, k0: usize, steps: usize, panel: *mut f32) {
+    unsafe fn expand(&self, _: Isa, o: usize, n: usize, k0: usize, steps: usize, panel: *mut f32) {
         for i in 0..n {
             let row = &self.w[(o + i) * self.k + k0..(o + i + 1) * self.k];
             // SAFETY: as promised by the caller; the slice ends with the row, whose tail is padded.
@@ -349,6 +351,7 @@ impl Matrix for F32Matrix<'_> {
     #[cfg(target_arch = "x86_64")]
     unsafe fn narrow(
         &self,
+        _: Isa,
         x: *const f32,
         ldx: usize,
         rows: usize,
@@ -390,10 +393,18 @@ mod tests {
         }
 
         #[cfg(target_arch = "x86_64")]
-        unsafe fn expand(&self, o: usize, n: usize, k0: usize, steps: usize, panel: *mut f32) {
+        unsafe fn expand(
+            &self,
+            isa: Isa,
+            o: usize,
+            n: usize,
+            k0: usize,
+            steps: usize,
+            panel: *mut f32,
+        ) {
             self.note(o);
             // SAFETY: passed on.
-            unsafe { self.inner.expand(o, n, k0, steps, panel) };
+            unsafe { self.inner.expand(isa, o, n, k0, steps, panel) };
         }
 
         fn bytes(&self, o: usize, k0: usize, steps: usize) -> &[u8] {
@@ -403,6 +414,7 @@ mod tests {
         #[cfg(target_arch = "x86_64")]
         unsafe fn narrow(
             &self,
+            isa: Isa,
             x: *const f32,
             ldx: usize,
             rows: usize,
@@ -412,7 +424,7 @@ mod tests {
         ) {
             self.note(o);
             // SAFETY: passed on.
-            unsafe { self.inner.narrow(x, ldx, rows, o, n, sums) };
+            unsafe { self.inner.narrow(isa, x, ldx, rows, o, n, sums) };
         }
     }
 

@@ -4,9 +4,13 @@
 use super::bf16;
 use super::bytes::Bytes;
 use super::int4::{GROUP, GROUP_BYTES, Int4Matrix, QuantisedGroup, pack, quantise_group};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::Isa;
 use crate::kernels::for_each_isa;
 use crate::kernels::panel::{Eight, Matrix};
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod narrow;
 
@@ -60,7 +64,7 @@ impl Matrix for Bf16Matrix<'_> {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn expand(&self, o: usize, n: usize, k0: usize, steps: usize, panel: *mut f32) {
+    unsafe fn expand(&self, _: Isa, o: usize, n: usize, k0: usize, steps: usize, panel: *mut f32) {
         for i in 0..n {
             let row = &self.bytes[((o + i) * self.k + k0) * 2..(o + i + 1) * self.k * 2];
             // SAFETY: as promised by the caller; the slice ends with the row.
@@ -76,6 +80,7 @@ impl Matrix for Bf16Matrix<'_> {
     #[cfg(target_arch = "x86_64")]
     unsafe fn narrow(
         &self,
+        _: Isa,
         x: *const f32,
         ldx: usize,
         rows: usize,
@@ -95,8 +100,20 @@ impl Matrix for Int4Matrix {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn expand(&self, o: usize, n: usize, k0: usize, steps: usize, panel: *mut f32) {
+    unsafe fn expand(
+        &self,
+        isa: Isa,
+        o: usize,
+        n: usize,
+        k0: usize,
+        steps: usize,
+        panel: *mut f32,
+    ) {
         const STEPS: usize = GROUP / 8;
+        if isa == Isa::Avx512 {
+            // SAFETY: passed on.
+            return unsafe { avx512::expand(self, o, n, k0, steps, panel) };
+        }
         let groups = steps / STEPS;
         for i in 0..n {
             let first = ((o + i) * self.inputs + k0) / GROUP;
@@ -122,6 +139,7 @@ impl Matrix for Int4Matrix {
     #[cfg(target_arch = "x86_64")]
     unsafe fn narrow(
         &self,
+        isa: Isa,
         x: *const f32,
         ldx: usize,
         rows: usize,
@@ -131,7 +149,12 @@ impl Matrix for Int4Matrix {
     ) {
         assert!(o + n <= self.out, "outputs exist");
         // SAFETY: the caller's promises.
-        unsafe { narrow::int4(self, x, ldx, rows, o, n, sums) };
+        unsafe {
+            match isa {
+                Isa::Avx512 => avx512::narrow(self, x, ldx, rows, o, n, sums),
+                _ => narrow::int4(self, x, ldx, rows, o, n, sums),
+            }
+        }
     }
 }
 
