@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use nightshift_jobs::{GivenPanel, InputRow, Item, OnBadInput, Size};
+use nightshift_jobs::{Decoding, GivenPanel, InputRow, Item, OnBadInput, Size, Window};
 use nightshift_store::{ItemReport, ItemStatus, Lease};
 use tokio::sync::mpsc;
 
@@ -126,8 +126,22 @@ pub(crate) fn ok_report(
         gpu_ms: None,
         tokens: None,
         steps: None,
-        info: given.map(|facts| serde_json::json!({ "input": facts })),
+        info: info(item, given),
     }
+}
+
+/// What the row says beside its columns: the input that was read, and the window that is part of a coupled result.
+fn info(item: &Item, given: Option<&GivenFacts>) -> Option<serde_json::Value> {
+    let mut info = serde_json::Map::new();
+    if let Some(facts) = given {
+        info.insert("input".to_owned(), serde_json::json!(facts));
+    }
+    if let (Decoding::Coupled, Window::Fixed(positions)) =
+        (item.sampler.decoding, item.sampler.window)
+    {
+        info.insert("window".to_owned(), serde_json::json!(positions));
+    }
+    (!info.is_empty()).then(|| info.into())
 }
 
 async fn tell(outlets: &Outlets, lease: &Lease, fed: Fed) -> Result<(), ShardError> {
@@ -171,7 +185,7 @@ async fn items(
     let (mut items, mut failures) = (Vec::new(), Vec::new());
     for index in open {
         let row: &InputRow = &rows[&job.spec.row_of(index)];
-        match job.spec.item(index, row, &job.vars) {
+        match job.item(index, row) {
             Ok(item) => items.push(item),
             Err(error) => failures.push((index, Failure::from(&error))),
         }

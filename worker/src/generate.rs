@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 
 /// What makes pictures, several at a time.
 pub trait Generator: Send {
-    /// What it can run: `"name/weights/kv_cache"` to the engine's fingerprint.
-    fn models(&self) -> BTreeMap<String, String>;
+    /// What it can run, by `"name/weights/kv_cache"`.
+    fn models(&self) -> BTreeMap<String, Offer>;
 
     /// How many pictures it can make at a time, at least 1.
     fn slots(&self) -> usize;
@@ -31,6 +31,15 @@ pub trait Generator: Send {
 
     /// Forgets all requests and every state that a panic may have left behind.
     fn reset(&mut self);
+}
+
+/// What the agent knows of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Names what its results depend on.
+    pub fingerprint: String,
+    /// Window of coupled decoding where a spec leaves it to the model.
+    pub coupled_window: u32,
 }
 
 /// What the agent asks of the engine's thread.

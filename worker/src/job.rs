@@ -1,6 +1,8 @@
 //! A job as its worker knows it, and the first touch of its destination.
 
-use nightshift_jobs::{JobSpec, JobVars, OnExisting, is_allowed};
+use nightshift_jobs::{
+    Decoding, InputRow, Item, ItemError, JobSpec, JobVars, OnExisting, Window, is_allowed,
+};
 use nightshift_objects::{ConditionalPut, Error as ObjectError, Put, S3Uri};
 use nightshift_store::{JobInfo, Lease};
 use serde_json::{Value, json};
@@ -30,6 +32,8 @@ pub(crate) struct Job {
     pub(crate) model: String,
     /// Of this worker's engine for that model.
     pub(crate) fingerprint: String,
+    /// What `window: auto` means for coupled decoding with it.
+    coupled_window: Option<u32>,
     /// `If-None-Match: *` can be relied on.
     pub(crate) conditions: bool,
 }
@@ -60,7 +64,9 @@ impl Job {
             return Err(ShardError::failed("dest_forbidden", message));
         }
         let model = spec.model().key();
-        let fingerprint = shared.models.get(&model).cloned().unwrap_or_default();
+        let offer = shared.models.get(&model);
+        let fingerprint = offer.map_or_else(String::new, |offer| offer.fingerprint.clone());
+        let coupled_window = offer.map(|offer| offer.coupled_window);
         if info
             .fingerprint
             .as_ref()
@@ -85,10 +91,27 @@ impl Job {
             content_sha256,
             model,
             fingerprint,
+            coupled_window,
             conditions,
         };
         job.touch(shared, guard).await?;
         Ok(job)
+    }
+
+    /// An item of the job. A window that coupled decoding leaves to the model is that of this worker's, which the fingerprint
+    /// covers: it decides the picture.
+    ///
+    /// # Errors
+    /// The item cannot be made of its row.
+    pub(crate) fn item(&self, index: u64, row: &InputRow) -> Result<Item, ItemError> {
+        let mut item = self.spec.item(index, row, &self.vars)?;
+        let sampler = &mut item.sampler;
+        if let (Decoding::Coupled, Window::Auto, Some(positions)) =
+            (sampler.decoding, sampler.window, self.coupled_window)
+        {
+            sampler.window = Window::Fixed(positions);
+        }
+        Ok(item)
     }
 
     /// What of the job stands inside its files.

@@ -9,7 +9,7 @@ use nightshift_engine::{
 };
 
 use crate::config::Config;
-use crate::generate::Generator;
+use crate::generate::{Generator, Offer};
 
 /// Models in memory, each with its engine.
 pub struct Models {
@@ -160,10 +160,14 @@ fn folders(dir: &Path) -> Result<Vec<String>, ModelsError> {
 }
 
 impl Generator for Models {
-    fn models(&self) -> BTreeMap<String, String> {
+    fn models(&self) -> BTreeMap<String, Offer> {
+        let offer = |model: &Model| Offer {
+            fingerprint: model.fingerprint().to_owned(),
+            coupled_window: u32::try_from(model.coupled_window()).unwrap_or(u32::MAX),
+        };
         self.by_key
             .iter()
-            .map(|(key, loaded)| (key.clone(), loaded.model.fingerprint().to_owned()))
+            .map(|(key, loaded)| (key.clone(), offer(&loaded.model)))
             .collect()
     }
 

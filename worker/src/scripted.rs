@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nightshift_engine::{EngineError, Event, Picture, Request, RgbImage};
 
-use crate::generate::Generator;
+use crate::generate::{Generator, Offer};
 
 /// How long a gated step waits before it looks again for cancellations.
 const STEP: Duration = Duration::from_millis(5);
@@ -92,8 +92,12 @@ impl Script {
 }
 
 impl Generator for Scripted {
-    fn models(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([(self.model.clone(), format!("{:064x}", 0x5c21_97ed))])
+    fn models(&self) -> BTreeMap<String, Offer> {
+        let offer = Offer {
+            fingerprint: format!("{:064x}", 0x5c21_97ed),
+            coupled_window: 24,
+        };
+        BTreeMap::from([(self.model.clone(), offer)])
     }
 
     fn slots(&self) -> usize {

@@ -8,14 +8,15 @@ use nightshift_store::Store;
 use tokio::sync::OnceCell;
 
 use crate::config::Config;
+use crate::generate::Offer;
 
 /// Handles and settings of one worker.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) objects: Objects,
-    /// `"name/weights/kv_cache"` to fingerprint.
-    pub(crate) models: BTreeMap<String, String>,
+    /// By `"name/weights/kv_cache"`.
+    pub(crate) models: BTreeMap<String, Offer>,
     /// Whether the endpoint honours `If-None-Match: *`; found out once.
     pub(crate) conditions: OnceCell<bool>,
     /// Job to the last round whose destination this worker has prepared.

@@ -95,6 +95,49 @@ impl Default for Config {
     }
 }
 
+/// What a model folder publishes for decoding, in `generation_config.json`; other keys are for other programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub struct Generation {
+    /// The window of coupled decoding where a request leaves it to the model: the one that was measured to be fastest.
+    pub coupled_window: Option<u32>,
+}
+
+impl Generation {
+    /// Largest window that can be asked for.
+    const WINDOW_MAX: u32 = 256;
+
+    /// Reads the file; a folder without it publishes nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no JSON object, or publishes a window that nobody could ask for.
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(source) => {
+                return Err(LoadError::File {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        let wrong = |reason: String| LoadError::Format {
+            path: path.to_owned(),
+            reason,
+        };
+        let read: Self = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        match read.coupled_window {
+            Some(n) if !(1..=Self::WINDOW_MAX).contains(&n) => Err(wrong(format!(
+                "`coupled_window` is {n}; it is a number from 1 to {}",
+                Self::WINDOW_MAX
+            ))),
+            _ => Ok(read),
+        }
+    }
+}
+
 impl Config {
     /// Reads and checks `config.json`.
     ///

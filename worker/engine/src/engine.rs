@@ -12,13 +12,13 @@ use crate::batch::{Branch, Turn};
 use crate::decode::{Choice, Plan};
 use crate::error::EngineError;
 use crate::model::Model;
-use crate::painter::Painter;
+use crate::painter::{Done, Painter, Task};
 use crate::prefix;
 use crate::request::{Decoding, Event, Picture, Request};
 use crate::sample::grid::Grid;
 use crate::sample::logits::{choose, guide, law};
 use crate::sample::rng;
-use crate::slot::{Running, Slot, given_codes, same_id};
+use crate::slot::{Running, Slot, check_panel, same_id};
 use crate::transformer::{self, BranchCache, Chunk, Scratch};
 use crate::window::Meter;
 
@@ -37,8 +37,10 @@ pub struct Engine {
     meter: Meter,
     /// Bytes of both caches of a slot, when they are limited.
     slot_bytes: Option<u64>,
-    /// Started with the first picture.
+    /// Started with the first picture or given panel.
     painter: Option<Painter>,
+    /// Requests whose given panel is being read; each has a place.
+    reading: Vec<(u64, Request)>,
 }
 
 /// What an engine has done since it was made.
@@ -107,6 +109,7 @@ impl Engine {
             meter: Meter::default(),
             slot_bytes: None,
             painter: None,
+            reading: Vec::new(),
         }
     }
 
@@ -122,9 +125,10 @@ impl Engine {
     /// Places that a request can take now. None while as many pictures as there are slots wait to be decoded: tokens must not
     /// run away from a slower image tokenizer.
     pub fn free_slots(&self) -> usize {
-        let waiting = self.painter.as_ref().map_or(0, Painter::pending);
-        match waiting < self.slots.len() {
-            true => self.slots.len() - self.running_slots(),
+        let (slots, reading) = (self.slots.len(), self.reading.len());
+        let pending = self.painter.as_ref().map_or(0, Painter::pending);
+        match pending - reading < slots {
+            true => slots - self.running_slots() - reading,
             false => 0,
         }
     }
@@ -134,32 +138,47 @@ impl Engine {
         running.count()
     }
 
-    /// Takes a request into a free slot; it runs from the next step on. A given panel is encoded here.
+    /// Takes a request into a free slot; it runs from the next step on, or from the one after its given panel has been read.
     ///
     /// # Errors
     /// The request is refused: no slot, a used id, sizes the model cannot make, a panel of another size.
     pub fn admit(&mut self, id: u64, request: Request) -> Result<(), EngineError> {
-        let given = given_codes(&self.model, &request)?;
-        let running = Running::new(&self.model, id, &request, &given)?;
-        self.start(running)
+        // Without the panel's codes this is laid out as long as with them.
+        let running = Running::new(&self.model, id, &request, &[])?;
+        let Some(panel) = &request.given else {
+            return self.start(running);
+        };
+        check_panel(&self.model, &request, panel)?;
+        self.check_place(&running)?;
+        let panel = panel.clone();
+        self.painter()?.hand_over(id, Task::Read(panel))?;
+        self.reading.push((id, request));
+        Ok(())
     }
 
     /// Takes a request that is laid out already.
     pub(crate) fn start(&mut self, running: Running) -> Result<(), EngineError> {
+        self.check_place(&running)?;
+        let mut slots = self.slots.iter_mut();
+        let free = slots.find(|slot| slot.running.is_none());
+        free.ok_or(EngineError::NoFreeSlot)?
+            .take(&self.model, running);
+        Ok(())
+    }
+
+    /// Whether there is a place for a new request, and memory.
+    fn check_place(&self, running: &Running) -> Result<(), EngineError> {
         let painting = self.painter.as_ref();
         if same_id(&self.slots, running.id)
             || painting.is_some_and(|painter| painter.has(running.id))
         {
             return Err(EngineError::DuplicateId(running.id));
         }
-        self.check_budget(&running)?;
-        let free = self
-            .slots
-            .iter_mut()
-            .find(|slot| slot.running.is_none())
-            .ok_or(EngineError::NoFreeSlot)?;
-        free.take(&self.model, running);
-        Ok(())
+        self.check_budget(running)?;
+        match self.running_slots() + self.reading.len() < self.slots.len() {
+            true => Ok(()),
+            false => Err(EngineError::NoFreeSlot),
+        }
     }
 
     fn check_budget(&self, running: &Running) -> Result<(), EngineError> {
@@ -200,12 +219,13 @@ impl Engine {
             slot.running = None;
             return true;
         }
+        self.reading.retain(|(reading, _)| *reading != id);
         let painter = self.painter.as_mut();
         painter.is_some_and(|painter| painter.forget(id))
     }
 
-    /// One forward pass for all slots, then one event for each request that moved, and the pictures that have become ready.
-    /// When pictures are all that is left it waits for one. Empty when nothing runs.
+    /// One forward pass for all slots, then one event for each request that moved, whose panel was read or whose picture has
+    /// become ready. When panels and pictures are all that is left it waits for one. Empty when nothing runs.
     pub fn step(&mut self) -> Vec<Event> {
         let began = Instant::now();
         let ready = prefix::share(&mut self.slots, &mut self.counters);
@@ -232,10 +252,30 @@ impl Engine {
         }
         self.spent.step += began.elapsed().as_secs_f64();
         let idle = events.is_empty() && self.running_slots() == 0;
-        if let Some(painter) = &mut self.painter {
-            events.extend(painter.ready(idle));
+        let ready = self.painter.as_mut().map(|painter| painter.ready(idle));
+        for (id, done) in ready.unwrap_or_default() {
+            events.push(match done {
+                Done::Painted(event) => event,
+                Done::Read(codes) => self.begin(id, codes),
+            });
         }
         events
+    }
+
+    /// Puts a request whose panel was read into its place.
+    fn begin(&mut self, id: u64, codes: Result<Vec<u32>, EngineError>) -> Event {
+        let place = self.reading.iter().position(|(reading, _)| *reading == id);
+        let request = place.map(|place| self.reading.swap_remove(place).1);
+        let begun = codes.and_then(|codes| {
+            let request = request.ok_or(EngineError::NoFreeSlot)?;
+            let running = Running::new(&self.model, id, &request, &codes)?;
+            let total = running.stream.total() as u32;
+            self.start(running).map(|()| total)
+        });
+        match begun {
+            Ok(total) => Event::Progress { id, done: 0, total },
+            Err(error) => Event::Failed { id, error },
+        }
     }
 
     /// Runs the rows of all turns and computes the scores of the wanted cells.
@@ -404,11 +444,14 @@ impl Engine {
     }
 
     fn paint(&mut self, id: u64, grid: Grid, picture: Box<Picture>) -> Result<(), EngineError> {
-        let painter = match &mut self.painter {
-            Some(painter) => painter,
-            none => none.insert(Painter::start(&self.model)?),
-        };
-        painter.paint(id, grid, picture)
+        self.painter()?.hand_over(id, Task::Paint { grid, picture })
+    }
+
+    fn painter(&mut self) -> Result<&mut Painter, EngineError> {
+        match &mut self.painter {
+            Some(painter) => Ok(painter),
+            none => Ok(none.insert(Painter::start(&self.model)?)),
+        }
     }
 
     fn fail(&mut self, slot: usize, error: EngineError) -> Event {

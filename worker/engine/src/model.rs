@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::image::RgbImage;
 
-use crate::config::Config;
+use crate::config::{Config, Generation};
 use crate::error::{EngineError, LoadError};
 use crate::fingerprint;
 use crate::image_tokenizer::ImageTokenizer;
@@ -113,9 +113,13 @@ pub struct Model {
     ids: TokenIds,
     image_tokenizer: Option<ImageTokenizer>,
     kv_cache: KvCache,
+    generation: Generation,
     pool: Pool,
     fingerprint: String,
 }
+
+/// The window of coupled decoding for models that publish none.
+const COUPLED_WINDOW: u32 = 16;
 
 impl Model {
     /// Reads a model folder: `config.json`, the weights, the tokenizer files, and the image tokenizer at `movqgan/` or
@@ -140,11 +144,15 @@ impl Model {
         let tensors = Tensors::open(weights.clone())?;
         let rows = ids.image.start as usize..ids.image.end as usize;
         let transformer = Transformer::load(&tensors, &config, rows, opts.weights)?;
-        let class = format!(
+        let generation = Generation::read(&dir.join("generation_config.json"))?;
+        let mut class = format!(
             "cpu weights={} kv={}",
             opts.weights.as_str(),
             opts.kv_cache.as_str()
         );
+        if let Some(window) = generation.coupled_window {
+            class += &format!(" coupled_window={window}");
+        }
         let mut files = vec![("config", dir.join("config.json"))];
         files.extend(weights.into_iter().map(|path| ("weights", path)));
         files.extend(
@@ -162,6 +170,7 @@ impl Model {
             ids,
             image_tokenizer,
             kv_cache,
+            generation,
             pool,
             fingerprint,
         }))
@@ -224,6 +233,12 @@ impl Model {
     /// Format of the caches.
     pub fn kv_cache(&self) -> KvCache {
         self.kv_cache
+    }
+
+    /// The window of coupled decoding where a request leaves it to the model: the one published with it, else 16. It is part of
+    /// the results, and so of the fingerprint.
+    pub fn coupled_window(&self) -> usize {
+        self.generation.coupled_window.unwrap_or(COUPLED_WINDOW) as usize
     }
 
     /// Numbers in the matrices of all layers, and in the head.

@@ -1,4 +1,4 @@
-//! Pictures from codes on a thread of their own, so that the other slots go on drawing tokens meanwhile.
+//! Pictures from codes, and codes of given panels, on a thread of their own, so that the slots go on drawing tokens meanwhile.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,23 +6,39 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::error::EngineError;
+use crate::image::RgbImage;
 use crate::model::Model;
 use crate::request::{Event, Picture};
 use crate::sample::grid::Grid;
 
-/// Decodes one picture after the other: the workspace of one is all that is ever held.
+/// Works on one picture after the other: the workspace of one is all that is ever held.
 #[derive(Debug)]
 pub(crate) struct Painter {
-    tasks: Sender<Task>,
-    done: Receiver<(u64, Event)>,
-    /// Requests whose pictures are not back yet, in order.
+    tasks: Sender<(u64, Task)>,
+    done: Receiver<(u64, Done)>,
+    /// Requests whose work is not back yet, in order.
     pending: Vec<u64>,
 }
 
-struct Task {
-    id: u64,
-    grid: Grid,
-    picture: Box<Picture>,
+/// Work for the image tokenizer.
+pub(crate) enum Task {
+    /// A picture whose codes are complete.
+    Paint {
+        /// Of its codes.
+        grid: Grid,
+        /// To which the image is added.
+        picture: Box<Picture>,
+    },
+    /// A given panel.
+    Read(RgbImage),
+}
+
+/// What came of it.
+pub(crate) enum Done {
+    /// The picture is finished, or failed.
+    Painted(Event),
+    /// The codes of the panel.
+    Read(Result<Vec<u32>, EngineError>),
 }
 
 impl Painter {
@@ -31,14 +47,13 @@ impl Painter {
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn start(model: &Arc<Model>) -> Result<Self, EngineError> {
-        let (tasks, inbox) = channel::<Task>();
+        let (tasks, inbox) = channel::<(u64, Task)>();
         let (outbox, done) = channel();
         let model = Arc::clone(model);
         let thread = std::thread::Builder::new().name("pictures".to_owned());
         let spawned = thread.spawn(move || {
-            for task in inbox {
-                let id = task.id;
-                if outbox.send((id, paint(&model, task))).is_err() {
+            for (id, task) in inbox {
+                if outbox.send((id, work(&model, id, task))).is_err() {
                     break;
                 }
             }
@@ -51,44 +66,39 @@ impl Painter {
         })
     }
 
-    /// Hands over a picture whose codes are complete.
+    /// Hands over work for a request.
     ///
     /// # Errors
     /// The thread has ended.
-    pub(crate) fn paint(
-        &mut self,
-        id: u64,
-        grid: Grid,
-        picture: Box<Picture>,
-    ) -> Result<(), EngineError> {
-        let sent = self.tasks.send(Task { id, grid, picture });
+    pub(crate) fn hand_over(&mut self, id: u64, task: Task) -> Result<(), EngineError> {
+        let sent = self.tasks.send((id, task));
         sent.map_err(|_| EngineError::ImageTokenizer("its thread has ended".to_owned()))?;
         self.pending.push(id);
         Ok(())
     }
 
-    /// Pictures that are not back yet.
+    /// Pictures and panels that are not back yet.
     pub(crate) fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// Whether a request waits for its picture.
+    /// Whether a request waits for its picture or panel.
     pub(crate) fn has(&self, id: u64) -> bool {
         self.pending.contains(&id)
     }
 
-    /// Drops a request's picture when it comes. Whether there was one.
+    /// Drops what comes for a request. Whether it waited for something.
     pub(crate) fn forget(&mut self, id: u64) -> bool {
         let before = self.pending.len();
         self.pending.retain(|pending| *pending != id);
         self.pending.len() < before
     }
 
-    /// The pictures that are ready; with `wait`, at least one if any is pending.
-    pub(crate) fn ready(&mut self, wait: bool) -> Vec<Event> {
-        let mut events = Vec::new();
+    /// What is ready; with `wait`, at least one if any is pending.
+    pub(crate) fn ready(&mut self, wait: bool) -> Vec<(u64, Done)> {
+        let mut ready = Vec::new();
         loop {
-            let wait = wait && events.is_empty() && !self.pending.is_empty();
+            let wait = wait && ready.is_empty() && !self.pending.is_empty();
             let next = if wait {
                 self.done.recv().ok()
             } else {
@@ -96,31 +106,34 @@ impl Painter {
             };
             match next {
                 // A request that was cancelled meanwhile is not pending any more.
-                Some((id, event)) if self.forget(id) => events.push(event),
+                Some((id, done)) if self.forget(id) => ready.push((id, done)),
                 Some(_) => {}
-                None => return events,
+                None => return ready,
             }
         }
     }
 }
 
-/// A panic fails its own picture; the weights are not changed by decoding, so the next one is none the worse.
-fn paint(model: &Model, task: Task) -> Event {
-    let Task {
-        id,
-        grid,
-        mut picture,
-    } = task;
-    let decode = || model.decode_codes(&picture.codes, grid.rows, grid.cols);
-    let decoded = catch_unwind(AssertUnwindSafe(decode))
-        .unwrap_or_else(|panic| Err(EngineError::ImageTokenizer(words(panic.as_ref()))));
-    match decoded {
-        Ok(image) => {
-            picture.image = Some(image);
-            Event::Finished { id, picture }
+/// A panic fails its own request; the weights are not changed by this work, so the next one is none the worse.
+fn work(model: &Model, id: u64, task: Task) -> Done {
+    match task {
+        Task::Paint { grid, mut picture } => {
+            let decode = || model.decode_codes(&picture.codes, grid.rows, grid.cols);
+            Done::Painted(match caught(decode) {
+                Ok(image) => {
+                    picture.image = Some(image);
+                    Event::Finished { id, picture }
+                }
+                Err(error) => Event::Failed { id, error },
+            })
         }
-        Err(error) => Event::Failed { id, error },
+        Task::Read(panel) => Done::Read(caught(|| model.encode_panel(&panel))),
     }
+}
+
+fn caught<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(EngineError::ImageTokenizer(words(panic.as_ref()))))
 }
 
 fn words(panic: &(dyn Any + Send)) -> String {
@@ -128,5 +141,5 @@ fn words(panic: &(dyn Any + Send)) -> String {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("decoding panicked: {}", text.unwrap_or("no reason given"))
+    format!("it panicked: {}", text.unwrap_or("no reason given"))
 }

@@ -1,12 +1,11 @@
 //! One place of the engine: two static caches and the request that uses them.
 
-use std::sync::Arc;
-
 use crate::batch::{Cached, Turn};
 use crate::decode::coupled::{Coupled, Draws, invert, keeps};
 use crate::decode::jacobi::Jacobi;
 use crate::decode::{Choice, Plan, Stream, sequential};
 use crate::error::EngineError;
+use crate::image::RgbImage;
 use crate::model::Model;
 use crate::prefix;
 use crate::request::{Decoding, Request, Sampler, Window};
@@ -14,9 +13,6 @@ use crate::sample::grid::Grid;
 use crate::sample::logits::guidance_table;
 use crate::sample::rng;
 use crate::transformer::BranchCache;
-
-/// The window of `auto` for coupled decoding, where it is part of the result's identity.
-const AUTO_COUPLED_WINDOW: usize = 16;
 
 /// A place for one request. Its caches stay allocated between requests.
 #[derive(Debug, Default)]
@@ -104,11 +100,12 @@ impl Running {
         let prompt = model.prompt_ids(&request.prompt)?;
         let opening = grid.opening(given, model.token_ids())?;
         let stream = Stream::new(grid, model.token_ids().clone(), prompt, opening);
-        Self::of_stream(id, stream, request.sampler.clone(), request.seed)
+        Self::of_stream(model, id, stream, request.sampler.clone(), request.seed)
     }
 
     /// A request whose sequence is laid out already.
     pub(crate) fn of_stream(
+        model: &Model,
         id: u64,
         stream: Stream,
         sampler: Sampler,
@@ -128,7 +125,7 @@ impl Running {
             }
             Decoding::Coupled { window } => {
                 let window = match window {
-                    Window::Auto => AUTO_COUPLED_WINDOW,
+                    Window::Auto => model.coupled_window(),
                     Window::Fixed(n) => n,
                 };
                 Decoder::Coupled {
@@ -321,11 +318,18 @@ pub(crate) fn same_id(slots: &[Slot], id: u64) -> bool {
         .any(|running| running.id == id)
 }
 
-/// The codes of the given upper panel.
-pub(crate) fn given_codes(model: &Arc<Model>, request: &Request) -> Result<Vec<u32>, EngineError> {
-    let Some(panel) = &request.given else {
-        return Ok(Vec::new());
-    };
+/// Whether the upper panel of a request can be given.
+///
+/// # Errors
+/// There is no image tokenizer to read it, or it has not the size of the upper half.
+pub(crate) fn check_panel(
+    model: &Model,
+    request: &Request,
+    panel: &RgbImage,
+) -> Result<(), EngineError> {
+    if !model.makes_pictures() {
+        return Err(EngineError::NoImageTokenizer);
+    }
     let (w, h) = (panel.width, panel.height);
     if !request.height.is_multiple_of(64) {
         return Err(EngineError::BadRequest(format!(
@@ -341,5 +345,5 @@ pub(crate) fn given_codes(model: &Arc<Model>, request: &Request) -> Result<Vec<u
         );
         return Err(EngineError::BadRequest(reason));
     }
-    model.encode_panel(panel)
+    Ok(())
 }

@@ -10,7 +10,7 @@ use crate::error::EngineError;
 use crate::model::Model;
 use crate::request::Request;
 use crate::sample::logits::{guide, law};
-use crate::slot::{Running, given_codes};
+use crate::slot::{Running, check_panel};
 use crate::transformer::{Chunk, Scratch};
 
 /// Sums over the generated codes of a picture, in nats.
@@ -58,7 +58,13 @@ pub fn surprise(
     request: &Request,
     codes: &[u32],
 ) -> Result<Surprise, EngineError> {
-    let given = given_codes(model, request)?;
+    let given = match &request.given {
+        Some(panel) => {
+            check_panel(model, request, panel)?;
+            model.encode_panel(panel)?
+        }
+        None => Vec::new(),
+    };
     let mut running = Running::new(model, 0, request, &given)?;
     let width = model.token_ids().codes();
     let cells = running.stream.grid().cells();

@@ -183,9 +183,11 @@ impl Agent {
 
     fn registration(&self) -> Registration {
         let config = &self.shared.config;
+        let models = self.shared.models.iter();
+        let fingerprints = models.map(|(key, offer)| (key.clone(), offer.fingerprint.clone()));
         Registration {
             name: config.name.clone(),
-            models: self.shared.models.clone(),
+            models: fingerprints.collect(),
             info: json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "pid": std::process::id(),

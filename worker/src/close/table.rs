@@ -1,7 +1,7 @@
 //! The columns of the metadata table at the destination's root, the same in Parquet and JSON lines. Pure.
 
 use nightshift_jobs::{
-    GivenPanel, InputRow, Item, Kind, Restore, Role, Size, Task, canonical_json,
+    GivenPanel, InputRow, Item, Kind, Restore, Role, Size, Task, Window, canonical_json,
 };
 use nightshift_store::{Artifact, ItemRow};
 use serde_json::{Value, json};
@@ -176,7 +176,11 @@ pub(super) fn cells(job: &Job, item: &Item, row: &InputRow, stored: &ItemRow) ->
         .as_ref()
         .and_then(|info| serde_json::from_value(info["input"].clone()).ok());
     cells.extend(input(item.given.as_ref(), given.as_ref(), row));
-    cells.extend(sampler(job, item));
+    let window = report
+        .info
+        .as_ref()
+        .and_then(|info| info["window"].as_u64());
+    cells.extend(sampler(job, item, window));
     cells.extend(output(item, primary, given.as_ref()));
     let model = job.spec.model();
     cells.extend([
@@ -257,12 +261,14 @@ fn input(panel: Option<&GivenPanel>, facts: Option<&GivenFacts>, row: &InputRow)
     ]
 }
 
-fn sampler(job: &Job, item: &Item) -> Vec<Cell> {
+/// `window` is the one that the model chose, where it is part of the result.
+fn sampler(job: &Job, item: &Item, window: Option<u64>) -> Vec<Cell> {
     let sampler = &item.sampler;
     let model = job.spec.model();
-    let window = match sampler.window {
-        nightshift_jobs::Window::Auto => "auto".to_owned(),
-        nightshift_jobs::Window::Fixed(positions) => positions.to_string(),
+    let window = match (window, sampler.window) {
+        (Some(positions), _) => positions.to_string(),
+        (None, Window::Auto) => "auto".to_owned(),
+        (None, Window::Fixed(positions)) => positions.to_string(),
     };
     vec![
         int(item.seed),

@@ -121,6 +121,31 @@ async fn the_same_spec_makes_the_same_bytes_elsewhere() {
 }
 
 #[tokio::test]
+async fn the_models_window_of_coupled_decoding_is_recorded() {
+    let lab = Lab::new().await;
+    let spec = |name: &str, window: &str| {
+        pictures(name, ", metadata: {sidecar: jsonl}")
+            + &format!("sampler: {{decoding: coupled, window: {window}}}\n")
+    };
+    let _worker = lab.worker(2);
+    for (name, window, recorded) in [("models", "auto", 24), ("own", "7", 7)] {
+        let job = lab.job(&spec(name, window), &[]).await;
+        assert_eq!(lab.ended(job).await, JobState::Finished);
+        let info = lab.items(job).await[0].report.info.clone().unwrap();
+        assert_eq!(info["window"], recorded);
+        let table = lab
+            .lines(&format!("s3://output/{name}/metadata.jsonl"))
+            .await;
+        assert_eq!(table[0]["window"], recorded.to_string());
+        let picture = lab.get(&format!("s3://output/{name}/data/cat_0.png")).await;
+        let texts = nightshift_engine::image::png::read_texts(&picture);
+        let facts = texts.iter().find(|text| text.key == "nightshift").unwrap();
+        let facts: serde_json::Value = serde_json::from_str(&facts.value).unwrap();
+        assert_eq!(facts["sampler"]["window"]["fixed"], recorded);
+    }
+}
+
+#[tokio::test]
 async fn a_destination_of_another_job_is_refused_resumed_or_overwritten() {
     let lab = Lab::new().await;
     let worker = lab.worker(2);

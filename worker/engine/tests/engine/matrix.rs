@@ -7,8 +7,8 @@ use nightshift_engine::image::png::{self, Pixels};
 use nightshift_engine::kernels::{Isa, force_isa};
 use nightshift_engine::random::{ImageTokenizerSize, Options, Preset, write_with};
 use nightshift_engine::{
-    Decoding, Engine, Event, GuidanceSchedule, KvCache, LoadOptions, Model, Picture, Request,
-    Sampler, Weights, Window, generate,
+    Decoding, Engine, EngineError, Event, GuidanceSchedule, KvCache, LoadOptions, Model, Picture,
+    Request, RgbImage, Sampler, Weights, Window, generate,
 };
 
 use crate::golden;
@@ -252,6 +252,92 @@ fn a_slot_is_free_while_its_picture_is_decoded() {
     }
     assert_eq!(engine.free_slots(), 1);
     assert!(engine.step().is_empty(), "nothing runs any more");
+}
+
+#[test]
+fn a_given_panel_is_read_beside_the_other_slots() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Model::load(&sharp(dir.path()), &LoadOptions::default()).unwrap();
+    let (width, height) = (32, 32);
+    let given = |value: u8| {
+        let panel = RgbImage {
+            width,
+            height,
+            data: (0..width * height * 3)
+                .map(|i| (i as u8).wrapping_mul(value))
+                .collect(),
+        };
+        Request {
+            width,
+            height: 2 * height,
+            given: Some(panel),
+            ..request(1.0, Decoding::Sequential, 5)
+        }
+    };
+    let requests = [
+        request(1.0, Decoding::Sequential, 1),
+        given(3),
+        given(7),
+        given(3),
+    ];
+    let alone = requests
+        .clone()
+        .map(|request| generate(&model, request).unwrap());
+    assert_eq!(alone[1], alone[3]);
+    assert_ne!(alone[1].codes, alone[2].codes, "another panel was read");
+    assert_eq!(together(&model, 3, &requests), alone);
+
+    // A place is taken while a panel is read, its request can be dropped, and the panel that comes for it is nobody's.
+    let mut engine = Engine::new(Arc::clone(&model), 1);
+    engine.admit(1, given(3)).unwrap();
+    assert_eq!(engine.free_slots(), 0);
+    assert_eq!(engine.admit(1, given(3)), Err(EngineError::DuplicateId(1)));
+    assert_eq!(engine.admit(2, given(3)), Err(EngineError::NoFreeSlot));
+    assert!(engine.cancel(1) && !engine.cancel(1));
+    assert!(engine.step().is_empty(), "nothing runs any more");
+    engine.admit(2, given(7)).unwrap();
+    let finished =
+        std::iter::repeat_with(|| engine.step())
+            .flatten()
+            .find_map(|event| match event {
+                Event::Finished { id: 2, picture } => Some(*picture),
+                Event::Progress { id: 2, .. } => None,
+                other => panic!("{other:?}"),
+            });
+    assert_eq!(finished.as_ref(), Some(&alone[2]));
+}
+
+#[test]
+fn a_model_folder_publishes_the_window_of_coupled_decoding() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = sharp(dir.path());
+    let file = folder.join("generation_config.json");
+    let options = LoadOptions {
+        codes_only: true,
+        ..LoadOptions::default()
+    };
+    let coupled = |model: &Arc<Model>, window| {
+        let request = request(1.0, Decoding::Coupled { window }, 4);
+        let made = generate(model, request).unwrap();
+        (made.generated, made.steps)
+    };
+    let plain = Model::load(&folder, &options).unwrap();
+    let sixteen = coupled(&plain, Window::Fixed(16));
+    assert_eq!(coupled(&plain, Window::Auto), sixteen);
+
+    std::fs::write(&file, r#"{"bos_token_id": 1, "coupled_window": 3}"#).unwrap();
+    let published = Model::load(&folder, &options).unwrap();
+    let three = coupled(&published, Window::Fixed(3));
+    assert_ne!(three, sixteen);
+    assert_eq!(coupled(&published, Window::Auto), three);
+    assert_ne!(published.fingerprint(), plain.fingerprint());
+
+    std::fs::write(&file, r#"{"coupled_window": 0}"#).unwrap();
+    let error = Model::load(&folder, &options).unwrap_err().to_string();
+    assert!(
+        error.contains("generation_config.json") && error.contains("`coupled_window` is 0"),
+        "{error}"
+    );
 }
 
 #[test]

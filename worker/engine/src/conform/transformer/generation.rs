@@ -83,7 +83,7 @@ impl Run<'_> {
         };
         let stream = Stream::new(self.grid, ids.clone(), prompt.to_vec(), opening);
         let running =
-            Running::of_stream(0, stream, sampler, 0).map_err(|error| error.to_string())?;
+            Running::of_stream(model, 0, stream, sampler, 0).map_err(|error| error.to_string())?;
         let mut engine = Engine::new(Arc::clone(model), 1);
         engine.start(running).map_err(|error| error.to_string())?;
         let picture = finish_alone(&mut engine).map_err(|error| error.to_string())?;
