@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::connections::Connections;
@@ -91,10 +92,23 @@ impl Store {
     }
 }
 
+/// How long a connection is believed to live after its last answer.
+const TRUSTED: Duration = Duration::from_secs(1);
+
 fn pool_options(config: &DatabaseConfig) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(config.max_connections.max(1))
         .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
+        // A connection that answered a moment ago is not asked again whether it lives: that is a round trip for each call.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > TRUSTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
 }
 
 pub(crate) fn connect_options(config: &DatabaseConfig) -> Result<PgConnectOptions, Error> {

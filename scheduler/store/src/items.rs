@@ -30,7 +30,7 @@ pub struct Artifact {
     pub sha256: String,
 }
 
-/// A final item as a worker reports it; this is also the JSON of `nightshift.progress(.., items, ..)`.
+/// A final item as a worker reports it; this is also the JSON that SQL by hand gives to `nightshift.progress(.., items, ..)`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ItemReport {
     /// Index within the job.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::items::StoredItem;
 use crate::state::states;
-use crate::{Error, ItemReport, ItemRow, ItemStatus, Store, WorkerId};
+use crate::{Answer, Call, Error, ItemReport, ItemRow, ItemStatus, Store, WorkerId};
 
 states! {
     /// What a shard asks for.
@@ -181,25 +181,10 @@ impl Store {
     /// [`Error::Refused`] when an item lies outside the shard (a bug of the worker), [`Error::Unreachable`].
     pub async fn progress(&self, lease: &mut Lease, report: &Report) -> Result<Verdict, Error> {
         let sent = Instant::now();
-        let verdict = sqlx::query_scalar!(
-            r#"/* progress */ select nightshift.progress($1, $2, $3, $4, $5, $6, $7, $8) as "verdict!""#,
-            lease.worker.0,
-            lease.job,
-            lease.shard,
-            lease.token,
-            items_json(report)?,
-            &report.in_flight,
-            report.log,
-            report.health,
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        let verdict = match verdict.as_str() {
-            "continue" => Verdict::Continue,
-            "stop" => return Ok(Verdict::Stop),
-            "drain" => Verdict::Drain,
-            "cancelled" => Verdict::Cancelled,
-            other => return Err(Error::inconsistent("progress.verdict", other)),
+        let verdict = match self.say_one(&Call::Progress, lease, report).await? {
+            Answer::Verdict(Verdict::Stop) => return Ok(Verdict::Stop),
+            Answer::Verdict(verdict) => verdict,
+            Answer::Done => return Err(Error::inconsistent("report.answers", "done")),
         };
         lease.trusted_until = trusted_until(sent, lease.lease);
         Ok(verdict)
@@ -210,18 +195,7 @@ impl Store {
     /// # Errors
     /// [`Error::LeaseLost`]; [`Error::Refused`] when items are missing (a bug of the worker).
     pub async fn finish(&self, lease: &Lease, report: &Report) -> Result<(), Error> {
-        let held = sqlx::query_scalar!(
-            r#"/* finish */ select nightshift.finish($1, $2, $3, $4, $5, $6) as "held!""#,
-            lease.worker.0,
-            lease.job,
-            lease.shard,
-            lease.token,
-            items_json(report)?,
-            report.log,
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        held.then_some(()).ok_or(Error::LeaseLost)
+        self.end(&Call::Finish, lease, report).await
     }
 
     /// Gives the shard back after a drain, with what is final so far; costs no attempt. Role: worker.
@@ -229,18 +203,7 @@ impl Store {
     /// # Errors
     /// [`Error::LeaseLost`].
     pub async fn release(&self, lease: &Lease, report: &Report) -> Result<(), Error> {
-        let held = sqlx::query_scalar!(
-            r#"/* release */ select nightshift.release($1, $2, $3, $4, $5, $6) as "held!""#,
-            lease.worker.0,
-            lease.job,
-            lease.shard,
-            lease.token,
-            items_json(report)?,
-            report.log,
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        held.then_some(()).ok_or(Error::LeaseLost)
+        self.end(&Call::Release, lease, report).await
     }
 
     /// Gives the shard up because of an error of the whole shard (out of memory, destination refuses writes); spends an
@@ -255,20 +218,18 @@ impl Store {
         code: &str,
         message: &str,
     ) -> Result<(), Error> {
-        let held = sqlx::query_scalar!(
-            r#"/* fail */ select nightshift.fail($1, $2, $3, $4, $5, $6, $7, $8) as "held!""#,
-            lease.worker.0,
-            lease.job,
-            lease.shard,
-            lease.token,
-            code,
-            message,
-            items_json(report)?,
-            report.log,
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        held.then_some(()).ok_or(Error::LeaseLost)
+        let call = Call::Fail {
+            code: code.to_owned(),
+            message: message.to_owned(),
+        };
+        self.end(&call, lease, report).await
+    }
+
+    async fn end(&self, call: &Call, lease: &Lease, report: &Report) -> Result<(), Error> {
+        match self.say_one(call, lease, report).await? {
+            Answer::Done => Ok(()),
+            Answer::Verdict(_) => Err(Error::LeaseLost),
+        }
     }
 
     /// The job behind a lease; ask once per job and round. Role: worker.
@@ -354,8 +315,4 @@ pub(crate) fn trusted_until(sent: Instant, lease: Duration) -> Instant {
 
 pub(crate) fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
-}
-
-fn items_json(report: &Report) -> Result<serde_json::Value, Error> {
-    serde_json::to_value(&report.items).map_err(|e| Error::inconsistent("report.items", e))
 }

@@ -12,6 +12,7 @@
 //! below it may make. The clock is always the database's. Times come back as Unix milliseconds (`*_unix_ms`).
 
 mod admin;
+mod columns;
 mod config;
 mod connections;
 mod error;

@@ -1,9 +1,8 @@
-//! What a worker says about several leases, in one transaction.
+//! What a worker says about its leases: any number of them in one call and one transaction.
 
 use std::time::Instant;
 
-use serde_json::{Value, json};
-
+use crate::columns::Calls;
 use crate::leases::trusted_until;
 use crate::{Error, Lease, Report, Store, Verdict, WorkerId};
 
@@ -46,51 +45,77 @@ impl Store {
         calls: &mut [(Call, &mut Lease, Report)],
     ) -> Result<Vec<Answer>, Error> {
         let sent = Instant::now();
-        let said: Vec<Value> = calls
-            .iter()
-            .map(|(call, lease, report)| said(call, lease, report))
-            .collect();
+        let mut said = Calls::default();
+        for (call, lease, report) in calls.iter() {
+            said.push(call, lease, report)?;
+        }
+        let answers = self.say(worker, &said).await?;
+        for (answer, (_, lease, _)) in answers.iter().zip(calls) {
+            if !matches!(answer, Answer::Done | Answer::Verdict(Verdict::Stop)) {
+                lease.trusted_until = trusted_until(sent, lease.lease);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// One call about one lease.
+    pub(crate) async fn say_one(
+        &self,
+        call: &Call,
+        lease: &Lease,
+        report: &Report,
+    ) -> Result<Answer, Error> {
+        let mut said = Calls::default();
+        said.push(call, lease, report)?;
+        let answer = self.say(lease.worker, &said).await?.pop();
+        answer.ok_or_else(|| Error::inconsistent("report.answers", "none"))
+    }
+
+    async fn say(&self, worker: WorkerId, calls: &Calls<'_>) -> Result<Vec<Answer>, Error> {
+        let items = &calls.items;
         let answers = sqlx::query_scalar!(
-            r#"/* report */ select nightshift.report($1, $2) as "answers!: Vec<String>""#,
+            r#"/* report */ select nightshift.report($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+                $21, $22, $23, $24, $25, $26, $27) as "answers!: Vec<String>""#,
             worker.0,
-            Value::Array(said),
+            calls.health as _,
+            &calls.what as _,
+            &calls.job,
+            &calls.shard,
+            &calls.token,
+            &calls.in_flight,
+            &calls.log as _,
+            &calls.code as _,
+            &calls.message as _,
+            &calls.n_items,
+            &items.index,
+            &items.status as _,
+            &items.item_id as _,
+            &items.seed as _,
+            &items.fingerprint as _,
+            &items.error_code as _,
+            &items.error_message as _,
+            &items.role as _,
+            &items.key as _,
+            &items.bytes as _,
+            &items.sha256 as _,
+            &items.gpu_ms as _,
+            &items.tokens as _,
+            &items.steps as _,
+            &items.more as _,
+            &items.info as _,
         )
         .fetch_one(&self.pool)
         .await?;
         answers
             .iter()
-            .zip(calls)
-            .map(|(answer, (_, lease, _))| {
-                let verdict = match answer.as_str() {
-                    "done" => return Ok(Answer::Done),
-                    "stop" => return Ok(Answer::Verdict(Verdict::Stop)),
-                    "continue" => Verdict::Continue,
-                    "drain" => Verdict::Drain,
-                    "cancelled" => Verdict::Cancelled,
-                    other => return Err(Error::inconsistent("report.answers", other)),
-                };
-                lease.trusted_until = trusted_until(sent, lease.lease);
-                Ok(Answer::Verdict(verdict))
+            .map(|answer| match answer.as_str() {
+                "done" => Ok(Answer::Done),
+                "stop" => Ok(Answer::Verdict(Verdict::Stop)),
+                "continue" => Ok(Answer::Verdict(Verdict::Continue)),
+                "drain" => Ok(Answer::Verdict(Verdict::Drain)),
+                "cancelled" => Ok(Answer::Verdict(Verdict::Cancelled)),
+                other => Err(Error::inconsistent("report.answers", other)),
             })
             .collect()
     }
-}
-
-fn said(call: &Call, lease: &Lease, report: &Report) -> Value {
-    let mut said = json!({
-        "job": lease.job, "shard": lease.shard, "token": lease.token, "items": report.items, "in_flight": report.in_flight,
-        "log": report.log, "health": report.health,
-    });
-    said["what"] = match call {
-        Call::Progress => "progress",
-        Call::Finish => "finish",
-        Call::Release => "release",
-        Call::Fail { code, message } => {
-            said["code"] = json!(code);
-            said["message"] = json!(message);
-            "fail"
-        }
-    }
-    .into();
-    said
 }
