@@ -86,3 +86,77 @@ async fn wait_for_statistics(lab: &Lab) -> i64 {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
+
+/// What a counter of the statistics says once the sessions that moved it have ended.
+async fn counter(lab: &Lab, query: &str, at_least: i64) -> i64 {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let seen = lab.text(query).await.parse().unwrap();
+        if seen >= at_least {
+            return seen;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{query} says {seen}, less than {at_least}"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_claim_reads_one_job_however_many_wait() {
+    let lab = Lab::new().await;
+    lab.ready(1_000_000, 4).await;
+    // 2,000 more of the same tenant and model, and statistics that know of them: a plan that sorts would read them all.
+    lab.sql("
+        insert into nightshift.job (tenant_id, state, submitted_by, planned_at, run_date, n_rows, n_items, shard_items, max_attempts, name, kind,
+                model_key, dest, spec_sha256, spec_text, resolved)
+            select tenant_id, state, submitted_by, planned_at, run_date, n_rows, n_items, shard_items, max_attempts, name, kind,
+                model_key, dest || g || '/', spec_sha256, spec_text, resolved from nightshift.job, generate_series(1, 2000) g;
+        insert into nightshift.job_cursor (job_id) select id from nightshift.job on conflict do nothing;
+        set search_path = nightshift; select mark_job(id) from job;
+        analyze nightshift.job; analyze nightshift.job_cursor; analyze nightshift.share; analyze nightshift.lane")
+        .await;
+    let worker = lab.register("w").await;
+    let read = "select idx_tup_read::text from pg_stat_user_indexes where schemaname = 'nightshift' and indexrelname = 'job_cursor_open'";
+    let before = counter(&lab, read, 0).await;
+    for _ in 0..20 {
+        assert_eq!(lab.worker.claim(worker, 1, LEASE).await.unwrap().len(), 1);
+    }
+    lab.worker.close().await;
+    let read = counter(&lab, read, before + 20).await - before;
+    assert!(
+        read <= 40,
+        "20 claims read {read} entries of job_cursor_open"
+    );
+}
+
+#[tokio::test]
+async fn renewals_change_no_index() {
+    let lab = Lab::new().await;
+    lab.ready(400, 4).await;
+    let worker = lab.register("w").await;
+    let mut leases = lab.worker.claim(worker, 64, LEASE).await.unwrap();
+    for _ in 0..10 {
+        for lease in &mut leases {
+            let beat = Report {
+                in_flight: vec![lease.first_item],
+                ..Report::default()
+            };
+            lab.worker.progress(lease, &beat).await.unwrap();
+        }
+    }
+    lab.worker.close().await;
+    let of_shard = |column: &str| {
+        format!(
+            "select ({column})::text from pg_stat_user_tables where schemaname = 'nightshift' and relname = 'shard'"
+        )
+    };
+    let renewals = 10 * i64::try_from(leases.len()).unwrap();
+    assert_eq!(
+        counter(&lab, &of_shard("n_tup_upd"), renewals).await,
+        renewals
+    );
+    let other_page = counter(&lab, &of_shard("n_tup_upd - n_tup_hot_upd"), 0).await;
+    assert_eq!(other_page, 0, "renewals that were not heap-only");
+}
