@@ -169,6 +169,12 @@ const OF_WORKERS: &[(&str, &str, Outcome)] = &[
         r#"report(WORKER, '[{"what": "finish", "job": JOB, "shard": SHARD, "token": TOKEN}]')"#,
         Answer("{stop}"),
     ),
+    (
+        "report(bigint,jsonb,text[],bigint[],integer[],bigint[],text[],text[],text[],text[],integer[],bigint[],text[],bytea[],bigint[],text[],text[],text[],text[],text[],bigint[],bytea[],integer[],integer[],integer[],jsonb[],jsonb[])",
+        r#"report(WORKER, null, '{finish}', '{JOB}', '{SHARD}', '{TOKEN}', '{"{}"}', '{null}', '{null}', '{null}', '{0}',
+            null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null)"#,
+        Answer("{stop}"),
+    ),
     ("versions()", "", Pure),
 ];
 
