@@ -18,3 +18,4 @@ mod reasons;
 mod retention;
 mod schedules;
 mod submission;
+mod webhooks;
