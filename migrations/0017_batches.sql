@@ -95,7 +95,10 @@ begin
     end if;
     -- Most shards end while others are still to be carved: nothing is to be settled.
     if v_state = 'waiting' and v_job.state <> 'cancelling' then
-        perform mark_job(s.job_id);
+        -- What it reported may have brought the job to its limits all the same.
+        if not (v_cursor.limited and settle_job(s.job_id)) then
+            perform mark_job(s.job_id);
+        end if;
     elsif v_cursor.limited or v_cursor.carved or v_job.state <> 'ready' then
         perform settle_job(s.job_id);
     end if;
@@ -246,8 +249,12 @@ begin
             perform refuse(format('report cannot read what = %L', what[i]), 'use progress, finish, release or fail');
         end if;
     end loop;
-    if w.seen_at < v_now - interval '1 second' or report.health is distinct from w.health and report.health is not null then
-        update worker u set seen_at = v_now, health = coalesce(report.health, u.health) where u.id = report.worker;
+    -- Who holds none of these leases is believed nothing.
+    if v_answers <> array_fill('stop'::text, array[v_n])
+        and (w.seen_at < v_now - interval '1 second' or report.health is distinct from w.health and report.health is not null) then
+        -- A claim of the same worker holds this row and may wait for a cursor that is held here: what is passed over comes with the next report.
+        update worker u set seen_at = v_now, health = coalesce(report.health, u.health)
+            where u.id = (select x.id from worker x where x.id = report.worker for update skip locked);
     end if;
     return v_answers;
 end $$;
