@@ -60,12 +60,14 @@ async fn jobs_that_ended_long_ago_go_whole_and_in_batches() {
     // Seven rows a call: ten items take two of them, and nobody may bring the job back meanwhile.
     let first = lab.admin.prune(WEEK, 7).await.unwrap();
     assert_eq!((first.items, first.jobs, first.more), (7, 0, true));
+    let retried = lab.alice.retry(old, &Only::Failed).await;
+    assert!(retried.is_err(), "{retried:?}");
+    // Postgres says that a call failed before it gives up what the call had locked, and prune passes over a job that is locked: one
+    // more call of the same login waits for that.
     assert!(matches!(
         lab.alice.job(old).await,
         Err(Error::NotFound { .. })
     ));
-    let retried = lab.alice.retry(old, &Only::Failed).await;
-    assert!(retried.is_err(), "{retried:?}");
     let mut removed = first;
     let mut calls = 1;
     while removed.more {
