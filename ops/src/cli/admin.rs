@@ -79,7 +79,7 @@ pub struct TenantSettingArgs {
     /// Destinations may lie below this; give all of them, `none` for no place
     #[arg(long = "dest", value_name = "PREFIX")]
     pub dests: Vec<String>,
-    /// `notify` may call below this, such as https://hooks.example.com/; give all of them, `none` for no place
+    /// `notify` may call below this, such as `https://hooks.example.com/`; give all of them, `none` for no place
     #[arg(long = "webhook", value_name = "PREFIX")]
     pub webhooks: Vec<String>,
     /// `notify` may sign with this variable of the scheduler's environment; give all of them, `none` for no secret
