@@ -79,6 +79,11 @@ def faster(run: Callable[..., Tensor], device: torch.device) -> Callable[..., Te
     return torch.compile(run, dynamic=False) if device.type == "cuda" else run
 
 
+def fused(device: torch.device) -> dict[str, bool]:
+    """Options of an optimiser: one kernel for all parameters on a GPU."""
+    return {"fused": True} if device.type == "cuda" else {}
+
+
 def means(rows: list[Tensor]) -> dict[int, float]:
     """Of rows (2, n) of groups and values, the mean value of each group."""
     groups, values = torch.cat(rows, 1).cpu().double()

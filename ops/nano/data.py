@@ -16,6 +16,7 @@ from text import MAPS, Vocabulary, prompt
 PICTURES = ("picture", "edited", "subject", "subject_scene")
 KINDS = (*PICTURES, *MAPS)
 SIDE = 8  # codes of a panel's side
+LONGEST_PROMPT = 64  # tokens
 
 
 class Scenes:
@@ -29,10 +30,10 @@ class Scenes:
     def __len__(self) -> int:
         return len(self.lines)
 
-    def draw(self, poses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One scene for each of `poses` (n) bool; where it is true, one with a person."""
-        scenes = rng.integers(len(self), size=len(poses))
-        return np.where(poses, rng.choice(self.people, len(poses)), scenes) if len(self.people) > 0 else scenes
+    def draw(self, poses: np.ndarray, rng: np.random.Generator, among: int) -> np.ndarray:
+        """One of the first `among` scenes for each of `poses` (n) bool; where it is true, one with a person."""
+        scenes, people = rng.integers(among, size=len(poses)), self.people[self.people < among]
+        return np.where(poses, rng.choice(people, len(poses)), scenes) if len(people) > 0 else scenes
 
     def texts(self) -> list[str]:
         """Every text of every scene."""
@@ -84,8 +85,10 @@ def _tasks() -> list[Task]:
 
 
 TASKS = _tasks()
-GUIDED = 0.5  # share of the samples, dense ones aside, that are drawn under guidance: a row with and a row without the prompt
-STRONGEST = 4.0
+# Share of the samples of one and of two panels that are drawn under guidance: a row with and a row without the prompt. Dense ones
+# are not; of two panels about three in four are others.
+GUIDED = (0.6, 0.4)
+STRONGEST = 4.0  # the guidance of half of them; that of the others lies below
 CAPTIONED = 0.2  # share of dense samples with a caption
 
 
@@ -147,16 +150,20 @@ class Samples:
         def ids(task: Task, line: dict, captioned: bool) -> list[int]:
             return [v.bos, *v.encode(prompt_of(task, line, captioned)), v.separator]
 
-        def row(i: int) -> list[list[int]]:
-            return [ids(task, self.scenes.lines[i], captioned) for captioned in (False, True) for task in TASKS]
+        def rows(scenes: range) -> tuple[np.ndarray, np.ndarray]:
+            lines = (self.scenes.lines[i] for i in scenes)
+            heads = [[ids(task, line, captioned) for captioned in (False, True) for task in TASKS] for line in lines]
+            lengths = np.array([[len(head) for head in row] for row in heads], np.int16)
+            table = np.full((*lengths.shape, LONGEST_PROMPT), v.image_end, np.int16)
+            for i, row in enumerate(heads):
+                for j, head in enumerate(row):
+                    table[i, j, : len(head)] = head
+            return table, lengths
 
-        rows = in_processes(row, len(self.scenes))
-        lengths = np.array([[len(head) for head in row] for row in rows], np.int16)
-        table = np.full((*lengths.shape, lengths.max()), v.image_end, np.int16)
-        for i, row in enumerate(rows):
-            for j, head in enumerate(row):
-                table[i, j, : len(head)] = head
-        return torch.from_numpy(table).to(self.device), torch.from_numpy(lengths).to(self.device)
+        parts = in_processes(rows, len(self.scenes), 500)
+        lengths = np.concatenate([lengths for _, lengths in parts])
+        table = np.concatenate([table for table, _ in parts])[:, :, : lengths.max()]
+        return torch.from_numpy(table.copy()).to(self.device), torch.from_numpy(lengths).to(self.device)
 
     def batches(self, rng: np.random.Generator, size: int, parts: int) -> list[Batch]:
         """One step's samples of one or of two panels, in parts. Twice as many fit when they have one."""
@@ -166,10 +173,12 @@ class Samples:
         group, n = self.groups[which], size * (2 - which)
         p = np.array([TASKS[i].weight for i in group], dtype=float)
         tasks = np.sort(rng.choice(group, n, p=p / p.sum()))
-        scenes = self.scenes.draw(np.array([TASKS[i].map == "pose" for i in tasks]), rng)
+        scenes = self.scenes.draw(np.array([TASKS[i].map == "pose" for i in tasks]), rng, len(self.scenes))
         captioned = np.array([not TASKS[i].name.startswith("dense") for i in tasks]) | (rng.random(n) < CAPTIONED)
-        free = np.array([TASKS[i].name.startswith("dense") for i in tasks]) | (rng.random(n) >= GUIDED)
-        guidance = np.where(free, 1.0, rng.uniform(1.0, STRONGEST, n)).astype(np.float32)
+        # Always as many: on a GPU every number of rows would be compiled anew.
+        guided = rng.permutation([i for i in range(n) if not TASKS[tasks[i]].name.startswith("dense")])[: int(n * GUIDED[which])]
+        guidance = np.ones(n, np.float32)
+        guidance[guided] = np.where(rng.random(len(guided)) < 0.5, STRONGEST, rng.uniform(1.0, STRONGEST, len(guided)))
         split = [np.array_split(column, parts) for column in (tasks, scenes, captioned, guidance)]
         return [self._batch(which + 1, *(column[i] for column in split)) for i in range(parts)]
 
@@ -196,16 +205,16 @@ class Samples:
         return Batch(torch.where(at < 0, head, image_tokens), wanted, task, strength, images[guided], chosen[guided])
 
 
-_run: Callable[[int], Any]
+_run: Callable[[range], Any]
 
 
-def in_processes(run: Callable[[int], Any], count: int) -> list[Any]:
-    """`run(0)`, `run(1)`, ..., on all cores: pure Python gains nothing from threads."""
+def in_processes(run: Callable[[range], Any], count: int, at_once: int) -> list[Any]:
+    """`run` over parts of 0, 1, ..., in order, on all cores: pure Python gains nothing from threads."""
     global _run
     _run = run
     with multiprocessing.get_context("fork").Pool() as pool:
-        return pool.map(_call, range(count), chunksize=256)
+        return pool.map(_call, [range(i, min(i + at_once, count)) for i in range(0, count, at_once)], chunksize=1)
 
 
-def _call(i: int) -> Any:
-    return _run(i)
+def _call(part: range) -> Any:
+    return _run(part)

@@ -1,4 +1,4 @@
-"""Writes a checkpoint in the released file layout."""
+"""Writes and reads a checkpoint in the released file layout."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import safetensors_io
-from movqgan import MoVQGAN
+from movqgan import MoVQGAN, MovqConfig
 from text import Vocabulary
 from transformer import Transformer, TransformerConfig
 
@@ -89,3 +89,19 @@ def write(folder: Path, transformer: Transformer, movqgan: MoVQGAN, vocabulary: 
         os.rename(folder, old)
     os.rename(beside, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def read(folder: Path) -> tuple[Transformer, MoVQGAN, Vocabulary]:
+    """The models and the vocabulary of a checkpoint folder, in f32."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    state = torch.load(next(folder.glob("movqgan/*/*.ckpt")))
+    movqgan = MoVQGAN(MovqConfig(codes=len(state["quantize.embedding.weight"])))
+    movqgan.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    merges = [tuple(rule.split(" ")) for rule in tokenizer["model"]["merges"]]
+    vocabulary = Vocabulary(merges, movqgan.config.codes)
+    fields = TransformerConfig.__dataclass_fields__
+    transformer = Transformer(TransformerConfig(**{name: config[name] for name in fields}))
+    weights = safetensors_io.load(folder / "model.safetensors")
+    transformer.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return transformer.eval(), movqgan.eval(), vocabulary

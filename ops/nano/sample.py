@@ -1,7 +1,6 @@
 """Draws from a checkpoint folder in PyTorch, without a cache: slow, short, and a check of the engine."""
 
 import argparse
-import json
 import struct
 import zlib
 from pathlib import Path
@@ -10,27 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import safetensors_io
+import export
 from data import SIDE, TASKS, Scenes, Task, image, prompt_of, to_bytes, to_float
-from movqgan import MoVQGAN, MovqConfig
+from movqgan import MoVQGAN
 from text import Vocabulary
-from transformer import Transformer, TransformerConfig
-
-
-def load(folder: Path) -> tuple[Transformer, MoVQGAN, Vocabulary]:
-    """The models of a checkpoint folder, in f32."""
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    config = json.loads((folder / "config.json").read_text())
-    state = torch.load(next(folder.glob("movqgan/*/*.ckpt")))
-    movqgan = MoVQGAN(MovqConfig(codes=len(state["quantize.embedding.weight"])))
-    movqgan.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    merges = [tuple(rule.split(" ")) for rule in tokenizer["model"]["merges"]]
-    vocabulary = Vocabulary(merges, movqgan.config.codes)
-    fields = TransformerConfig.__dataclass_fields__
-    transformer = Transformer(TransformerConfig(**{name: config[name] for name in fields}))
-    weights = safetensors_io.load(folder / "model.safetensors")
-    transformer.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    return transformer.eval(), movqgan.eval(), vocabulary
+from transformer import Transformer
 
 
 @torch.no_grad()
@@ -103,7 +86,7 @@ def main() -> None:
     parser.add_argument("--scene", type=int, default=0)
     args = parser.parse_args()
     torch.set_grad_enabled(False)
-    models, scenes = load(args.checkpoint), Scenes([args.scenes])
+    models, scenes = export.read(args.checkpoint), Scenes([args.scenes])
     columns = []
     for i, task in enumerate(TASKS):
         for j in range(2):

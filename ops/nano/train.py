@@ -21,7 +21,7 @@ from data import Samples, Scenes
 from movqgan import MoVQGAN, MovqConfig
 from text import Vocabulary, learn_merges
 from train_movqgan import MovqTraining, encode_all
-from train_transformer import TransformerTraining, default_config
+from train_transformer import PEAK, TransformerTraining, default_config
 
 
 def arguments() -> argparse.Namespace:
@@ -32,6 +32,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=120, help="minutes of work for both parts")
     parser.add_argument("--share", type=float, default=0.4, help="of the budget for the image tokenizer")
     parser.add_argument("--tokenizer", type=Path, help="a checkpoint whose image tokenizer is kept; all time is the transformer's")
+    parser.add_argument("--start", type=Path, help="a checkpoint whose image tokenizer is kept and whose transformer is trained further")
+    parser.add_argument("--peak", type=float, default=PEAK, help="highest learning rate of the transformer")
     parser.add_argument("--resume", action="store_true", help="go on with what the state folder holds")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -45,7 +47,9 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
+    args.tokenizer = args.tokenizer or args.start
     device = torch.device(args.device)
+    torch.backends.cudnn.benchmark = True
     torch.set_num_threads(1 if device.type == "cpu" else args.threads)
     workers = Workers(args.threads if device.type == "cpu" else 1)
     args.state.mkdir(parents=True, exist_ok=True)
@@ -54,10 +58,12 @@ def main() -> None:
     codes = all_codes(args, movqgan, scenes, workers, device)
     vocabulary = text_vocabulary(args, scenes)
     config = default_config(vocabulary.size)
-    training = TransformerTraining(Samples(scenes, codes, vocabulary, device), config, device, workers, args.batch, args.seed)
+    training = TransformerTraining(Samples(scenes, codes, vocabulary, device), config, device, workers, args.batch, args.seed, args.peak)
     state = args.state / "transformer.pt"
     if args.resume and state.exists():
         training.load(state)
+    elif args.start:
+        training.start(export.read(args.start)[0].state_dict())
     share = 0 if args.tokenizer else args.share
     training.run(
         args.budget * 60 * (1 - share), state, lambda model: export.write(args.out, model, movqgan, vocabulary), args.export_every * 60
@@ -89,7 +95,9 @@ def all_codes(args: argparse.Namespace, movqgan: MoVQGAN, scenes: Scenes, worker
 
 
 def text_vocabulary(args: argparse.Namespace, scenes: Scenes) -> Vocabulary:
-    """The vocabulary of the scenes' texts: that of the state folder when resumed."""
+    """The vocabulary of the scenes' texts: that of the state folder when resumed, that of the checkpoint when there is one."""
+    if args.start:
+        return export.read(args.start)[2]
     path = args.state / "merges.json"
     if not (args.resume and path.exists()):
         path.write_text(json.dumps(learn_merges(scenes.texts())))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common import Clock, Workers, faster, half_precision, learning_rate, means, save_atomically
+from common import Clock, Workers, faster, fused, half_precision, learning_rate, means, save_atomically
 from data import KINDS, PICTURES, Scenes, to_float
 from movqgan import MoVQGAN, MovqConfig
 
@@ -20,6 +20,7 @@ NOISE = 0.2  # of the latents' spread, added while nothing is quantised
 COMMITMENT = 0.25
 DECAY = 0.99  # of the codebook's moving averages
 SAVE_EVERY = 120.0
+MOST = 30_000  # scenes; more than these teach the image tokenizer nothing
 WEIGHTS = {"picture": 0.3, "edited": 0.08, "subject": 0.06, "subject_scene": 0.08} | {
     "depth": 0.12, "canny": 0.1, "hed": 0.08, "pose": 0.05, "normal": 0.07, "segmentation": 0.06
 }
@@ -32,12 +33,13 @@ class MovqTraining:
         self.scenes, self.device, self.workers, self.batch = scenes, device, workers, batch
         self.rng = np.random.default_rng([seed, 1])
         torch.manual_seed(seed)
-        self.panels = torch.stack([torch.from_numpy(np.array(scenes.stacks[kind])) for kind in KINDS], 1).to(device)  # (N, kinds, 64, 64, 3)
+        stacks = [torch.from_numpy(np.array(scenes.stacks[kind][:MOST])) for kind in KINDS]
+        self.panels = torch.stack(stacks, 1).to(device)  # (N, kinds, 64, 64, 3)
         self.model = MoVQGAN(config).to(device, memory_format=torch.channels_last)
         self.latents, self.decoded = faster(self.model.latents, device), faster(self.model.decode_vectors, device)
         self.params = [p for name, p in self.model.named_parameters() if not name.startswith("quantize")]
         self.model.quantize.embedding.weight.requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self.params, lr=PEAK, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.optimizer = torch.optim.AdamW(self.params, lr=PEAK, betas=(0.9, 0.99), weight_decay=1e-4, **fused(device))
         self.counts = torch.ones(config.codes, device=device)
         self.sums = torch.zeros(config.codes, config.latent, device=device)
         self.quantised, self.step, self.worked = False, 0, 0.0
@@ -95,7 +97,7 @@ class MovqTraining:
         half = count // 2
         shares = np.array([WEIGHTS[kind] for kind in KINDS])
         pair = np.stack([self.rng.choice(len(KINDS), half, p=shares), self.rng.integers(len(PICTURES), size=half)], 1)
-        scenes = np.repeat(self.scenes.draw(pair[:, 0] == KINDS.index("pose"), self.rng), 2)
+        scenes = np.repeat(self.scenes.draw(pair[:, 0] == KINDS.index("pose"), self.rng, len(self.panels)), 2)
         kinds = self.rng.permuted(pair, axis=1).reshape(-1)
         pictures = to_float(self.panels[torch.from_numpy(scenes).to(self.device), torch.from_numpy(kinds).to(self.device)])
         return pictures.contiguous(memory_format=torch.channels_last), torch.from_numpy(kinds)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common import Clock, Workers, faster, half_precision, learning_rate, means, save_atomically
+from common import Clock, Workers, faster, fused, half_precision, learning_rate, means, save_atomically
 from data import TASKS, Batch, Samples
 from transformer import Transformer, TransformerConfig
 
@@ -25,8 +25,8 @@ SAVE_EVERY = 120.0
 class TransformerTraining:
     """Model, its moving average and optimiser; one file holds them all."""
 
-    def __init__(self, samples: Samples, config: TransformerConfig, device: torch.device, workers: Workers, batch: int, seed: int) -> None:
-        self.samples, self.device, self.workers, self.batch = samples, device, workers, batch
+    def __init__(self, samples: Samples, config: TransformerConfig, device: torch.device, workers: Workers, batch: int, seed: int, peak: float) -> None:
+        self.samples, self.device, self.workers, self.batch, self.peak = samples, device, workers, batch, peak
         self.rng = np.random.default_rng([seed, 2])
         torch.manual_seed(seed)
         self.model = Transformer(config).to(device)
@@ -41,7 +41,7 @@ class TransformerTraining:
         others = [p for p in self.model.parameters() if all(p is not q for q in matrices)]
         self.params = [*matrices, *others]
         groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=PEAK, betas=(0.9, 0.97))
+        self.optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.97), **fused(device))
         self.step, self.worked, self.tokens = 0, 0.0, 0
 
     def save(self, path: Path) -> None:
@@ -58,6 +58,11 @@ class TransformerTraining:
         self.step, self.worked, self.tokens = state["step"], state["worked"], state["tokens"]
         self.rng.bit_generator.state = state["rng"]
 
+    def start(self, weights: dict[str, Tensor]) -> None:
+        """Goes on from the weights of a checkpoint; the optimiser begins anew."""
+        for model in (self.model, self.average):
+            model.load_state_dict(weights)
+
     def run(self, budget: float, state: Path, export: Callable[[Transformer], None], export_every: float) -> None:
         """Trains until the budget (seconds of work) is spent, and exports now and then and at the end."""
         clock = Clock(budget, self.worked)
@@ -65,7 +70,7 @@ class TransformerTraining:
         losses: list[Tensor] = []
         while clock.progress < 1.0:
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(PEAK, clock.progress, self.step, WARM_UP)
+                group["lr"] = learning_rate(self.peak, clock.progress, self.step, WARM_UP)
             losses.append(self.train_step())
             clock.tick()
             self.step, self.worked = self.step + 1, clock.worked
