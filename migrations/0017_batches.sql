@@ -39,7 +39,9 @@ create trigger shard_check_move before update of state on shard for each row
 
 -- Ends a lease: `outcome` is what the worker says; a job being cancelled ends the shard with it.
 -- The shard row is locked and `s` carries the new counts. Also used for leases that ran out.
-create or replace function end_lease(s shard, outcome attempt_outcome, code text, message text) returns void language plpgsql as $$
+-- Without `settle` the charge is left to the next claim or tick: who goes on to another cursor must not hold the tenant's share.
+drop function end_lease(shard, attempt_outcome, text, text);
+create function end_lease(s shard, outcome attempt_outcome, code text, message text, settle boolean default true) returns void language plpgsql as $$
 declare
     v_job record;
     v_cursor record;
@@ -90,7 +92,7 @@ begin
             where job_id = s.job_id returning unsettled_ms, limited, next_item >= n_items as carved into v_cursor;
     end if;
     -- A charge that was far off is put right now, unless somebody else is at the tenant's share: nobody waits for it.
-    if 2 * abs(v_cursor.unsettled_ms) > s.charged_ms then
+    if settle and 2 * abs(v_cursor.unsettled_ms) > s.charged_ms then
         perform settle_charge(s.tenant_id, s.job_id, v_cursor.unsettled_ms);
     end if;
     -- Most shards end while others are still to be carved: nothing is to be settled.
@@ -103,6 +105,8 @@ begin
         perform settle_job(s.job_id);
     end if;
 end $$;
+
+comment on function end_lease(shard, attempt_outcome, text, text, boolean) is 'Ends an attempt and moves its shard on.';
 
 create function report(worker bigint, health jsonb, what text[], job bigint[], shard int[], token bigint[], in_flight text[], log text[], code text[],
     message text[], n_items int[], index bigint[], status text[], item_id bytea[], seed bigint[], fingerprint text[], error_code text[],
@@ -237,13 +241,13 @@ begin
                 perform refuse(format('shard %s of job %s has %s of %s items', s.shard_no, s.job_id, s.n_ok + s.n_failed + s.n_skipped,
                     s.end_item - s.first_item), 'report all of them, or release the shard');
             end if;
-            perform end_lease(s, 'finished', null, null);
+            perform end_lease(s, 'finished', null, null, i = v_order[v_n]);
             v_answers[i] := 'done';
         elsif what[i] = 'release' then
-            perform end_lease(s, 'released', null, null);
+            perform end_lease(s, 'released', null, null, i = v_order[v_n]);
             v_answers[i] := 'done';
         elsif what[i] = 'fail' then
-            perform end_lease(s, 'failed', coalesce(nullif(code[i], ''), 'unknown'), message[i]);
+            perform end_lease(s, 'failed', coalesce(nullif(code[i], ''), 'unknown'), message[i], i = v_order[v_n]);
             v_answers[i] := 'done';
         else
             perform refuse(format('report cannot read what = %L', what[i]), 'use progress, finish, release or fail');
@@ -252,9 +256,8 @@ begin
     -- Who holds none of these leases is believed nothing.
     if v_answers <> array_fill('stop'::text, array[v_n])
         and (w.seen_at < v_now - interval '1 second' or report.health is distinct from w.health and report.health is not null) then
-        -- A claim of the same worker holds this row and may wait for a cursor that is held here: what is passed over comes with the next report.
-        update worker u set seen_at = v_now, health = coalesce(report.health, u.health)
-            where u.id = (select x.id from worker x where x.id = report.worker for update skip locked);
+        -- Last, as in claim: who holds this row waits for nothing.
+        update worker u set seen_at = v_now, health = coalesce(report.health, u.health) where u.id = report.worker;
     end if;
     return v_answers;
 end $$;

@@ -40,7 +40,7 @@ returns setof record language plpgsql security definer
 set search_path = nightshift, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
 #variable_conflict use_column
 declare
-    w worker := calling_worker(claim.worker);
+    w worker;
     v_now timestamptz := clock();
     v_room int := least(greatest(claim.n, 0), 64);
     v_room_here int;
@@ -61,7 +61,12 @@ declare
     v_tenants int[] := '{}';
     v_loaded text;
 begin
-    if w.drain then
+    -- Like calling_worker, but the row is written last: a report of this worker may hold what this claim waits for.
+    select * into w from worker u where u.id = claim.worker and u.login = session_user;
+    if not found then
+        perform refuse('the database does not know this worker', 'register again', code => 'NSWRK');
+    elsif w.drain then
+        update worker u set seen_at = v_now where u.id = w.id and u.seen_at < v_now - interval '1 second';
         return;
     elsif claim.lease_ms not between 100 and 3600000 then
         perform refuse(format('a lease of %s ms is not between 100 ms and an hour', claim.lease_ms));
@@ -88,8 +93,18 @@ begin
                 if w.loaded is not null and v_pass < 3 and w.models - w.loaded <> '{}' then
                     c := take_cursor_of_loaded(w, v_priority, l.tenant_id);
                 end if;
-                if c.job_id is null then
-                    c := take_cursor(w, v_priority, l.tenant_id, v_pass = 3);
+                if c.job_id is null and v_pass < 3 then
+                    c := take_cursor(w, v_priority, l.tenant_id, false);
+                elsif c.job_id is null then
+                    -- A cursor that is found closed after waiting for it stays locked. Going back gives it up: nobody waits with one in hand.
+                    begin
+                        c := take_cursor(w, v_priority, l.tenant_id, true);
+                        if c.job_id is null then
+                            raise exception using errcode = 'NSBCK';
+                        end if;
+                    exception when sqlstate 'NSBCK' then
+                        c := null;
+                    end;
                 end if;
                 continue when c.job_id is null;
                 v_found := true;
@@ -157,16 +172,16 @@ begin
         end loop;
         v_below := v_priority;
     end loop;
-    if v_loaded <> coalesce(w.loaded, '') then
-        update worker u set loaded = v_loaded where u.id = w.id;
-    end if;
-    -- Shares last and in order: a charge waits for nothing that waits for it.
+    -- Shares after all cursors and in order: a charge waits for nothing that waits for it.
     if cardinality(v_tenants) = 1 then
         perform charge(v_tenants[1], v_charges[1]);
     else
         for l in select t.tenant_id, sum(t.ms) as ms from unnest(v_tenants, v_charges) as t (tenant_id, ms) group by 1 order by 1 loop
             perform charge(l.tenant_id, l.ms);
         end loop;
+    end if;
+    if v_loaded <> coalesce(w.loaded, '') or w.seen_at < v_now - interval '1 second' then
+        update worker u set seen_at = greatest(u.seen_at, v_now), loaded = coalesce(v_loaded, u.loaded) where u.id = w.id;
     end if;
 end $$;
 

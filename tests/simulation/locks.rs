@@ -134,31 +134,3 @@ async fn a_tick_waits_for_nobody() {
         run(&mut holder, "rollback").await.unwrap();
     }
 }
-
-#[tokio::test]
-async fn a_worker_reports_while_its_own_claim_waits() {
-    let scene = Scene::new().await;
-    let mut claim = scene.lab.connection("lab_worker").await;
-    run(
-        &mut claim,
-        &format!(
-            "begin; select nightshift.claim({}, 1, 10000)",
-            scene.worker.0
-        ),
-    )
-    .await
-    .unwrap();
-    let mut report = scene.impatient("lab_worker").await;
-    for what in ["progress", "release"] {
-        let said = run(
-            &mut report,
-            &format!("begin; {}; rollback", scene.say(what, "")),
-        )
-        .await;
-        assert!(
-            said.is_ok(),
-            "{what} waited for a claim of its own worker, on another job: {said:?}"
-        );
-    }
-    run(&mut claim, "rollback").await.unwrap();
-}

@@ -45,8 +45,10 @@ async fn calls_at_the_same_time_never_deadlock_and_leave_everything_in_order() {
         lab.scheduler.planned(&term, *job, &plan).await.unwrap();
     }
     let mut workers = Vec::new();
+    // Two processes of a worker each: it claims and reports at the same time.
+    let ids = [lab.register("storm").await, lab.register("storm").await];
     for seed in 0..WORKERS as u64 {
-        let id = lab.register("storm").await;
+        let id = ids[seed as usize % 2];
         workers.push(work(
             lab.store("lab_worker").await,
             id,
