@@ -202,52 +202,6 @@ begin
     end loop;
 end $$;
 
-create or replace function tick(term bigint, out expired bigint, out settled bigint, out closing bigint, out submitted bigint, out active bigint)
-language plpgsql security definer set search_path = nightshift, pg_temp set plan_cache_mode = force_generic_plan as $$
-declare
-    v_job bigint;
-begin
-    perform check_term(tick.term);
-    expired := expire_leases();
-    settled := 0;
-    closing := 0;
-    -- Whatever a lost call or a race left behind is found here. Cursors are looked up one by one: a join reads them all.
-    for v_job in
-        select j.id from job j
-        where j.state in ('ready', 'paused', 'closing', 'cancelling')
-            and (j.state = 'cancelling' or ((select c.next_item from job_cursor c where c.job_id = j.id) >= j.n_items
-                and not exists (select from shard s where s.job_id = j.id and s.state = 'leased')
-                and not exists (select from shard s where s.job_id = j.id and s.state = 'waiting')))
-        order by j.id limit 1000
-    loop
-        perform from job_cursor where job_id = v_job for update skip locked;
-        if found and settle_job(v_job) then
-            select tick.settled + is_final(j.state)::int, tick.closing + (j.state = 'closing')::int into settled, closing
-                from job j where j.id = v_job;
-        end if;
-    end loop;
-    for v_job in
-        select j.id from job j where j.state in ('ready', 'paused', 'closing', 'cancelling')
-            and (select c.unsettled_ms from job_cursor c where c.job_id = j.id) <> 0
-        order by j.id limit 1000
-    loop
-        perform from job_cursor where job_id = v_job for update skip locked;
-        if found then
-            perform settle_charge(c.tenant_id, c.job_id, c.unsettled_ms) from job_cursor c where c.job_id = v_job;
-        end if;
-    end loop;
-    perform stop_late_jobs();
-    perform narrow_windows();
-    perform free_dependents();
-    perform preempt_for_waiting();
-    delete from lane l where not exists (select from job_cursor c where c.priority = l.priority and c.tenant_id = l.tenant_id and c.open);
-    -- A job that opened just before that deletion.
-    insert into lane (priority, tenant_id) select distinct c.priority, c.tenant_id from job_cursor c where c.open
-        and not exists (select from lane l where l.priority = c.priority and l.tenant_id = c.tenant_id) on conflict do nothing;
-    select count(*) into submitted from job where state = 'submitted';
-    select count(*) into active from job where state in ('ready', 'paused', 'closing', 'cancelling');
-end $$;
-
 create or replace function versions(out protocol int, out protocol_oldest int, out schema int) language sql immutable parallel safe
     as $$ select 1, 1, 20 $$;
 
