@@ -68,9 +68,7 @@ impl<'a> Calls<'a> {
         let in_flight: Vec<String> = report.in_flight.iter().map(i64::to_string).collect();
         self.in_flight.push(format!("{{{}}}", in_flight.join(",")));
         self.log.push(report.log.as_deref());
-        if matches!(call, Call::Progress) {
-            self.health = report.health.as_ref().or(self.health);
-        }
+        self.health = report.health.as_ref().or(self.health);
         // More than fits is more than the database takes.
         self.n_items
             .push(i32::try_from(report.items.len()).unwrap_or(i32::MAX));

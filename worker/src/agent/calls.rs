@@ -49,18 +49,7 @@ impl Agent {
     }
 
     pub(super) fn call_progress(&mut self, token: i64) {
-        let items: Vec<String> = self
-            .tickets
-            .values()
-            .map(|ticket| {
-                format!(
-                    "{}/{}",
-                    ticket.prepared.job.info.job, ticket.prepared.item.index
-                )
-            })
-            .collect();
-        let draining = self.level > crate::shutdown::Level::Run;
-        let health = self.health.json(self.slots, &items, draining);
+        let health = self.health_now();
         let Some(held) = self.held.get_mut(&token) else {
             return;
         };
@@ -79,15 +68,14 @@ impl Agent {
     }
 
     pub(super) fn call_end(&mut self, token: i64, end: End) {
+        let health = self.health_now();
         let Some(held) = self.held.get_mut(&token) else {
             return;
         };
         held.calling = true;
-        let (shared, lease, report) = (
-            Arc::clone(&self.shared),
-            held.lease.clone(),
-            held.take_report(),
-        );
+        let mut report = held.take_report();
+        report.health = Some(health);
+        let (shared, lease) = (Arc::clone(&self.shared), held.lease.clone());
         self.spawn(Some(token), false, async move {
             let store = &shared.store;
             let answer = match &end {
@@ -104,6 +92,22 @@ impl Agent {
                 answer,
             }
         });
+    }
+
+    /// What every report says of the worker.
+    fn health_now(&self) -> serde_json::Value {
+        let items: Vec<String> = self
+            .tickets
+            .values()
+            .map(|ticket| {
+                format!(
+                    "{}/{}",
+                    ticket.prepared.job.info.job, ticket.prepared.item.index
+                )
+            })
+            .collect();
+        let draining = self.level > crate::shutdown::Level::Run;
+        self.health.json(self.slots, &items, draining)
     }
 
     /// Begins the work of a lease.
