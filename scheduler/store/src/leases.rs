@@ -37,6 +37,8 @@ pub struct Lease {
     pub token: i64,
     /// Number of this attempt at the shard, from 1; never used twice for a shard.
     pub attempt: i32,
+    /// Items that must have the engine for themselves: workers died twice while they were in it.
+    pub alone: Vec<i64>,
     /// How long the database grants the lease from each claim and each progress call.
     pub lease: Duration,
     /// Until when this process may act on the lease, by its own monotonic clock: two thirds of the lease, counted
@@ -70,7 +72,7 @@ pub enum Verdict {
 pub struct Report {
     /// Items that became final; at most 10,000. Repeating one is harmless.
     pub items: Vec<ItemReport>,
-    /// Indices of items in the engine's slots now.
+    /// Indices of items in the engine's slots now. When the attempt is lost it is held against them.
     pub in_flight: Vec<i64>,
     /// New log lines of this attempt, each with its own time stamp. The store takes a text equal to the
     /// last one it got from this attempt for a repetition.
@@ -145,7 +147,7 @@ impl Store {
         let sent = Instant::now();
         let rows = sqlx::query!(
             r#"/* claim */ select job_id as "job!", shard_no as "shard!", kind::text as "kind!: ShardKind", first_item as "first_item!",
-                end_item as "end_item!", token as "token!", attempt as "attempt!"
+                end_item as "end_item!", token as "token!", attempt as "attempt!", alone as "alone!"
             from nightshift.claim($1, $2, $3)"#,
             worker.0,
             i32::try_from(n).unwrap_or(i32::MAX),
@@ -168,6 +170,7 @@ impl Store {
                 end_item: row.end_item,
                 token: row.token,
                 attempt: row.attempt,
+                alone: row.alone,
                 lease,
                 trusted_until: trusted_until(sent, lease),
             })

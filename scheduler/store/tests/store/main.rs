@@ -18,4 +18,5 @@ mod reasons;
 mod retention;
 mod schedules;
 mod submission;
+mod suspects;
 mod webhooks;
