@@ -81,10 +81,11 @@ pub(crate) struct Item {
 const READ: &str = "
     select jsonb_build_object(
         'jobs', (select coalesce(jsonb_agg(jsonb_build_object('id', j.id, 'state', j.state, 'held', j.held, 'round', j.round,
-            'priority', j.priority, 'planned', j.planned_at is not null, 'n_items', j.n_items, 'max_attempts', j.max_attempts,
-            'max_failed_items', j.max_failed_items, 'finished_at', lab.ms(j.finished_at), 'next_item', c.next_item,
-            'next_shard', c.next_shard, 'n_ok', c.n_ok, 'n_failed', c.n_failed, 'n_skipped', c.n_skipped) order by j.id), '[]')
-            from nightshift.job j join nightshift.job_cursor c on c.job_id = j.id where j.id > $1),
+            'priority', coalesce(j.priority, 0), 'planned', j.planned_at is not null, 'n_items', j.n_items, 'max_attempts', j.max_attempts,
+            'max_failed_items', j.max_failed_items, 'finished_at', lab.ms(j.finished_at), 'next_item', coalesce(c.next_item, 0),
+            'next_shard', coalesce(c.next_shard, 0), 'n_ok', coalesce(c.n_ok, 0), 'n_failed', coalesce(c.n_failed, 0),
+            'n_skipped', coalesce(c.n_skipped, 0)) order by j.id), '[]')
+            from nightshift.job j left join nightshift.job_cursor c on c.job_id = j.id where j.id > $1),
         'shards', (select coalesce(jsonb_agg(jsonb_build_object('job', job_id, 'shard', shard_no, 'kind', kind, 'state', state,
             'first_item', first_item, 'end_item', end_item, 'token', token, 'worker', worker_id, 'leased_until', lab.ms(leased_until),
             'ready_at', lab.ms(ready_at), 'n_failed_attempts', n_failed_attempts, 'n_lost_attempts', n_lost_attempts,

@@ -137,7 +137,6 @@ async fn nobody_may_write_a_table_and_workers_and_schedulers_may_not_even_read_o
     for hidden in [
         "member",
         "input_chunk",
-        "destination",
         "leader",
         "event_rest",
         "legal_move",

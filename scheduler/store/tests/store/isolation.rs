@@ -12,6 +12,10 @@ const RELATIONS: &[(&str, Rows)] = &[
     ("attempt", Rows::Of("job_id = JOB")),
     ("attempt_log", Rows::Of("job_id = JOB")),
     ("attempts", Rows::Of("job_id = JOB")),
+    (
+        "document",
+        Rows::Of("tenant_id = (select tenant_id from lab.bobs)"),
+    ),
     ("event", Rows::Of("job_id = JOB")),
     ("events", Rows::Of("job_id = JOB")),
     ("fingerprint", Rows::Everybodys),

@@ -221,7 +221,7 @@ async fn a_finished_jobs_destination_moves_only_when_asked() {
     let (second, moved) = planned(&lab, at("resume")).await;
     assert_eq!(moved, Planned::Ready);
     assert_eq!(
-        lab.text("select job_id::text from nightshift.destination")
+        lab.text("select id::text from nightshift.job where owns_dest")
             .await,
         second.to_string()
     );

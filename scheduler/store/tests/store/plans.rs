@@ -20,10 +20,12 @@ async fn claim_progress_finish_and_tick_never_scan_a_hot_table() {
     // 100,000 ended jobs and shards around it, 1,000 ready jobs of another model.
     lab.sql("
         insert into nightshift.job (tenant_id, state, submitted_by, planned_at, finished_at, run_date, n_rows, n_items, shard_items, max_attempts, name, kind,
-                model_key, dest, spec_sha256, spec_text, resolved)
+                model_key, dest, spec_id, resolved_id, allow_mixed, on_existing, priority, inputs,
+                labels, warnings, worker_labels, min_memory_bytes, after, opens_at, closes_at, window_closes_at, backoff_ms, max_backoff_ms, jitter)
             select tenant_id, case when g <= 100000 then 'finished' else 'ready' end::nightshift.job_state, submitted_by, planned_at,
                 case when g <= 100000 then planned_at end, run_date, n_rows, n_items, shard_items, max_attempts, name, kind,
-                'other/int4/bf16', 's3://other/' || g || '/', spec_sha256, spec_text, resolved
+                'other/int4/bf16', 's3://other/' || g || '/', spec_id, resolved_id, allow_mixed, on_existing, priority, inputs,
+                labels, warnings, worker_labels, min_memory_bytes, after, opens_at, closes_at, window_closes_at, backoff_ms, max_backoff_ms, jitter
             from nightshift.job, generate_series(1, 101000) g;
         insert into nightshift.job_cursor (job_id) select id from nightshift.job on conflict do nothing;
         insert into nightshift.shard (job_id, shard_no, tenant_id, kind, state, first_item, end_item, token, finished_at)
@@ -40,6 +42,9 @@ async fn claim_progress_finish_and_tick_never_scan_a_hot_table() {
     })
     .await
     .unwrap();
+    // Sessions report what they did when they end: what planning read must not be counted below.
+    lab.sql("select pg_terminate_backend(pid, 10000) from pg_stat_activity where usename = 'store_scheduler'")
+        .await;
     let before = scanned(&lab).await;
     for round in 0..12 {
         let mut leases = store.claim(worker, 3, LEASE).await.unwrap();
@@ -110,9 +115,12 @@ async fn a_claim_reads_one_job_however_many_wait() {
     // 2,000 more of the same tenant and model, and statistics that know of them: a plan that sorts would read them all.
     lab.sql("
         insert into nightshift.job (tenant_id, state, submitted_by, planned_at, run_date, n_rows, n_items, shard_items, max_attempts, name, kind,
-                model_key, dest, spec_sha256, spec_text, resolved)
+                model_key, dest, spec_id, resolved_id, allow_mixed, on_existing, priority, inputs,
+                labels, warnings, worker_labels, min_memory_bytes, after, opens_at, closes_at, window_closes_at, backoff_ms, max_backoff_ms, jitter)
             select tenant_id, state, submitted_by, planned_at, run_date, n_rows, n_items, shard_items, max_attempts, name, kind,
-                model_key, dest || g || '/', spec_sha256, spec_text, resolved from nightshift.job, generate_series(1, 2000) g;
+                model_key, dest || g || '/', spec_id, resolved_id, allow_mixed, on_existing, priority, inputs,
+                labels, warnings, worker_labels, min_memory_bytes, after, opens_at, closes_at, window_closes_at, backoff_ms, max_backoff_ms, jitter
+            from nightshift.job, generate_series(1, 2000) g;
         insert into nightshift.job_cursor (job_id) select id from nightshift.job on conflict do nothing;
         set search_path = nightshift; select mark_job(id) from job;
         analyze nightshift.job; analyze nightshift.job_cursor; analyze nightshift.share; analyze nightshift.lane")

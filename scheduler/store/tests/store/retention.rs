@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nightshift_store::{Error, JobState, Only, Pruned};
+use nightshift_store::{Error, JobFilter, JobState, Only, Pruned, Submission};
 
 use crate::lab::Lab;
 
@@ -22,7 +22,7 @@ async fn rows(lab: &Lab, job: i64) -> String {
         "select string_agg(n::text, ' ') from (
             select count(*) n from nightshift.job where id = {job} union all select count(*) from nightshift.job_cursor where job_id = {job}
             union all select count(*) from nightshift.shard where job_id = {job} union all select count(*) from nightshift.attempt where job_id = {job}
-            union all select count(*) from nightshift.item where job_id = {job} union all select count(*) from nightshift.destination where job_id = {job}) x"
+            union all select count(*) from nightshift.item where job_id = {job} union all select count(*) from nightshift.job where id = {job} and owns_dest) x"
     ))
     .await
 }
@@ -171,6 +171,7 @@ async fn events_of_a_week_that_nobody_prepared_move_into_their_partition() {
     let mut lab = Lab::new().await;
     later(&mut lab, 100).await;
     let job = lab.submitted().await;
+    assert!(lab.alice.hold(job).await.unwrap());
     assert_eq!(
         lab.text("select count(*)::text from nightshift.event_rest")
             .await,
@@ -183,5 +184,30 @@ async fn events_of_a_week_that_nobody_prepared_move_into_their_partition() {
         "0"
     );
     let events = lab.alice.events(Some(job), 0, 10).await.unwrap();
-    assert_eq!(events.len(), 1);
+    let whats: Vec<_> = events.iter().map(|event| event.what.as_str()).collect();
+    assert_eq!(whats, ["submitted", "held"]);
+}
+
+#[tokio::test]
+async fn a_spec_goes_with_the_last_job_that_has_it() {
+    let mut lab = Lab::new().await;
+    let submission = Submission {
+        spec: "one".to_owned(),
+        ..Submission::default()
+    };
+    let documents = "select count(*)::text from nightshift.document";
+    for left in ["1", "0"] {
+        let first = lab.alice.submit(&submission).await.unwrap();
+        let second = lab.alice.submit(&submission).await.unwrap();
+        assert!(lab.alice.cancel(first).await.unwrap());
+        if left == "0" {
+            assert!(lab.alice.cancel(second).await.unwrap());
+            for job in lab.alice.jobs(&JobFilter::default(), 10).await.unwrap() {
+                lab.alice.cancel(job.id).await.unwrap();
+            }
+        }
+        later(&mut lab, 8).await;
+        assert!(lab.admin.prune(WEEK, 1000).await.unwrap().jobs > 0);
+        assert_eq!(lab.text(documents).await, left);
+    }
 }

@@ -90,7 +90,7 @@ async fn a_due_time_has_one_run_whoever_looks() {
     );
     // The second run's spec is the first one's.
     let two = lab
-        .text("select count(distinct spec_sha256) || ' ' || max(run_date) from nightshift.job")
+        .text("select count(distinct spec_id) || ' ' || max(run_date) from nightshift.job")
         .await;
     assert_eq!(two, "1 2026-11-27");
     let view = &lab.alice.schedules(false).await.unwrap()[0];

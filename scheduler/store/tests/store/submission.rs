@@ -231,3 +231,20 @@ async fn migrate_twice_and_at_once() {
     nightshift_store::migrate(&url).await.unwrap();
     lab.sql("drop database lab_two").await;
 }
+
+#[tokio::test]
+async fn a_text_is_kept_once_for_a_tenant_and_shared_with_no_other() {
+    let lab = Lab::new().await;
+    for text in ["one", "one", "two"] {
+        lab.alice.submit(&spec(text)).await.unwrap();
+    }
+    let of_blue = Submission {
+        tenant: Some("blue".to_owned()),
+        ..spec("one")
+    };
+    let bobs = lab.bob.submit(&of_blue).await.unwrap();
+    let count = |what: &str| format!("select count({what})::text from nightshift.document");
+    assert_eq!(lab.text(&count("*")).await, "3");
+    assert_eq!(lab.text(&count("distinct body")).await, "2");
+    assert_eq!(lab.bob.spec_text(bobs).await.unwrap(), "one");
+}

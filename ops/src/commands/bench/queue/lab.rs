@@ -22,6 +22,8 @@ pub(super) struct Lab {
     pub(super) worker: Store,
     pub(super) scheduler: Store,
     pub(super) term: LeaderTerm,
+    /// The spec of every job with its defaults, as a scheduler stores it.
+    resolved: serde_json::Value,
     postgres: Postgres,
     _folder: tempfile::TempDir,
 }
@@ -50,11 +52,13 @@ impl Lab {
             .create_login(LoginKind::Scheduler, "bench_scheduler", PASSWORD, None)
             .await?;
         let scheduler = connect(&postgres, "bench_scheduler", 4).await?;
+        let parsed = nightshift_jobs::parse("bench.yaml", SPEC).map_err(anyhow::Error::msg)?;
         let term = scheduler.lead("bench", Duration::from_secs(3600)).await?;
         Ok(Self {
             user: connect(&postgres, "bench_user", 8).await?,
             worker: connect(&postgres, "bench_worker", 16).await?,
             term: term.context("nobody else leads")?,
+            resolved: serde_json::to_value(&parsed.spec)?,
             admin,
             scheduler,
             postgres,
@@ -128,7 +132,7 @@ impl Lab {
             name: format!("job-{job}"),
             kind: "text_to_image".to_owned(),
             labels: json!({}),
-            resolved: json!({"kind": "text_to_image"}),
+            resolved: self.resolved.clone(),
             warnings: String::new(),
             dest: format!("s3://out/{job}/"),
             on_existing: "refuse".to_owned(),
