@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chunk;
+mod destination;
 mod duplicates;
 mod error;
 mod forecast;

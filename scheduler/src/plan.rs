@@ -9,6 +9,7 @@ use nightshift_store::{LeaderTerm, Plan, Planned, Store, Submitted};
 use tokio::sync::watch;
 
 use crate::chunk::{Chunk, Chunker};
+use crate::destination;
 use crate::error::{InputProblem, PlanError};
 use crate::policy::policy_of;
 use crate::rows::{RowError, Rows};
@@ -118,6 +119,9 @@ pub async fn plan_job(
             return Err(refused(&words));
         }
     }
+    if let Some(words) = destination::refusal(objects, &dest, spec.on_existing()).await {
+        return Err(refused(&words));
+    }
 
     let n_rows = snapshot(store, objects, term, job.job, &parsed, located).await?;
     let n_items = spec
@@ -143,10 +147,8 @@ async fn recur(
     let rule = parsed.spec.running().when_still_running.as_str();
     let now = term.borrow().clone();
     let cron = String::from(cron);
-    match store
-        .recur(&now, job, parsed.spec.name(), &cron, rule)
-        .await?
-    {
+    let (name, kind) = (parsed.spec.name(), parsed.spec.kind().as_str());
+    match store.recur(&now, job, name, kind, &cron, rule).await? {
         true => Ok(()),
         false => Err(PlanError::Gone),
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nightshift_jobs::Headline;
 use nightshift_objects::Objects;
 use nightshift_store::{DatabaseConfig, Error as StoreError, Hints, LeaderTerm, Store, Submitted};
 use tokio::net::TcpListener;
@@ -75,7 +76,7 @@ struct Lead {
     tasks: JoinSet<Result<(), PlanError>>,
     /// Tasks that ended and were not looked at yet.
     ended: Vec<Ended>,
-    jobs: HashMap<Id, i64>,
+    jobs: HashMap<Id, (i64, Headline)>,
     failures: BTreeMap<i64, Failures>,
     /// What a leader does beside its ticks; ends with the term.
     _beside: JoinSet<()>,
@@ -207,7 +208,7 @@ impl Scheduler {
         let submitted = self.store.submitted(&term, LOOK_AT).await?;
         let ids: Vec<i64> = submitted.iter().map(|job| job.job).collect();
         lead.failures.retain(|job, _| ids.contains(job));
-        let planning: BTreeSet<i64> = lead.jobs.values().copied().collect();
+        let planning: BTreeSet<i64> = lead.jobs.values().map(|(job, _)| *job).collect();
         let retry_at = lead
             .failures
             .iter()
@@ -231,11 +232,11 @@ impl Scheduler {
             self.objects.clone(),
             lead.term.subscribe(),
         );
-        let id = job.job;
+        let planned = (job.job, Headline::of(&job.spec_text));
         let task = lead
             .tasks
             .spawn(async move { plan_job(&store, &objects, &term, &job).await });
-        lead.jobs.insert(task.id(), id);
+        lead.jobs.insert(task.id(), planned);
     }
 
     /// Deals with the planning tasks that have ended.
@@ -249,13 +250,15 @@ impl Scheduler {
                 Ok((task, result)) => (task, result),
                 Err(error) => (error.id(), Err(PlanError::Rejected(BUG.to_owned()))),
             };
-            let Some(job) = lead.jobs.remove(&task) else {
+            let Some((job, headline)) = lead.jobs.remove(&task) else {
                 continue;
             };
             match result {
                 Ok(()) => tracing::info!(job, "job is planned"),
                 Err(PlanError::Gone) => tracing::info!(job, "job is not waiting any more"),
-                Err(PlanError::Rejected(words)) => self.reject(term, job, &words).await?,
+                Err(PlanError::Rejected(words)) => {
+                    self.reject(term, job, &headline, &words).await?;
+                }
                 Err(PlanError::Store(StoreError::NotLeader)) => return Err(StoreError::NotLeader),
                 Err(PlanError::Store(error)) if error.is_retryable() => {
                     lead.failed(job, false);
@@ -267,8 +270,8 @@ impl Scheduler {
                 Err(PlanError::Store(error)) => {
                     tracing::error!(job, error = %chain(&error), "the job's plan was not stored");
                     if lead.failed(job, true) >= MAX_ODD_FAILURES {
-                        self.reject(term, job, &format!("{BUG}: {}", chain(&error)))
-                            .await?;
+                        let words = format!("{BUG}: {}", chain(&error));
+                        self.reject(term, job, &headline, &words).await?;
                     }
                 }
             }
@@ -276,8 +279,15 @@ impl Scheduler {
         Ok(())
     }
 
-    async fn reject(&self, term: &LeaderTerm, job: i64, words: &str) -> Result<(), StoreError> {
-        self.store.rejected(term, job, words).await?;
+    async fn reject(
+        &self,
+        term: &LeaderTerm,
+        job: i64,
+        headline: &Headline,
+        words: &str,
+    ) -> Result<(), StoreError> {
+        let (name, kind) = (headline.name.as_deref(), headline.kind.as_deref());
+        self.store.rejected(term, job, words, name, kind).await?;
         tracing::info!(job, "job is rejected");
         Ok(())
     }

@@ -376,4 +376,17 @@ async fn what_ended_long_ago_is_pruned_and_its_pictures_stay() {
     assert_eq!(system.list("old/data/").await.len(), 3);
     let removed: Value = done(&system, &prune).parse().unwrap();
     assert_eq!(removed["jobs"], 0);
+
+    // The pictures still have an owner: one answer, and no item that fails.
+    let again = system.submit(&spec).await;
+    let view = system.wait(again).await;
+    assert_eq!(view.state, nightshift_store::JobState::Rejected);
+    let words = view.errors.unwrap();
+    assert!(words.contains(&format!("job {job} (old)")), "{words}");
+    refused(
+        &system,
+        &["prune", "--older-than", "1s"],
+        4,
+        "at least an hour",
+    );
 }

@@ -38,7 +38,7 @@ impl Run<'_> {
             demand!(planned == Planned::Ready, "the plan came to {planned:?}");
         } else {
             let rejected = scheduler
-                .rejected(&self.term, job.job, "no")
+                .rejected(&self.term, job.job, "no", None, None)
                 .await
                 .map_err(words)?;
             demand!(rejected, "a submitted job could not be rejected");

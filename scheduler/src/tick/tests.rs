@@ -91,6 +91,7 @@ impl Lab {
         .await
         .unwrap();
         objects.create_bucket("inputs").await.unwrap();
+        objects.create_bucket("outputs").await.unwrap();
         let addr = s3.addr();
         let mut lab = Self {
             user: admin,
@@ -130,10 +131,11 @@ impl Lab {
     }
 
     async fn put(&self, key: &str, body: impl Into<Bytes>) {
-        let uri = S3Uri {
-            bucket: "inputs".to_owned(),
-            key: key.to_owned(),
-        };
+        self.put_at(&format!("s3://inputs/{key}"), body).await;
+    }
+
+    async fn put_at(&self, uri: &str, body: impl Into<Bytes>) {
+        let uri: S3Uri = uri.parse().unwrap();
         self.objects
             .put(&uri, body.into(), &Put::default())
             .await
@@ -333,6 +335,45 @@ async fn bad_specs_are_rejected_with_words() {
         words.starts_with("spec.yaml:7:16: output.dest: ") && words.contains('^'),
         "{words}"
     );
+    scheduler.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_is_looked_at_before_anything_is_planned() {
+    let lab = Lab::new().await;
+    let scheduler = lab.start("one").await;
+    let spec = |name: &str| text_to_image(name, "{inline: [{prompt: a}]}");
+    let rejected = async |spec: &str| {
+        let view = lab.planned(spec).await;
+        assert_eq!(view.state, JobState::Rejected, "{view:?}");
+        assert_eq!(view.kind.as_deref(), Some("text_to_image"));
+        (view.name.unwrap(), view.errors.unwrap())
+    };
+    let (name, words) = rejected(&spec("nowhere").replace("s3://outputs", "s3://absent")).await;
+    assert_eq!(name, "nowhere");
+    assert_eq!(
+        words,
+        "spec.yaml:7:16: output.dest: bucket absent does not exist\n\
+         7 | output: {dest: \"s3://absent/{{ job.name }}/\"}\n\
+         \u{20} |                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n\
+         help: create it, or change output.dest"
+    );
+
+    // What a job of this database wrote that was pruned, or one of another database.
+    lab.put_at(
+        "s3://outputs/held/_nightshift/plan.json",
+        r#"{"owner": {"job": 77, "name": "older"}}"#,
+    )
+    .await;
+    let (_, words) = rejected(&spec("held")).await;
+    assert!(words.contains("job 77 (older)"), "{words}");
+    assert!(words.contains("output.on_existing"), "{words}");
+    for how in ["resume", "overwrite"] {
+        let how = format!("output: {{on_existing: {how}, ");
+        let view = lab.planned(&spec("held").replace("output: {", &how)).await;
+        assert_eq!(view.state, JobState::Ready, "{view:?}");
+        lab.user.cancel(view.id).await.unwrap();
+    }
     scheduler.stop().await;
 }
 

@@ -248,16 +248,26 @@ impl Store {
         }
     }
 
-    /// Rejects a job; `errors` is the rendered text with carets. `false`: not `submitted` any more. Role: scheduler.
+    /// Rejects a job; `errors` is the rendered text with carets, name and kind are those that its spec shows. `false`: not `submitted`
+    /// any more. Role: scheduler.
     ///
     /// # Errors
     /// [`Error::NotLeader`].
-    pub async fn rejected(&self, term: &LeaderTerm, job: i64, errors: &str) -> Result<bool, Error> {
+    pub async fn rejected(
+        &self,
+        term: &LeaderTerm,
+        job: i64,
+        errors: &str,
+        name: Option<&str>,
+        kind: Option<&str>,
+    ) -> Result<bool, Error> {
         Ok(sqlx::query_scalar!(
-            r#"/* rejected */ select nightshift.rejected($1, $2, $3) as "done!""#,
+            r#"/* rejected */ select nightshift.rejected($1, $2, $3, $4, $5) as "done!""#,
             term.term,
             job,
             errors,
+            name,
+            kind,
         )
         .fetch_one(&self.pool)
         .await?)

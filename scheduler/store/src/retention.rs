@@ -50,7 +50,7 @@ impl Store {
     /// workers not seen since and whole weeks of events. Role: administrator.
     ///
     /// # Errors
-    /// [`Error::Refused`] unless `max_rows` is 1 to 1,000,000.
+    /// [`Error::Refused`] unless `older_than` is an hour or more and `max_rows` is 1 to 1,000,000.
     pub async fn prune(&self, older_than: Duration, max_rows: i32) -> Result<Pruned, Error> {
         Ok(sqlx::query_as!(
             Pruned,

@@ -63,16 +63,18 @@ impl Store {
         term: &LeaderTerm,
         job: i64,
         name: &str,
+        kind: &str,
         cron: &str,
         when_still_running: &str,
     ) -> Result<bool, Error> {
         Ok(sqlx::query_scalar!(
-            r#"/* recur */ select nightshift.recur($1, $2, $3, $4, $5) as "done!""#,
+            r#"/* recur */ select nightshift.recur($1, $2, $3, $4, $5, $6) as "done!""#,
             term.term,
             job,
             name,
             cron,
             when_still_running,
+            kind,
         )
         .fetch_one(&self.pool)
         .await?)

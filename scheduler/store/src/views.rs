@@ -24,9 +24,9 @@ pub struct JobView {
     pub id: i64,
     /// The tenant's name.
     pub tenant: String,
-    /// `metadata.name`; `None` before planning.
+    /// `metadata.name`; `None` before the scheduler has read the spec.
     pub name: Option<String>,
-    /// Kind; `None` before planning.
+    /// Kind; `None` before the scheduler has read the spec.
     pub kind: Option<String>,
     /// Where it stands.
     pub state: JobState,
@@ -119,7 +119,7 @@ pub struct WorkerView {
     pub id: i64,
     /// Name for people.
     pub name: String,
-    /// `live`, `draining` or `gone` (silent for a minute).
+    /// `live`, `draining` or `gone` (it left, or was silent for a minute).
     pub state: String,
     /// Model keys to fingerprints.
     pub models: serde_json::Value,

@@ -39,4 +39,17 @@ impl Store {
         .await?;
         Ok(WorkerId(id))
     }
+
+    /// Says that a worker ends, so that nobody counts on it any more. `false`: this login registered no such worker. Role: worker.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`]: then it counts as gone a minute after it was last heard.
+    pub async fn leave(&self, worker: WorkerId) -> Result<bool, Error> {
+        Ok(sqlx::query_scalar!(
+            r#"/* leave */ select nightshift.leave($1) as "left!""#,
+            worker.0
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
 }

@@ -221,9 +221,20 @@ impl Agent {
                 break;
             }
         }
+        self.leave().await;
         match self.engine_died {
             true => Err(WorkerError::EngineDied),
             false => Ok(()),
+        }
+    }
+
+    /// Signs off. Where the database does not hear it, people count on this worker for a minute more.
+    async fn leave(&self) {
+        let Some(worker) = self.worker else { return };
+        match tokio::time::timeout(LAST_WORDS, self.shared.store.leave(worker)).await {
+            Ok(Ok(_)) => tracing::info!(worker = worker.0, "signed off"),
+            Ok(Err(error)) => tracing::debug!(%error, "could not sign off"),
+            Err(_) => tracing::debug!("could not sign off in time"),
         }
     }
 

@@ -94,6 +94,10 @@ async fn a_first_signal_finishes_the_slots_and_gives_back_the_rest() {
             .all(|attempt| attempt.outcome == Some(AttemptOutcome::Released)),
         "{attempts:?}"
     );
+    // It signed off: nobody counts on it for another minute.
+    let workers = lab.user.workers().await.unwrap();
+    let states: Vec<&str> = workers.iter().map(|worker| &*worker.state).collect();
+    assert_eq!(states, ["gone"]);
 
     let second = lab.worker(1);
     assert_eq!(lab.ended(job).await, JobState::Finished);

@@ -201,7 +201,7 @@ async fn each_kind_of_login_has_its_own_functions() {
             Err(Error::Denied { .. })
         ));
         assert!(matches!(
-            store.rejected(&lab.term, job, "x").await,
+            store.rejected(&lab.term, job, "x", None, None).await,
             Err(Error::Denied { .. })
         ));
     }

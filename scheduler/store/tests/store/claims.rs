@@ -149,6 +149,27 @@ async fn a_pinned_job_says_what_it_waits_for() {
 }
 
 #[tokio::test]
+async fn a_worker_that_left_is_gone_at_once_and_comes_back_as_another() {
+    let lab = Lab::new().await;
+    let job = lab.ready(8, 4).await;
+    let live = async || lab.alice.queue().await.unwrap()[0].n_live;
+    let (first, second) = (lab.register("w").await, lab.register("w").await);
+    assert_eq!(live().await, 2);
+    assert!(lab.worker.leave(second).await.unwrap());
+    assert_eq!(live().await, 1);
+    assert!(lab.worker.leave(first).await.unwrap());
+    assert_eq!(
+        (live().await, lab.job(job).await.reason.as_deref()),
+        (0, Some("no worker is running"))
+    );
+    let third = lab.register("w").await;
+    assert_eq!(live().await, 1);
+    assert_eq!(lab.worker.claim(third, 1, LEASE).await.unwrap().len(), 1);
+    let unknown = nightshift_store::WorkerId(third.0 + 1);
+    assert!(!lab.worker.leave(unknown).await.unwrap());
+}
+
+#[tokio::test]
 async fn nothing_for_a_draining_or_unknown_worker() {
     let lab = Lab::new().await;
     let job = lab.ready(8, 4).await;

@@ -157,6 +157,7 @@ const OF_WORKERS: &[(&str, &str, Outcome)] = &[
         "job_info(LEASE)",
         Answer(""),
     ),
+    ("leave(bigint)", "leave(WORKER)", Answer("false")),
     (
         "progress(bigint,bigint,integer,bigint,jsonb,bigint[],text,jsonb)",
         "progress(LEASE, '[]', '{}', 'mine')",
@@ -213,12 +214,12 @@ const OF_SCHEDULERS: &[(&str, &str, Outcome)] = &[
         Error("NSLDR"),
     ),
     (
-        "recur(bigint,bigint,text,text,text)",
+        "recur(bigint,bigint,text,text,text,text)",
         "recur(0, JOB, 'x', 'x', 'wait')",
         Error("NSLDR"),
     ),
     (
-        "rejected(bigint,bigint,text)",
+        "rejected(bigint,bigint,text,text,text)",
         "rejected(0, JOB, 'x')",
         Error("NSLDR"),
     ),
@@ -268,9 +269,14 @@ async fn job_of(lab: &Lab, store: &Store, tenant: &str) -> Lease {
     let running = lab.claim(worker).await;
     store.hold(job).await.unwrap();
     let first_run = store.submit(&submission).await.unwrap();
-    let made = lab
-        .scheduler
-        .recur(&lab.term, first_run, "nightly", "0 21 * * * UTC", "wait");
+    let made = lab.scheduler.recur(
+        &lab.term,
+        first_run,
+        "nightly",
+        "edit",
+        "0 21 * * * UTC",
+        "wait",
+    );
     assert!(made.await.unwrap());
     running
 }

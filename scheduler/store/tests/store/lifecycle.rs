@@ -362,7 +362,12 @@ async fn cancel_before_planning() {
         .await
         .unwrap();
     assert_eq!(planned, nightshift_store::Planned::Gone);
-    assert!(!lab.scheduler.rejected(&lab.term, job, "no").await.unwrap());
+    assert!(
+        !lab.scheduler
+            .rejected(&lab.term, job, "no", None, None)
+            .await
+            .unwrap()
+    );
     assert!(
         !lab.scheduler
             .add_chunk(&lab.term, job, 0, 1, &[1])

@@ -60,7 +60,7 @@ async fn one_leads_at_a_time_and_an_old_term_is_refused() {
         Err(Error::NotLeader)
     ));
     assert!(matches!(
-        lab.scheduler.rejected(old, job, "x").await,
+        lab.scheduler.rejected(old, job, "x", None, None).await,
         Err(Error::NotLeader)
     ));
     assert!(matches!(
@@ -85,7 +85,13 @@ async fn a_rejected_job_carries_its_errors() {
     );
     assert!(
         lab.scheduler
-            .rejected(&lab.term, job, "spec.yaml:3:5: unknown key")
+            .rejected(
+                &lab.term,
+                job,
+                "spec.yaml:3:5: unknown key",
+                Some("mine"),
+                None
+            )
             .await
             .unwrap()
     );
@@ -94,9 +100,10 @@ async fn a_rejected_job_carries_its_errors() {
         (view.state, view.errors.as_deref()),
         (JobState::Rejected, Some("spec.yaml:3:5: unknown key"))
     );
+    assert_eq!((view.name.as_deref(), view.kind), (Some("mine"), None));
     assert!(
         !lab.scheduler
-            .rejected(&lab.term, job, "again")
+            .rejected(&lab.term, job, "again", None, None)
             .await
             .unwrap()
     );

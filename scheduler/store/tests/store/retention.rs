@@ -107,6 +107,27 @@ async fn jobs_that_ended_long_ago_go_whole_and_in_batches() {
 }
 
 #[tokio::test]
+async fn what_is_young_is_not_pruned() {
+    let lab = Lab::new().await;
+    lab.register("gone").await;
+    lab.advance(3_600).await;
+    lab.register("running").await;
+    for seconds in [0, 1, 3_599] {
+        let error = lab.admin.prune(Duration::from_secs(seconds), 100).await;
+        let Err(Error::Refused { message, .. }) = error else {
+            panic!("{error:?}");
+        };
+        assert!(message.contains("at least an hour"), "{message}");
+    }
+    lab.advance(1).await;
+    let removed = lab.admin.prune(Duration::from_secs(3_600), 100).await;
+    assert_eq!(removed.unwrap().workers, 1);
+    let left = lab.alice.workers().await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].name, "running");
+}
+
+#[tokio::test]
 async fn a_job_that_was_retried_in_time_stays() {
     let mut lab = Lab::new().await;
     let worker = lab.register("w").await;

@@ -1,6 +1,6 @@
 //! Recurring jobs: every due time has one run, whoever looks and however often; and what users see of the queue.
 
-use nightshift_store::{JobState, ScheduleDue, ScheduleMove};
+use nightshift_store::{JobFilter, JobState, ScheduleDue, ScheduleMove};
 
 use crate::lab::{Lab, plan};
 
@@ -10,10 +10,14 @@ const HOUR: i64 = 3_600_000;
 async fn recurring(lab: &Lab, rule: &str) -> (i64, i64) {
     let job = lab.submitted().await;
     let cron = "0 21 * * * Europe/Berlin";
-    let made = lab.scheduler.recur(&lab.term, job, "nightly", cron, rule);
+    let made = lab
+        .scheduler
+        .recur(&lab.term, job, "nightly", "edit", cron, rule);
     assert!(made.await.unwrap());
     // Asking again changes nothing.
-    let again = lab.scheduler.recur(&lab.term, job, "nightly", cron, rule);
+    let again = lab
+        .scheduler
+        .recur(&lab.term, job, "nightly", "edit", cron, rule);
     assert!(again.await.unwrap());
     let due = due(lab).await.unwrap();
     assert_eq!((due.due_unix_ms, due.cron.as_str()), (None, cron));
@@ -161,6 +165,10 @@ async fn one_run_can_be_cancelled_and_a_schedule_paused_and_removed() {
     assert_eq!(new.due_unix_ms, None, "what was missed is not made up for");
     assert!(advance(&lab, &new, new.now_unix_ms + HOUR).await);
     assert_eq!(runs(&lab).await.0, "1:cancelled 2:submitted*");
+    for run in lab.alice.jobs(&JobFilter::default(), 10).await.unwrap() {
+        let called = (run.name.as_deref(), run.kind.as_deref());
+        assert_eq!(called, (Some("nightly"), Some("edit")), "{run:?}");
+    }
     assert!(to(ScheduleMove::Remove).await);
     assert!(!to(ScheduleMove::Remove).await);
     lab.advance(7_200).await;

@@ -1,0 +1,42 @@
+//! What lies at a destination before anything is planned: one question, so that a job hears one answer and not each of its items.
+
+use nightshift_jobs::OnExisting;
+use nightshift_objects::{Error, Objects, S3Uri};
+use serde_json::Value;
+
+/// Where every job writes whose the destination is.
+const OWNER: &str = "_nightshift/plan.json";
+/// More than a worker ever writes there.
+const OWNER_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a new job may not write there, in the form `output.dest: what is wrong; what to do`.
+///
+/// What the scheduler may not read, and a store that does not answer, is no reason: the workers have their own credentials.
+pub(crate) async fn refusal(objects: &Objects, dest: &str, how: OnExisting) -> Option<String> {
+    let place: S3Uri = dest.parse().ok()?;
+    match objects.get(&place.join(OWNER), OWNER_BYTES_MAX, None).await {
+        Err(Error::NotFound { hint: Some(_), .. }) => Some(format!(
+            "output.dest: bucket {} does not exist; create it, or change output.dest",
+            place.bucket
+        )),
+        Ok(plan) if how == OnExisting::Refuse => Some(format!(
+            "output.dest: {dest} already holds the results of {}; choose another destination or set output.on_existing to resume or overwrite",
+            owner(&plan.body)
+        )),
+        Ok(_) | Err(Error::NotFound { .. }) => None,
+        Err(error) => {
+            tracing::debug!(dest, %error, "cannot look at the destination");
+            None
+        }
+    }
+}
+
+/// The owner in words. A job of another database may have the same number as one of this.
+fn owner(plan: &[u8]) -> String {
+    let plan: Value = serde_json::from_slice(plan).unwrap_or_default();
+    let owner = &plan["owner"];
+    match (&owner["job"], owner["name"].as_str()) {
+        (Value::Number(job), Some(name)) => format!("job {job} ({name})"),
+        _ => "another job".to_owned(),
+    }
+}
