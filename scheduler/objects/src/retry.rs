@@ -150,6 +150,12 @@ fn judge_answer(
         .map(Duration::from_secs);
     match (status, code) {
         (304 | 412, _) => Failure::Condition,
+        // Our clock is off. The SDK has taken the endpoint's from this answer, and signs the next request by it.
+        (_, "RequestTimeTooSkewed") => Failure::Later {
+            detail,
+            unknown: false,
+            wait,
+        },
         (409, "ConditionalRequestConflict" | "OperationAborted") => Failure::Later {
             detail,
             unknown: false,

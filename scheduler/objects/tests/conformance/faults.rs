@@ -11,6 +11,8 @@ const BUSY: &str =
     "HTTP/1.1 503 Slow Down\r\nretry-after: 0\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 const CONFLICT: &str = "HTTP/1.1 409 Conflict\r\ncontent-length: 93\r\nconnection: close\r\n\r\n<Error><Code>ConditionalRequestConflict</Code><Message>another write is going on</Message></Error>";
 
+const SKEWED: &str = "HTTP/1.1 403 Forbidden\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\ncontent-length: 83\r\nconnection: close\r\n\r\n<Error><Code>RequestTimeTooSkewed</Code><Message>what time is it?</Message></Error>";
+
 async fn through(store: &Store, faults: Vec<Fault>) -> (Proxy, Objects) {
     let proxy = Proxy::new(store.server.addr(), faults).await;
     let config = StoreConfig {
@@ -49,6 +51,17 @@ async fn a_put_whose_answer_was_lost_is_looked_up() {
             .unwrap(),
         PutOutcome::Created
     );
+}
+
+#[tokio::test]
+async fn a_request_with_the_wrong_time_is_signed_again_by_the_clock_of_the_endpoint() {
+    let store = Store::new().await;
+    // After this answer the client takes it to be that day, and the real server tells it better.
+    let (proxy, objects) = through(&store, vec![Fault::Answer(SKEWED)]).await;
+    let put = objects.put(&uri("k"), "mine".into(), &once()).await;
+    assert_eq!(put.unwrap(), PutOutcome::Created);
+    assert_eq!(proxy.left(), 0);
+    assert_eq!(store.body("k").await, "mine");
 }
 
 #[tokio::test]
