@@ -276,3 +276,20 @@ async fn logins_are_made_with_care() {
         .unwrap_err();
     assert!(matches!(error, Error::BadConfig { .. }), "{error:?}");
 }
+
+#[tokio::test]
+async fn no_password_is_sent_as_it_is_typed() {
+    let lab = Lab::new().await;
+    lab.sql(
+        "create schema if not exists lab; create table lab.sent (password text);
+        create or replace function nightshift.create_login(kind text, name text, password text, tenant text default null) returns void
+            language sql as 'insert into lab.sent values (password)'",
+    )
+    .await;
+    let (kind, password) = (LoginKind::Worker, "a password like no other");
+    let made = lab.admin.create_login(kind, "w", password, None).await;
+    made.unwrap();
+    let sent = lab.text("select password from lab.sent").await;
+    assert!(sent.starts_with("SCRAM-SHA-256$4096:"), "{sent}");
+    assert!(!sent.contains(password), "{sent}");
+}
