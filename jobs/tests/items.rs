@@ -127,12 +127,12 @@ fn cells_share_their_seeds_unless_they_vary() {
     let all = items(&spec, &rows(&spec));
     let of = |cfg: f64, k: u32| {
         all.iter()
-            .find(|item| item.row_id == "harbor" && item.sampler.cfg == cfg && item.k == k)
+            .find(|item| item.row_id == "ball" && item.sampler.cfg == cfg && item.k == k)
             .unwrap()
             .seed
     };
     assert_eq!(of(2.0, 0), of(4.0, 0));
-    assert_eq!(of(2.0, 1), seed(1000, "harbor", 1));
+    assert_eq!(of(2.0, 1), seed(1000, "ball", 1));
     assert_ne!(of(2.0, 0), of(2.0, 1));
     let text = std::fs::read_to_string(format!(
         "{}/specs/small_text_to_image.yaml",
@@ -181,7 +181,7 @@ fn each_kind_asks_for_its_task_and_files() {
         )
     );
     assert_eq!(roles(&item), [Role::Image, Role::Map, Role::Joint]);
-    assert_eq!(item.outputs[2].key, "joint/alley_depth_7.png");
+    assert_eq!(item.outputs[2].key, "joint/ball_depth_7.png");
     assert!(item.given.is_none());
 
     let item = first("small_subject_set");
@@ -204,7 +204,7 @@ fn each_kind_asks_for_its_task_and_files() {
     assert_eq!(
         item.task,
         Task::Edit {
-            instruction: "change the light to dusk".to_owned()
+            instruction: "make it dusk".to_owned()
         }
     );
     assert_eq!(

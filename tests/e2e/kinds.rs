@@ -17,9 +17,10 @@ fn example(kind: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jobs/specs");
     let text = std::fs::read_to_string(folder.join(format!("small_{kind}.yaml"))).unwrap();
     let text = text
-        .replace("s3://nightshift-inputs/", "s3://lab/in/")
+        .replace("s3://nightshift/quickstart/", "s3://lab/in/")
+        .replace("s3://nightshift/subjects/", "s3://lab/in/subjects/")
         .replace("s3://nightshift/", "s3://lab/out/");
-    text.replace("model: {", "model: {name: tiny, ")
+    text.replace("{name: nano}", "{name: tiny, weights: f32, kv_cache: f32}")
 }
 
 /// Role -> width, height of the pictures of a job that are stored as PNG.
@@ -39,7 +40,7 @@ async fn every_kind_runs() {
     let system = System::start().await;
     let _scheduler = system.scheduler();
     let _worker = system.worker("worker", 2);
-    for folder in ["photos", "depth", "rooms", "subjects/cat"] {
+    for folder in ["scenes", "maps", "subjects/cat"] {
         system
             .put(&format!("in/{folder}/chelsea.png"), photo("chelsea.png"))
             .await;
