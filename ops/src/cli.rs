@@ -3,12 +3,13 @@
 mod admin;
 mod engine;
 mod eval;
+mod generate;
+mod jobs;
 mod queue;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use nightshift_engine::{KvCache, Weights};
 
 pub use admin::{
     AdminVerb, LoginVerb, MemberVerb, PasswordArgs, TenantSettingArgs, TenantVerb, WorkerVerb,
@@ -18,6 +19,8 @@ pub use engine::{
     ShapeArgs,
 };
 pub use eval::{EvalNanoArgs, EvalVerb};
+pub use generate::{GenerateArgs, GenerateKind, GenerateTask};
+pub use jobs::{ItemsArgs, LogsArgs, PlanArgs, RunArgs, SubmitArgs};
 pub use queue::{QueueArgs, ScheduleVerb};
 
 /// Turn YAML job specs into image datasets
@@ -139,7 +142,7 @@ pub enum Verb {
         #[arg(long, value_name = "TIME", value_parser = crate::commands::wait::parse_duration)]
         timeout: Option<std::time::Duration>,
     },
-    /// Stop a job for good; what is finished stays
+    /// Stop a job; what is finished stays, and `retry` would go on with the rest
     Cancel {
         /// The job's id
         job: i64,
@@ -154,20 +157,22 @@ pub enum Verb {
         /// The job's id
         job: i64,
     },
-    /// Run failed items of a finished job again, in the same job
+    /// Go on with a job that has ended: its failed items, and what a cancelled or failed job never ran
     Retry {
         /// The job's id
         job: i64,
-        /// Only this item
+        /// Of the failed items only this one
         #[arg(long, value_name = "INDEX", conflicts_with = "error_code")]
         item: Option<u64>,
-        /// Only items that failed with this code
+        /// Of the failed items only those with this code
         #[arg(long, value_name = "CODE")]
         error_code: Option<String>,
     },
     /// Run specs on this machine alone: start everything, submit, wait, stop everything
     Run(RunArgs),
     /// Start the local system and stay until interrupted
+    ///
+    /// Says which file to `source` in another shell: it sets the URLs of a user and of the owner (for admin), and the keys of the object store.
     Up {
         /// Port of the embedded object store; 0 is any free one
         #[arg(long, default_value_t = 0, value_name = "PORT")]
@@ -193,9 +198,11 @@ pub enum Verb {
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
     },
-    /// Create or upgrade the schema; run it as the owner of the database
+    /// Create or upgrade the schema, as the owner of the database
     Migrate,
-    /// Look after tenants, logins and workers; run it as the owner of the database
+    /// Look after tenants, logins and workers, as the owner of the database
+    ///
+    /// The owner's URL is NIGHTSHIFT_OWNER_URL (database.owner_url), else that of every verb. `nightshift up` sets it in its env file.
     #[command(subcommand)]
     Admin(AdminVerb),
     /// Draw one picture without any server
@@ -253,211 +260,6 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
         rest: Vec<String>,
     },
-}
-
-/// Arguments of `plan`.
-#[derive(Debug, Args)]
-pub struct PlanArgs {
-    /// Spec file; `-` is standard input
-    #[arg(value_name = "SPEC")]
-    pub file: PathBuf,
-    /// Change a value of the spec first, such as sampler.cfg=3
-    #[arg(long, value_name = "PATH=VALUE")]
-    pub set: Vec<String>,
-    /// Show this many of the first items
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub items: u64,
-    /// How to print
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
-
-/// Arguments of `submit`.
-#[derive(Debug, Args)]
-pub struct SubmitArgs {
-    /// Spec file; `-` is standard input
-    #[arg(value_name = "SPEC")]
-    pub file: PathBuf,
-    /// Use this name instead of metadata.name
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// Change a value of the spec first, such as sampler.cfg=3
-    #[arg(long, value_name = "PATH=VALUE")]
-    pub set: Vec<String>,
-    /// Plan it, but do not start it before `resume`
-    #[arg(long)]
-    pub hold: bool,
-    /// Wait until it is over; the exit code is that of `wait`
-    #[arg(long)]
-    pub wait: bool,
-    /// Submitting again with the same key and spec returns the first job
-    #[arg(long, value_name = "KEY")]
-    pub idempotency_key: Option<String>,
-    /// Submit for this tenant
-    #[arg(long, value_name = "TENANT")]
-    pub tenant: Option<String>,
-}
-
-/// Arguments of `items`.
-#[derive(Debug, Args)]
-pub struct ItemsArgs {
-    /// The job's id
-    pub job: i64,
-    /// Only items in this state
-    #[arg(long, value_name = "STATE", value_parser = ["ok", "failed", "skipped"])]
-    pub state: Option<String>,
-    /// Only items with this error code
-    #[arg(long, value_name = "CODE")]
-    pub error_code: Option<String>,
-    /// Only items after this index
-    #[arg(long, value_name = "INDEX")]
-    pub after: Option<i64>,
-    /// At most this many items
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
-    /// How to print
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
-
-/// Arguments of `logs`.
-#[derive(Debug, Args)]
-pub struct LogsArgs {
-    /// The job's id
-    pub job: i64,
-    /// Only what concerns this item
-    #[arg(long, value_name = "INDEX")]
-    pub item: Option<i64>,
-    /// Stay and print what comes, until the job is over
-    #[arg(short, long)]
-    pub follow: bool,
-}
-
-/// Arguments of `run`.
-#[derive(Debug, Args)]
-pub struct RunArgs {
-    /// Spec files
-    #[arg(required = true, value_name = "SPEC")]
-    pub files: Vec<PathBuf>,
-    /// Change a value of the specs first, such as sampler.cfg=3
-    #[arg(long, value_name = "PATH=VALUE")]
-    pub set: Vec<String>,
-    /// Copy these files into the bucket first: a file or folder, and the key below s3://nightshift/
-    #[arg(long, value_name = "PATH=KEY")]
-    pub put: Vec<String>,
-    /// Pictures in the making at a time
-    #[arg(long, value_name = "N")]
-    pub slots: Option<u64>,
-    /// Threads of the engine; 0 is one per core
-    #[arg(long, value_name = "N")]
-    pub threads: Option<u64>,
-    /// Write a contact sheet of each job into this folder
-    #[arg(long, value_name = "DIR")]
-    pub sheets: Option<PathBuf>,
-}
-
-/// What `generate` draws.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum GenerateKind {
-    /// A picture from a prompt
-    TextToImage,
-    /// A picture and a map of it
-    ImagePairs,
-    /// A subject in another scene; needs --image
-    SubjectSet,
-    /// A changed picture; needs --image, --prompt is the instruction
-    Edit,
-    /// A picture that follows a map; needs --image
-    Controllable,
-    /// A map of a picture; needs --image
-    DensePrediction,
-}
-
-/// Which map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum GenerateTask {
-    /// Depth map
-    Depth,
-    /// Canny edges
-    Canny,
-    /// Soft edges
-    Hed,
-    /// Human pose
-    Openpose,
-    /// Surface normals
-    Normal,
-    /// Segmentation
-    Segmentation,
-    /// The subject's description is in --subject
-    Subject,
-}
-
-/// Arguments of `generate`.
-#[derive(Debug, Args)]
-pub struct GenerateArgs {
-    /// Model folder
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
-    /// What to draw
-    #[arg(long, value_enum, default_value = "text_to_image")]
-    pub kind: GenerateKind,
-    /// Which map (image_pairs, controllable, dense_prediction), or subject
-    #[arg(long, value_enum)]
-    pub task: Option<GenerateTask>,
-    /// Caption or instruction
-    #[arg(long, default_value = "", value_name = "TEXT")]
-    pub prompt: String,
-    /// Description of the subject (subject_set)
-    #[arg(long, value_name = "TEXT")]
-    pub subject: Option<String>,
-    /// The given upper panel
-    #[arg(long, value_name = "FILE")]
-    pub image: Option<PathBuf>,
-    /// Whole picture, both panels: width x height
-    #[arg(long, default_value = "768x768", value_name = "WxH", value_parser = crate::commands::generate::parse_size)]
-    pub size: (u32, u32),
-    /// Seed
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Guidance scale
-    #[arg(long, default_value_t = 4.0)]
-    pub cfg: f32,
-    /// Keep this many codes
-    #[arg(long, default_value_t = 4096)]
-    pub top_k: usize,
-    /// Temperature; 0 takes the best code
-    #[arg(long, default_value_t = 1.0)]
-    pub temperature: f32,
-    /// Guidance over the positions: constant, or as the reference did it
-    #[arg(long, default_value = "constant", value_parser = ["constant", "reference"])]
-    pub guidance_schedule: String,
-    /// How to decode
-    #[command(flatten)]
-    pub decoding: DecodingArgs,
-    /// Numbers of the weights: f32, bf16 or int4
-    #[arg(long, default_value = "f32", value_name = "FORMAT")]
-    pub weights: Weights,
-    /// Numbers of the key and value cache: f32, bf16 or int8
-    #[arg(long, default_value = "f32", value_name = "FORMAT")]
-    pub kv_cache: KvCache,
-    /// Threads; 0 is one per core
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
-    /// Write the drawn ids as a JSON array
-    #[arg(long, value_name = "FILE")]
-    pub codes: Option<PathBuf>,
-    /// The folder has no image tokenizer: only --codes
-    #[arg(long, requires = "codes")]
-    pub codes_only: bool,
-    /// The PNG to write
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        required_unless_present = "codes_only"
-    )]
-    pub out: Option<PathBuf>,
 }
 
 /// `nano ...`.

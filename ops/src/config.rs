@@ -82,6 +82,15 @@ pub const KEYS: &[Key] = &[
             "Postgres around that pooler, for hints (LISTEN) and migrate; empty is polling alone",
         )
     },
+    Key {
+        secret: true,
+        ..text(
+            "database.owner_url",
+            &["NIGHTSHIFT_OWNER_URL"],
+            "",
+            "Postgres as the owner of the database, for admin and migrate; empty is database.url",
+        )
+    },
     text(
         "tenant",
         &["NIGHTSHIFT_TENANT"],
@@ -358,6 +367,16 @@ impl Config {
             .get(name)
             .expect("every key of the table has an entry");
         Some(value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// Where the value of `name` came from.
+    ///
+    /// # Panics
+    /// When `name` is not one of [`KEYS`].
+    #[must_use]
+    pub fn origin(&self, name: &str) -> &Origin {
+        let (_, origin) = &self.values[name];
+        origin
     }
 
     /// The value of a [`Form::Number`] key.

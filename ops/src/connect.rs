@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use nightshift_objects::{ChecksumMode, Objects, StoreConfig};
 use nightshift_store::{DatabaseConfig, Pooler, Store};
 
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::exit::{Exit, Failure};
 
 /// How to reach the configured database.
@@ -26,6 +26,16 @@ pub fn database(config: &Config, application: &str) -> Result<DatabaseConfig, Fa
     Ok(database)
 }
 
+/// How to reach the database as its owner, where that is another way: `database.owner_url`, unless a URL was typed.
+fn owner(config: &Config, application: &str) -> Option<DatabaseConfig> {
+    if matches!(config.origin("database.url"), Origin::Flag(_)) {
+        return None;
+    }
+    let mut database = DatabaseConfig::new(config.get("database.owner_url")?);
+    application.clone_into(&mut database.application_name);
+    Some(database)
+}
+
 /// How to listen for hints: on a direct connection. None when there is only the way through a pooler.
 #[must_use]
 pub fn listening(config: &Config, application: &str) -> Option<DatabaseConfig> {
@@ -33,11 +43,14 @@ pub fn listening(config: &Config, application: &str) -> Option<DatabaseConfig> {
     around_pooler(config, database)
 }
 
-/// How to reach the configured database with what a pooler in transaction mode cannot pass on.
+/// How to reach the database as its owner with what a pooler in transaction mode cannot pass on.
 ///
 /// # Errors
 /// [`Exit::Usage`] when no database is configured, or only such a pooler.
-pub fn direct(config: &Config, application: &str) -> Result<DatabaseConfig, Failure> {
+pub fn migrating(config: &Config, application: &str) -> Result<DatabaseConfig, Failure> {
+    if let Some(database) = owner(config, application) {
+        return Ok(database);
+    }
     let database = database(config, application)?;
     around_pooler(config, database).ok_or_else(|| {
         Failure::new(
@@ -63,7 +76,22 @@ fn around_pooler(config: &Config, mut database: DatabaseConfig) -> Option<Databa
 /// # Errors
 /// No database is configured, it cannot be reached, or it is too old or too new.
 pub async fn store(config: &Config, application: &str) -> anyhow::Result<Store> {
-    let store = Store::connect(&database(config, application)?)
+    connect(&database(config, application)?).await
+}
+
+/// As [`store`], as the owner of the database.
+///
+/// # Errors
+/// Those of [`store`].
+pub async fn owner_store(config: &Config, application: &str) -> anyhow::Result<Store> {
+    match owner(config, application) {
+        Some(database) => connect(&database).await,
+        None => store(config, application).await,
+    }
+}
+
+async fn connect(database: &DatabaseConfig) -> anyhow::Result<Store> {
+    let store = Store::connect(database)
         .await
         .context("cannot connect to the database")?;
     store.check_versions().await?;

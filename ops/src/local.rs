@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::commands::{Context, model, serve};
-use crate::config::redact_url;
+use crate::config::{Origin, redact_url};
 use crate::exit::{Exit, Failure};
 use crate::logging;
 use crate::nano;
@@ -30,6 +30,7 @@ pub const BUCKET: &str = "nightshift";
 const TINY: &str = "tiny";
 const TENANT: &str = "default";
 const REGION: &str = "us-east-1";
+const OWNER_URL: &str = "NIGHTSHIFT_OWNER_URL";
 
 /// A running local system. End it with [`System::stop`]; dropping it only kills the Postgres server.
 pub struct System {
@@ -42,6 +43,8 @@ pub struct System {
     postgres: Option<Postgres>,
     s3: S3Server,
     tenant_url: String,
+    owner_url: String,
+    models_dir: PathBuf,
     scheduler: (oneshot::Sender<()>, JoinHandle<anyhow::Result<()>>),
     worker: (ShutdownHandle, JoinHandle<anyhow::Result<()>>),
 }
@@ -86,6 +89,7 @@ impl System {
 
         // After the embedded store, which holds the folder's lock: two of us must not write one model.
         ensure_models(context, &options.worker.models_dir)?;
+        let models_dir = options.worker.models_dir.canonicalize()?;
         let models = serve::load(options.worker.clone()).await?;
 
         let scheduler = {
@@ -122,6 +126,8 @@ impl System {
             postgres,
             s3,
             tenant_url: logins.tenant,
+            owner_url: admin_url,
+            models_dir,
             scheduler,
             worker,
         };
@@ -146,12 +152,26 @@ impl System {
     /// The lines of [`System::env_file`] as they may be shown.
     #[must_use]
     pub fn env_shown(&self) -> Vec<String> {
-        vec![
-            format!("DATABASE_URL={}", redact_url(&self.tenant_url)),
-            format!("AWS_ENDPOINT_URL_S3={}", self.s3.endpoint()),
-            format!("AWS_REGION={REGION}"),
-            "AWS_ACCESS_KEY_ID=...".to_owned(),
-            "AWS_SECRET_ACCESS_KEY=...".to_owned(),
+        let shown = |(name, value): (&str, String)| match name {
+            "DATABASE_URL" | OWNER_URL => format!("{name}={}", redact_url(&value)),
+            "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => format!("{name}=..."),
+            _ => format!("{name}={value}"),
+        };
+        self.env().into_iter().map(shown).collect()
+    }
+
+    fn env(&self) -> [(&'static str, String); 7] {
+        [
+            ("DATABASE_URL", self.tenant_url.clone()),
+            (OWNER_URL, self.owner_url.clone()),
+            ("AWS_ENDPOINT_URL_S3", self.s3.endpoint()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", self.s3.access_key().to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", self.s3.secret_key().to_owned()),
+            (
+                "NIGHTSHIFT_MODELS_DIR",
+                self.models_dir.display().to_string(),
+            ),
         ]
     }
 
@@ -165,15 +185,10 @@ impl System {
                 .create_new(true)
                 .mode(0o600)
                 .open(&path)?;
-            writeln!(file, "export DATABASE_URL='{}'", self.tenant_url)?;
-            writeln!(file, "export AWS_ENDPOINT_URL_S3='{}'", self.s3.endpoint())?;
-            writeln!(file, "export AWS_REGION='{REGION}'")?;
-            writeln!(file, "export AWS_ACCESS_KEY_ID='{}'", self.s3.access_key())?;
-            writeln!(
-                file,
-                "export AWS_SECRET_ACCESS_KEY='{}'",
-                self.s3.secret_key()
-            )
+            for (name, value) in self.env() {
+                writeln!(file, "export {name}={}", in_quotes(&value))?;
+            }
+            Ok(())
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }
@@ -223,16 +238,15 @@ impl System {
     }
 }
 
+/// A text as one word of a shell.
+fn in_quotes(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// A server of the user's own, if one is named for nightshift. A `DATABASE_URL` is not enough: it may be there for another
 /// program, and this one would be migrated and given logins.
 fn own_database(context: &Context) -> Option<String> {
-    use crate::config::Origin;
-    let (_, _, origin) = context
-        .config
-        .shown()
-        .into_iter()
-        .find(|(key, ..)| key.name == "database.url")?;
-    match origin {
+    match context.config.origin("database.url") {
         Origin::Flag(_) => {}
         Origin::Env(name) if name == "NIGHTSHIFT_DATABASE_URL" => {}
         _ => return None,
@@ -347,6 +361,16 @@ mod tests {
         );
         assert_eq!(url("postgres://a:p@ss@h"), "postgres://l:p@h");
         assert!(with_login("host=h", "l", "p").is_err());
+    }
+
+    #[test]
+    fn a_shell_reads_back_what_is_quoted() {
+        let text = r#"it's a "folder" $HOME"#;
+        let said = std::process::Command::new("sh")
+            .args(["-c", &format!("printf %s {}", in_quotes(text))])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(said.stdout).unwrap(), text);
     }
 
     #[test]

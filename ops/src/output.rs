@@ -107,6 +107,8 @@ fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
+        Value::Array(list) if list.is_empty() => "-".to_owned(),
+        Value::Array(list) => list.iter().map(cell).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }
 }
@@ -149,7 +151,7 @@ mod tests {
     fn shown(format: Format) -> String {
         let list = [
             json!({"id": 1, "name": "sweep", "counts": {"ok": 12}}),
-            json!({"id": 20, "name": "two\nlines\u{1b}[31m", "counts": {}}),
+            json!({"id": 20, "name": "two\nlines\u{1b}[31m", "counts": {"ok": ["a", 1]}}),
         ];
         let columns = [
             column("JOB", "id"),
@@ -166,18 +168,21 @@ mod tests {
         insta::assert_snapshot!(shown(Format::Table), @r"
         JOB  NAME            OK
         1    sweep           12
-        20   two lines [31m  -
+        20   two lines [31m  a, 1
         ");
         insta::assert_snapshot!(shown(Format::Jsonl), @r#"
         {"counts":{"ok":12},"id":1,"name":"sweep"}
-        {"counts":{},"id":20,"name":"two\nlines\u001b[31m"}
+        {"counts":{"ok":["a",1]},"id":20,"name":"two\nlines\u001b[31m"}
         "#);
         insta::assert_snapshot!(shown(Format::Yaml), @r#"
         - counts:
             ok: 12
           id: 1
           name: sweep
-        - counts: {}
+        - counts:
+            ok:
+            - a
+            - 1
           id: 20
           name: "two\nlines\e[31m"
         "#);

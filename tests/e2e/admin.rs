@@ -158,6 +158,12 @@ async fn tenants_are_made_changed_and_shown() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.starts_with("error: this login may not do that")
+            && said.contains("NIGHTSHIFT_OWNER_URL"),
+        "{said}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,8 @@ struct Finding {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Status {
     Ok,
+    /// Nothing was asked for.
+    NotTried,
     Warning,
     Failed,
 }
@@ -53,6 +55,7 @@ impl Finding {
     fn row(&self) -> Value {
         let status = match self.status {
             Status::Ok => "ok",
+            Status::NotTried => "not tried",
             Status::Warning => "warning",
             Status::Failed => "FAIL",
         };
@@ -65,9 +68,9 @@ impl Finding {
 /// # Errors
 /// Standard output cannot be written.
 pub async fn run(context: Context, at: Option<String>, format: Format) -> anyhow::Result<Exit> {
-    let mut findings = database(&context).await;
+    let (mut findings, live) = database(&context).await;
     findings.extend(storage(&context, at.as_deref()).await);
-    findings.push(models(&context));
+    findings.push(models(&context, live));
     let list: Vec<Value> = findings.iter().map(Finding::row).collect();
     let columns = [
         column("CHECK", "check"),
@@ -90,12 +93,14 @@ pub async fn run(context: Context, at: Option<String>, format: Format) -> anyhow
     Ok(first.map_or(Exit::Ok, |finding| finding.exit))
 }
 
-async fn database(context: &Context) -> Vec<Finding> {
+/// What there is to say of the database, and how many workers are live.
+async fn database(context: &Context) -> (Vec<Finding>, usize) {
     let store = match connect::store(&context.config, "nightshift doctor").await {
         Ok(store) => store,
-        Err(error) => return vec![Finding::failed("database", &error)],
+        Err(error) => return (vec![Finding::failed("database", &error)], 0),
     };
     let mut findings = Vec::new();
+    let mut live = 0;
     match store.check_versions().await {
         Ok(versions) => {
             let url = redact_url(context.config.get("database.url").unwrap_or_default());
@@ -109,7 +114,7 @@ async fn database(context: &Context) -> Vec<Finding> {
     }
     findings.push(match store.workers().await {
         Ok(workers) => {
-            let live = workers
+            live = workers
                 .iter()
                 .filter(|worker| worker.state != "gone")
                 .count();
@@ -130,7 +135,7 @@ async fn database(context: &Context) -> Vec<Finding> {
         }
         Err(error) => Finding::failed("workers", &error.into()),
     });
-    findings
+    (findings, live)
 }
 
 async fn storage(context: &Context, at: Option<&str>) -> Vec<Finding> {
@@ -140,11 +145,10 @@ async fn storage(context: &Context, at: Option<&str>) -> Vec<Finding> {
         .unwrap_or("AWS")
         .to_owned();
     let Some(at) = at else {
-        let detail = format!("{endpoint}; not tried");
         let help = Some("--storage s3://bucket/prefix/ writes there and reads back".to_owned());
         return vec![Finding {
             help,
-            ..Finding::new("storage", Status::Warning, detail)
+            ..Finding::new("storage", Status::NotTried, endpoint)
         }];
     };
     let probe = async {
@@ -187,15 +191,20 @@ async fn storage(context: &Context, at: Option<&str>) -> Vec<Finding> {
     findings
 }
 
-fn models(context: &Context) -> Finding {
+fn models(context: &Context, live_workers: usize) -> Finding {
     let dir = context.config.models_dir();
-    let names: Vec<String> = std::fs::read_dir(&dir)
+    let mut names: Vec<String> = std::fs::read_dir(&dir)
         .into_iter()
         .flatten()
         .flatten()
         .filter(|entry| entry.path().join("config.json").is_file())
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
+    names.sort();
+    if names.is_empty() && live_workers > 0 {
+        let detail = format!("none in {}; the workers have theirs", dir.display());
+        return Finding::ok("models", detail);
+    }
     if names.is_empty() {
         return Finding {
             help: Some(format!(

@@ -53,8 +53,10 @@ fn write_description(
         Some(value) => writeln!(out, "  {name:<12} {value}"),
         None => Ok(()),
     };
-    line("state", Some(format!("{}{held}", view.state)))?;
-    line("why", view.reason.clone())?;
+    line("state", Some(format!("{}{held}", standing(view))))?;
+    let rest = (view.state == JobState::Cancelled && view.planned_unix_ms.is_some())
+        .then(|| format!("`nightshift retry {}` goes on with the rest", view.id));
+    line("why", view.reason.as_deref().map(at_a_shell).or(rest))?;
     line("kind", view.kind.clone())?;
     line(
         "tenant",
@@ -128,19 +130,47 @@ fn write_description(
     Ok(())
 }
 
-/// Unix milliseconds as local time to the second.
+/// The state of a job in words; a job that is worked on stays `ready`.
+#[must_use]
+pub fn standing(view: &JobView) -> String {
+    match view.n_leased {
+        0 => view.state.to_string(),
+        shards => format!("{} ({shards} running)", view.state),
+    }
+}
+
+/// What the database advises, for people at a shell: `select nightshift.release(3)` is `nightshift resume 3` there.
+#[must_use]
+pub fn at_a_shell(words: &str) -> String {
+    let verbs = [
+        ("release", "resume"),
+        ("resume", "resume"),
+        ("resume_schedule", "schedule resume"),
+    ];
+    let mut text = words.to_owned();
+    for (function, verb) in verbs {
+        if let Some((before, call)) = text.split_once(&format!("select nightshift.{function}("))
+            && let Some((id, rest)) = call.split_once(')')
+        {
+            text = format!("{before}`nightshift {verb} {id}`{rest}");
+        }
+    }
+    text
+}
+
+/// Unix milliseconds as local time to the second, with its zone.
 #[must_use]
 pub fn time(unix_ms: i64) -> String {
     match jiff::Timestamp::from_millisecond(unix_ms) {
         Ok(at) => at
             .to_zoned(jiff::tz::TimeZone::system())
-            .strftime("%Y-%m-%d %H:%M:%S")
+            .strftime("%Y-%m-%d %H:%M:%S %Z")
             .to_string(),
         Err(_) => unix_ms.to_string(),
     }
 }
 
-/// Stops a job for good.
+/// Stops a job; `retry` would go on with it.
 ///
 /// # Errors
 /// There is no such job; [`Exit::Refused`] when it had already ended.
@@ -149,9 +179,11 @@ pub async fn cancel(context: Context, job: i64) -> anyhow::Result<Exit> {
     match store.cancel(job).await? {
         true => done(
             &context,
-            format!("job {job} is being cancelled; what is finished stays"),
+            format!(
+                "job {job} is being cancelled: what is in the making is dropped, what is finished stays"
+            ),
         ),
-        false => refused(job, "has already ended", store.job(job).await?.state),
+        false => refused(job, "cannot be cancelled", store.job(job).await?.state),
     }
 }
 
@@ -188,7 +220,7 @@ pub async fn resume(context: Context, job: i64) -> anyhow::Result<Exit> {
     }
 }
 
-/// Runs failed items again.
+/// Goes on with an ended job: failed items, and what it never ran.
 ///
 /// # Errors
 /// There is no such job; the store refuses (it has not ended, nothing failed).
@@ -207,7 +239,11 @@ pub async fn retry(
     let items = store.retry(job, &only).await?;
     done(
         &context,
-        format!("job {job} goes on: {items} failed items run again"),
+        match items {
+            0 => format!("job {job} goes on with what it never ran"),
+            1 => format!("job {job} goes on: 1 failed item runs again"),
+            _ => format!("job {job} goes on: {items} failed items run again"),
+        },
     )
 }
 
@@ -229,6 +265,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn advice_is_what_one_may_type() {
+        assert_eq!(
+            at_a_shell("paused; select nightshift.resume(3)"),
+            "paused; `nightshift resume 3`"
+        );
+        assert_eq!(
+            at_a_shell("run 2: paused; select nightshift.resume_schedule(12)"),
+            "run 2: paused; `nightshift schedule resume 12`"
+        );
+        assert_eq!(at_a_shell("no worker is running"), "no worker is running");
+    }
+
+    #[test]
     fn a_job_in_words() {
         let view = JobView {
             id: 7,
@@ -237,7 +286,7 @@ mod tests {
             kind: Some("text_to_image".into()),
             state: JobState::Ready,
             held: true,
-            reason: Some("held by its owner".into()),
+            reason: Some("held; select nightshift.release(7)".into()),
             priority: 50,
             round: 1,
             labels: serde_json::json!({}),
@@ -265,8 +314,8 @@ mod tests {
         let text = String::from_utf8(out).unwrap().replace(&time(0), "TIME");
         insta::assert_snapshot!(text, @r"
         job 7 (sweep)
-          state        ready, held
-          why          held by its owner
+          state        ready (1 running), held
+          why          held; `nightshift resume 7`
           kind         text_to_image
           tenant       default, submitted by ann
           model        tiny/f32/f32

@@ -6,6 +6,7 @@ use nightshift_store::{ItemFilter, ItemRow, ItemStatus, JobFilter, JobState, Job
 use serde_json::{Value, json};
 
 use super::Context;
+use super::job::{at_a_shell, standing};
 use crate::cli::{Format, ItemsArgs};
 use crate::connect;
 use crate::exit::Exit;
@@ -37,7 +38,7 @@ pub async fn ps(context: Context, all: bool, format: Format) -> anyhow::Result<E
         ..JobFilter::default()
     };
     let jobs = store.jobs(&filter, MAX_JOBS).await?;
-    let list: Vec<Value> = jobs.iter().map(job_row).collect();
+    let list: Vec<Value> = jobs.iter().map(|job| job_row(job, format)).collect();
     rows(&mut std::io::stdout().lock(), format, &JOB_COLUMNS, &list)?;
     if list.is_empty() && format == Format::Table {
         context.ui.note(if all {
@@ -53,19 +54,23 @@ const JOB_COLUMNS: [Column; 7] = [
     column("JOB", "id"),
     column("NAME", "name"),
     column("KIND", "kind"),
-    column("STATE", "state"),
+    column("STATE", "standing"),
     column("DONE", "done"),
     column("FAILED", "n_failed"),
     column("WHY", "reason"),
 ];
 
-fn job_row(job: &JobView) -> Value {
+fn job_row(job: &JobView, format: Format) -> Value {
     let mut row = serde_json::to_value(job).expect("a view is plain data");
     let done = job.n_ok + job.n_failed + job.n_skipped;
     row["done"] = match job.n_items {
         Some(items) => json!(format!("{done}/{items}")),
         None => Value::Null,
     };
+    if format == Format::Table {
+        row["standing"] = json!(standing(job));
+        row["reason"] = json!(job.reason.as_deref().map(at_a_shell));
+    }
     row
 }
 

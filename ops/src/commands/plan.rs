@@ -70,11 +70,16 @@ fn describe(parsed: &Parsed, survey: &Survey, show: u64) -> Value {
     let items: Vec<Value> = (0..survey.n_items.min(show))
         .map(|i| first_item(spec, survey, i))
         .collect();
+    let another = JobVars {
+        job_id: 1,
+        ..vars()
+    };
     json!({
         "name": spec.name(),
         "kind": spec.kind().as_str(),
         "model": spec.model().key(),
         "dest": spec.dest(&vars()).unwrap_or_else(|error| error.to_string()),
+        "dest_names_the_job": spec.dest(&vars()) != spec.dest(&another),
         "rows": survey.n_rows,
         "cells": spec.cells().len(),
         "items_per_row": spec.items_per_row(),
@@ -128,7 +133,11 @@ fn write_plan(out: &mut dyn Write, plan: &Value) -> std::io::Result<()> {
     };
     writeln!(out, "{} ({})", text(&plan["name"]), text(&plan["kind"]))?;
     writeln!(out, "  model        {}", text(&plan["model"]))?;
-    writeln!(out, "  destination  {}", text(&plan["dest"]))?;
+    let id = match plan["dest_names_the_job"].as_bool() {
+        Some(true) => " (0 stands for the job's id)",
+        _ => "",
+    };
+    writeln!(out, "  destination  {}{id}", text(&plan["dest"]))?;
     let cells = number("cells").max(1);
     writeln!(
         out,
@@ -183,7 +192,7 @@ mod tests {
     #[test]
     fn a_plan_in_words() {
         let plan = json!({
-            "name": "sweep", "kind": "text_to_image", "model": "tiny/f32/f32", "dest": "s3://b/x/", "rows": 1200, "cells": 2,
+            "name": "sweep", "kind": "text_to_image", "model": "tiny/f32/f32", "dest": "s3://b/x-0/", "dest_names_the_job": true, "rows": 1200, "cells": 2,
             "items_per_row": 8, "items": 9600, "shards": 150, "input_bytes": 0,
             "first_items": [
                 {"index": 0, "seed": "9007199254740993", "cell": {"cfg": 2.0}, "keys": ["data/a.png", "data/joint/a.png"]},
@@ -195,7 +204,7 @@ mod tests {
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
         sweep (text_to_image)
           model        tiny/f32/f32
-          destination  s3://b/x/
+          destination  s3://b/x-0/ (0 stands for the job's id)
           items        9 600 = 1 200 rows x 2 cells x 4 per cell
           shards       150
           item 0       seed 9007199254740993 {"cfg":2.0} -> data/a.png, data/joint/a.png

@@ -167,16 +167,17 @@ pub fn write(out: &mut dyn Write, forecast: &Value) -> std::io::Result<()> {
         )?,
         _ => writeln!(out, "  engine time  not measured for this model and kind")?,
     }
+    let workers = match n_workers {
+        1 => "1 worker".to_owned(),
+        n => format!("{n} workers"),
+    };
     let at = |name: &str| forecast[name].as_i64().map(time);
     match (at("starts_unix_ms"), at("finishes_unix_ms")) {
         (Some(starts), Some(finishes)) => writeln!(
             out,
-            "  forecast     starts {starts}, finishes {finishes}, on {n_workers} workers"
+            "  forecast     starts {starts}, finishes {finishes}, on {workers}"
         ),
-        (Some(starts), None) => writeln!(
-            out,
-            "  forecast     starts {starts}, on {n_workers} workers"
-        ),
+        (Some(starts), None) => writeln!(out, "  forecast     starts {starts}, on {workers}"),
         _ if n_workers == 0 => writeln!(out, "  forecast     no live worker may take it"),
         _ => writeln!(out, "  forecast     does not start by itself within a year"),
     }

@@ -5,7 +5,7 @@ use nightshift_store::QueueRow;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::job::time;
+use super::job::{at_a_shell, time};
 use crate::cli::{Format, QueueArgs};
 use crate::connect;
 use crate::exit::Exit;
@@ -60,6 +60,7 @@ fn row(row: &QueueRow, forecast: Forecast, place: usize, now: i64, format: Forma
     value["starts_unix_ms"] = json!(forecast.starts_unix_ms);
     value["finishes_unix_ms"] = json!(forecast.finishes_unix_ms);
     if format == Format::Table {
+        value["reason"] = json!(row.reason.as_deref().map(at_a_shell));
         value["starts"] = json!(match forecast.starts_unix_ms {
             _ if row.n_leased > 0 => Some("running".to_owned()),
             Some(at) if at <= now => Some("now".to_owned()),

@@ -46,6 +46,9 @@ pub async fn run(context: Context, verb: ScheduleVerb) -> anyhow::Result<Exit> {
                 &COLUMNS,
                 &list,
             )?;
+            if list.is_empty() && output.output == Format::Table {
+                context.ui.note("no recurring jobs");
+            }
             return Ok(Exit::Ok);
         }
         ScheduleVerb::Pause { schedule } => {

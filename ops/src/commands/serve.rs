@@ -191,7 +191,7 @@ fn process_name() -> String {
 /// # Errors
 /// No database is configured, it cannot be reached, the login may not, or the database is newer than this program.
 pub async fn migrate(context: Context) -> anyhow::Result<Exit> {
-    let database = connect::direct(&context.config, "nightshift migrate")?;
+    let database = connect::migrating(&context.config, "nightshift migrate")?;
     nightshift_store::migrate(&database.url)
         .await
         .context("cannot migrate the database")?;

@@ -27,7 +27,7 @@ pub async fn run(context: Context, s3_port: u16) -> anyhow::Result<Exit> {
         }
         writeln!(
             out,
-            "# then: nightshift submit SPEC, nightshift ps, psql \"$DATABASE_URL\""
+            "# then: nightshift submit SPEC, nightshift ps, psql \"$DATABASE_URL\"; as the owner of the database: nightshift admin"
         )?;
         writeln!(
             out,

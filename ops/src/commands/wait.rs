@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nightshift_store::{Error, JobState, JobView, Store};
 
 use super::Context;
+use super::job::at_a_shell;
 use crate::connect;
 use crate::exit::Exit;
 use crate::ui::{Progress, Ui};
@@ -82,7 +83,9 @@ pub fn tell(progress: &mut Progress, view: &JobView) {
     let count = |number: i64| u64::try_from(number).unwrap_or(0);
     let done = count(view.n_ok + view.n_failed + view.n_skipped);
     let state = match &view.reason {
-        Some(reason) if view.n_in_flight == 0 => format!("{} ({reason})", view.state),
+        Some(reason) if view.n_in_flight == 0 => {
+            format!("{} ({})", view.state, at_a_shell(reason))
+        }
         _ => view.state.to_string(),
     };
     progress.update(

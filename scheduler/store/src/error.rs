@@ -37,9 +37,9 @@ pub enum Error {
     #[error("the database does not know this worker")]
     UnknownWorker,
     /// The login may not do this, or could not log in.
-    #[error("the database refused the login: {message}")]
+    #[error("{message}")]
     Denied {
-        /// The server's words.
+        /// Which of the two, and the server's words.
         message: String,
     },
     /// The database url or option cannot be read.
@@ -123,9 +123,13 @@ fn from_code(code: &str, error: sqlx::Error) -> Error {
         "NSLDR" => Error::NotLeader,
         "NSWRK" => Error::UnknownWorker,
         "NSLST" => Error::LeaseLost,
-        // insufficient_privilege, invalid_authorization_specification, invalid_password
-        "42501" | "28000" | "28P01" => Error::Denied {
-            message: fields.message,
+        // insufficient_privilege
+        "42501" => Error::Denied {
+            message: format!("this login may not do that: {}", fields.message),
+        },
+        // invalid_authorization_specification, invalid_password
+        "28000" | "28P01" => Error::Denied {
+            message: format!("the database refused the login: {}", fields.message),
         },
         // serialization_failure, deadlock_detected, query_canceled; connection and shutdown classes.
         "40001" | "40P01" | "57014" => Error::Unreachable(error),

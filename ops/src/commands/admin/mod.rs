@@ -21,42 +21,67 @@ use crate::output::{Column, column, one, rows};
 /// # Errors
 /// The login is no administrator; what is named is not there; those of the store and of standard output.
 pub async fn run(context: Context, verb: AdminVerb) -> anyhow::Result<Exit> {
-    let store = connect::store(&context.config, "nightshift admin").await?;
+    let store = connect::owner_store(&context.config, "nightshift admin").await?;
+    match perform(&context, &store, verb).await {
+        Ok(()) => Ok(Exit::Ok),
+        Err(error) => Err(match error.downcast_ref() {
+            Some(nightshift_store::Error::Denied { message }) => {
+                Failure::new(Exit::Refused, message.clone())
+                    .help("admin needs the owner of the database: set NIGHTSHIFT_OWNER_URL (`nightshift up` sets it in the file that it names)")
+                    .into()
+            }
+            _ => error,
+        }),
+    }
+}
+
+async fn perform(context: &Context, store: &Store, verb: AdminVerb) -> anyhow::Result<()> {
     match verb {
-        AdminVerb::Tenant(verb) => tenant(&store, verb).await?,
-        AdminVerb::Member(verb) => member(&context, &store, verb).await?,
-        AdminVerb::Login(verb) => login(&context, &store, verb).await?,
-        AdminVerb::Worker(verb) => worker(&store, verb).await?,
+        AdminVerb::Tenant(verb) => tenant(context, store, verb).await,
+        AdminVerb::Member(verb) => member(context, store, verb).await,
+        AdminVerb::Login(verb) => login(context, store, verb).await,
+        AdminVerb::Worker(verb) => worker(context, store, verb).await,
         AdminVerb::Prune {
             older_than,
             batch,
             output,
-        } => prune(&store, older_than, batch, output.output).await?,
+        } => prune(store, older_than, batch, output.output).await,
     }
-    Ok(Exit::Ok)
 }
 
 const TENANT_COLUMNS: [Column; 8] = [
     column("TENANT", "name"),
     column("WEIGHT", "weight"),
     column("LEASED", "n_leased"),
-    column("MAX", "max_leased"),
+    column("MOST", "max_leased"),
     column("HOURS", "month_gpu_hours"),
-    column("MAX", "max_gpu_hours"),
+    column("MOST", "max_gpu_hours"),
     column("INPUTS", "input_prefixes"),
     column("DESTINATIONS", "dest_prefixes"),
 ];
 
-async fn tenant(store: &Store, verb: TenantVerb) -> anyhow::Result<()> {
+async fn tenant(context: &Context, store: &Store, verb: TenantVerb) -> anyhow::Result<()> {
     match verb {
         TenantVerb::Create { name, settings } => {
             store.create_tenant(&name, &settings_of(settings)?).await?;
+            context.ui.note(&format!("tenant {name} is made; `nightshift admin member add {name} LOGIN` lets a login act for it"));
         }
         TenantVerb::Set { name, settings } => {
             store.set_tenant(&name, &settings_of(settings)?).await?;
+            context.ui.note(&format!(
+                "tenant {name} is changed; `nightshift admin tenant show {name}` shows it"
+            ));
         }
         TenantVerb::List { output } => {
-            list(output.output, &TENANT_COLUMNS, &store.tenants().await?)?;
+            let mut list = values(&store.tenants().await?)?;
+            if output.output == Format::Table {
+                for tenant in &mut list {
+                    let hours = tenant["month_gpu_hours"].as_f64().unwrap_or(0.0);
+                    tenant["month_gpu_hours"] = format!("{hours:.2}").into();
+                }
+            }
+            let mut out = std::io::stdout().lock();
+            rows(&mut out, output.output, &TENANT_COLUMNS, &list)?;
         }
         TenantVerb::Show { name, output } => {
             let tenants = store.tenants().await?;
@@ -109,18 +134,27 @@ async fn member(context: &Context, store: &Store, verb: MemberVerb) -> anyhow::R
             tenant,
             login,
             password,
-        } => match password::given(&password) {
-            false => store.add_member(&login, &tenant).await?,
-            true => {
+        } => {
+            if password::given(&password) {
                 // A tenant is made on purpose, not by a slip of the pen.
                 store
                     .set_tenant(&tenant, &TenantSettings::default())
                     .await?;
                 let kind = LoginKind::Tenant;
                 create_login(context, store, kind, &login, &password, Some(&tenant)).await?;
+            } else {
+                store.add_member(&login, &tenant).await?;
             }
-        },
-        MemberVerb::Remove { tenant, login } => store.remove_member(&login, &tenant).await?,
+            context
+                .ui
+                .note(&format!("login {login} acts for tenant {tenant}"));
+        }
+        MemberVerb::Remove { tenant, login } => {
+            store.remove_member(&login, &tenant).await?;
+            context
+                .ui
+                .note(&format!("login {login} acts no longer for tenant {tenant}"));
+        }
         MemberVerb::List { tenant, output } => {
             let mut logins = store.logins().await?;
             logins.retain(|login| match &tenant {
@@ -140,13 +174,19 @@ async fn login(context: &Context, store: &Store, verb: LoginVerb) -> anyhow::Res
             login,
             password,
         } => {
-            let kind = match kind.as_str() {
+            let role = match kind.as_str() {
                 "worker" => LoginKind::Worker,
                 _ => LoginKind::Scheduler,
             };
-            create_login(context, store, kind, &login, &password, None).await?;
+            create_login(context, store, role, &login, &password, None).await?;
+            context.ui.note(&format!(
+                "login {login} is one of {kind}s, with this password"
+            ));
         }
-        LoginVerb::Drop { login } => store.drop_login(&login).await?,
+        LoginVerb::Drop { login } => {
+            store.drop_login(&login).await?;
+            context.ui.note(&format!("login {login} is removed"));
+        }
         LoginVerb::List { output } => {
             list(output.output, &LOGIN_COLUMNS, &store.logins().await?)?;
         }
@@ -186,13 +226,32 @@ const WORKER_COLUMNS: [Column; 5] = [
     column("MODELS", "models"),
 ];
 
-async fn worker(store: &Store, verb: WorkerVerb) -> anyhow::Result<()> {
+async fn worker(context: &Context, store: &Store, verb: WorkerVerb) -> anyhow::Result<()> {
     match verb {
         WorkerVerb::List { output } => {
-            list(output.output, &WORKER_COLUMNS, &store.workers().await?)?;
+            let workers = store.workers().await?;
+            let mut list = values(&workers)?;
+            if output.output == Format::Table {
+                for worker in &mut list {
+                    let models = worker["models"].as_object().into_iter().flatten();
+                    worker["models"] = models.map(|(model, _)| model.as_str()).collect();
+                }
+            }
+            let mut out = std::io::stdout().lock();
+            rows(&mut out, output.output, &WORKER_COLUMNS, &list)?;
         }
-        WorkerVerb::Drain { worker } => store.drain_worker(worker, true).await?,
-        WorkerVerb::Undrain { worker } => store.drain_worker(worker, false).await?,
+        WorkerVerb::Drain { worker } => {
+            store.drain_worker(worker, true).await?;
+            context.ui.note(&format!(
+                "worker {worker} finishes what is in its slots and takes nothing new"
+            ));
+        }
+        WorkerVerb::Undrain { worker } => {
+            store.drain_worker(worker, false).await?;
+            context
+                .ui
+                .note(&format!("worker {worker} takes new work again"));
+        }
     }
     Ok(())
 }
@@ -221,10 +280,11 @@ fn list<T: serde::Serialize>(
     columns: &[Column],
     views: &[T],
 ) -> anyhow::Result<()> {
-    let list: Vec<Value> = views
-        .iter()
-        .map(serde_json::to_value)
-        .collect::<Result<_, _>>()?;
+    let list = values(views)?;
     rows(&mut std::io::stdout().lock(), format, columns, &list)?;
     Ok(())
+}
+
+fn values<T: serde::Serialize>(views: &[T]) -> serde_json::Result<Vec<Value>> {
+    views.iter().map(serde_json::to_value).collect()
 }
