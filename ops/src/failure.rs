@@ -62,7 +62,7 @@ fn store(error: &nightshift_store::Error) -> (Exit, Option<String>) {
         E::VersionMismatch { hint, .. } => (Exit::Unreachable, Some(hint.clone())),
         E::Denied { .. } => (
             Exit::Refused,
-            Some("check login and password in DATABASE_URL, and that the login may do this".to_owned()),
+            Some("check login and password in DATABASE_URL (of the owner in NIGHTSHIFT_OWNER_URL, for admin and migrate), and that the login may do this".to_owned()),
         ),
         E::BadConfig { .. } => (
             Exit::Usage,

@@ -76,8 +76,9 @@ fn write_description(
         )
     };
     line("items", view.n_items.map(counts))?;
-    line("priority", Some(view.priority.to_string()))?;
-    line("round", Some(view.round.to_string()))?;
+    let planned = view.planned_unix_ms.is_some();
+    line("priority", planned.then(|| view.priority.to_string()))?;
+    line("round", planned.then(|| view.round.to_string()))?;
     for (name, at) in [
         ("submitted", Some(view.submitted_unix_ms)),
         ("planned", view.planned_unix_ms),
@@ -124,7 +125,8 @@ fn write_description(
             "  {}  {:<12} {}",
             time(event.at_unix_ms),
             event.what,
-            event.message
+            // The rest of the mistakes stands above.
+            event.message.lines().next().unwrap_or_default()
         )?;
     }
     Ok(())
@@ -237,6 +239,10 @@ pub async fn retry(
         (None, None) => Only::Failed,
     };
     let items = store.retry(job, &only).await?;
+    if store.job(job).await?.held {
+        let waits = format!("job {job} may go on, but it is still held; `nightshift resume {job}`");
+        return done(&context, waits);
+    }
     done(
         &context,
         match items {
@@ -261,25 +267,12 @@ fn refused(job: i64, why: &str, state: JobState) -> anyhow::Result<Exit> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    #[test]
-    fn advice_is_what_one_may_type() {
-        assert_eq!(
-            at_a_shell("paused; select nightshift.resume(3)"),
-            "paused; `nightshift resume 3`"
-        );
-        assert_eq!(
-            at_a_shell("run 2: paused; select nightshift.resume_schedule(12)"),
-            "run 2: paused; `nightshift schedule resume 12`"
-        );
-        assert_eq!(at_a_shell("no worker is running"), "no worker is running");
-    }
-
-    #[test]
-    fn a_job_in_words() {
-        let view = JobView {
+    /// A job that runs although somebody holds it.
+    pub(crate) fn view() -> JobView {
+        JobView {
             id: 7,
             tenant: "default".into(),
             name: Some("sweep".into()),
@@ -305,10 +298,28 @@ mod tests {
             submitted_by: "ann".into(),
             idempotency_key: None,
             submitted_unix_ms: 0,
-            planned_unix_ms: None,
+            planned_unix_ms: Some(0),
             started_unix_ms: None,
             finished_unix_ms: None,
-        };
+        }
+    }
+
+    #[test]
+    fn advice_is_what_one_may_type() {
+        assert_eq!(
+            at_a_shell("paused; select nightshift.resume(3)"),
+            "paused; `nightshift resume 3`"
+        );
+        assert_eq!(
+            at_a_shell("run 2: paused; select nightshift.resume_schedule(12)"),
+            "run 2: paused; `nightshift schedule resume 12`"
+        );
+        assert_eq!(at_a_shell("no worker is running"), "no worker is running");
+    }
+
+    #[test]
+    fn a_job_in_words() {
+        let view = view();
         let mut out = Vec::new();
         write_description(&mut out, &view, &[], &[]).unwrap();
         let text = String::from_utf8(out).unwrap().replace(&time(0), "TIME");
@@ -325,6 +336,7 @@ mod tests {
           priority     50
           round        1
           submitted    TIME
+          planned      TIME
 
         warnings:
           warning: one

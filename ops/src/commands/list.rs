@@ -69,7 +69,16 @@ fn job_row(job: &JobView, format: Format) -> Value {
     };
     if format == Format::Table {
         row["standing"] = json!(standing(job));
-        row["reason"] = json!(job.reason.as_deref().map(at_a_shell));
+        let mistake = job
+            .errors
+            .as_deref()
+            .and_then(|errors| errors.lines().next());
+        row["reason"] = json!(
+            job.reason
+                .as_deref()
+                .map(at_a_shell)
+                .or(mistake.map(str::to_owned))
+        );
     }
     row
 }
@@ -144,4 +153,31 @@ fn table_row(mut item: Value) -> Value {
         .get(0)
         .map_or(Value::Null, |artifact| artifact["key"].clone());
     item
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::job::tests::view;
+
+    #[test]
+    fn people_see_that_a_job_runs_and_why_one_was_rejected() {
+        let running = JobView {
+            n_leased: 3,
+            ..view()
+        };
+        let row = job_row(&running, Format::Table);
+        assert_eq!(row["standing"], "ready (3 running)");
+        assert_eq!(job_row(&running, Format::Json)["state"], "ready");
+        let rejected = JobView {
+            state: JobState::Rejected,
+            reason: None,
+            errors: Some("spec.yaml:7:3: unknown key\n  7 | x: 1".to_owned()),
+            n_leased: 0,
+            ..view()
+        };
+        let row = job_row(&rejected, Format::Table);
+        assert_eq!(row["reason"], "spec.yaml:7:3: unknown key");
+        assert_eq!(row["standing"], "rejected");
+    }
 }
