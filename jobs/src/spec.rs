@@ -253,7 +253,9 @@ pub struct JobSpec {
     pub(crate) model: ModelSpec,
     pub(crate) output: OutputSpec,
     pub(crate) priority: i32,
-    pub(crate) shard_items: u64,
+    /// Jobs stored by earlier versions have the default of their time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shard_items: Option<u64>,
     pub(crate) max_attempts: u32,
     pub(crate) max_items: Option<u64>,
     pub(crate) max_failed_items: Option<MaxFailed>,
@@ -320,8 +322,8 @@ impl JobSpec {
         self.priority
     }
 
-    /// Items of one shard.
-    pub fn shard_items(&self) -> u64 {
+    /// Items of every shard; none: as many as take about a minute, decided at each claim.
+    pub fn shard_items(&self) -> Option<u64> {
         self.shard_items
     }
 

@@ -216,7 +216,9 @@ fn plan_of(parsed: &Parsed, text: &str, dest: String, n_rows: u64, n_items: u64)
         priority: spec.priority(),
         n_rows: signed(n_rows),
         n_items: signed(n_items),
-        shard_items: i32::try_from(spec.shard_items().clamp(1, 100_000)).expect("clamped"),
+        shard_items: spec
+            .shard_items()
+            .map(|n| i32::try_from(n.clamp(1, 100_000)).expect("clamped")),
         max_attempts: i32::try_from(spec.max_attempts().clamp(1, 1_000)).expect("clamped"),
         max_failed_items: match spec.on_bad_input() {
             // The store stops a job over its failed items; here the first one is too many.

@@ -129,7 +129,7 @@ pub(crate) fn plan(job: i64, n_items: i64, shard_items: i32) -> Plan {
         priority: 0,
         n_rows: 0,
         n_items,
-        shard_items,
+        shard_items: Some(shard_items),
         max_attempts: 3,
         max_failed_items: None,
         policy: Policy {

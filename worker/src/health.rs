@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::pace::Pace;
+
 /// Counters of one process.
 #[derive(Debug)]
 pub(crate) struct Health {
@@ -16,10 +18,11 @@ pub(crate) struct Health {
     pub(crate) skipped: u64,
     /// Leases that were lost.
     pub(crate) lost: u64,
+    pub(crate) pace: Pace,
 }
 
 impl Health {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(slots: usize) -> Self {
         Self {
             began: Instant::now(),
             pictures: 0,
@@ -27,6 +30,7 @@ impl Health {
             failed: 0,
             skipped: 0,
             lost: 0,
+            pace: Pace::new(slots),
         }
     }
 
@@ -37,6 +41,7 @@ impl Health {
             "uptime_seconds": self.began.elapsed().as_secs(),
             "slots": slots,
             "items": items,
+            "item_ms": self.pace.json(),
             "draining": draining,
             "pictures_generated": self.pictures,
             "items_ok": self.ok,

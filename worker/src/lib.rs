@@ -25,6 +25,7 @@ mod lease;
 mod logs;
 mod maps;
 mod models;
+mod pace;
 mod provenance;
 mod render;
 mod retry;

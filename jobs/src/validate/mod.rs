@@ -177,7 +177,7 @@ fn resolved(
         model: cells.model,
         output,
         priority: resources.priority.unwrap_or(50),
-        shard_items: resources.shard_items.unwrap_or(64),
+        shard_items: resources.shard_items,
         max_attempts: raw.retry.and_then(|retry| retry.max_attempts).unwrap_or(3),
         max_items: limits.max_items,
         max_failed_items: limits.max_failed_items.as_ref().and_then(rest::max_failed),

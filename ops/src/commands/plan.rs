@@ -84,7 +84,7 @@ fn describe(parsed: &Parsed, survey: &Survey, show: u64) -> Value {
         "cells": spec.cells().len(),
         "items_per_row": spec.items_per_row(),
         "items": survey.n_items,
-        "shards": survey.n_items.div_ceil(spec.shard_items().max(1)),
+        "shards": spec.shard_items().map(|size| survey.n_items.div_ceil(size)),
         "input_bytes": survey.input_bytes,
         "content_sha256": spec.content_sha256(),
         "first_items": items,
@@ -146,7 +146,10 @@ fn write_plan(out: &mut dyn Write, plan: &Value) -> std::io::Result<()> {
         thousands(number("rows")),
         number("items_per_row") / cells
     )?;
-    writeln!(out, "  shards       {}", thousands(number("shards")))?;
+    match plan["shards"].as_u64() {
+        Some(shards) => writeln!(out, "  shards       {}", thousands(shards))?,
+        None => writeln!(out, "  shards       about a minute each, sized at claim")?,
+    }
     if number("input_bytes") > 0 {
         writeln!(
             out,

@@ -126,7 +126,7 @@ fn as_if_submitted(
         max_leased: same.and_then(|row| row.max_leased),
         priority: spec.priority(),
         items_left: i64::try_from(survey.n_items).unwrap_or(i64::MAX),
-        shards_left: i64::try_from(survey.n_items.div_ceil(spec.shard_items().max(1)))
+        shards_left: i64::try_from(survey.n_items.div_ceil(spec.shard_items().unwrap_or(1)))
             .unwrap_or(i64::MAX),
         n_leased: 0,
         item_ms,

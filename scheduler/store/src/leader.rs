@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::leases::{millis, trusted_until};
 use crate::{Error, Store};
@@ -67,8 +67,9 @@ pub struct Plan {
     pub n_rows: i64,
     /// Number of items.
     pub n_items: i64,
-    /// Items a shard, 1 to 100,000.
-    pub shard_items: i32,
+    /// Items a shard, 1 to 100,000; `None`: as many as take the worker that claims it about a minute.
+    #[serde(serialize_with = "zero_for_none")]
+    pub shard_items: Option<i32>,
     /// How many failed, and apart from it how many lost attempts a shard may have.
     pub max_attempts: i32,
     /// More failed items than this stop the job; `None`: never.
@@ -76,6 +77,12 @@ pub struct Plan {
     /// Where and when it may run.
     #[serde(flatten)]
     pub policy: Policy,
+}
+
+/// The database keeps a number in any case.
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn zero_for_none<S: Serializer>(items: &Option<i32>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_i32(items.unwrap_or(0))
 }
 
 /// Where and when a job may run, and how its failures are tried again. The default is: anywhere, at any time.

@@ -25,7 +25,7 @@ pub struct QueueRow {
     pub priority: i32,
     /// Items that are not final.
     pub items_left: i64,
-    /// Shards that are not over, those included that nobody has begun.
+    /// Shards that are not over, those included that nobody has begun; where each claim decides their size, the most there can be.
     pub shards_left: i64,
     /// Shards leased now.
     pub n_leased: i64,

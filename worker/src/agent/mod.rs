@@ -148,7 +148,7 @@ impl Agent {
             claiming: false,
             next_claim: Instant::now(),
             backoff: Backoff::default(),
-            health: Health::new(),
+            health: Health::new(slots),
             hints: Hints::for_worker(shared.config.listen.clone()),
             prepared: mpsc::channel(prefetch),
             fed: mpsc::channel(NOTES),
@@ -213,6 +213,9 @@ impl Agent {
                 Event::Note(note) => self.note(note)?,
             }
             let now = Instant::now();
+            let mut held = self.held.values();
+            let working = held.any(|held| held.lease.kind == ShardKind::Items);
+            self.health.pace.working(working, now);
             self.check_trust(now);
             self.end_slow_items(now);
             self.report(now);
@@ -401,7 +404,7 @@ impl Agent {
             && self.may_claim()
             && now >= self.next_claim
         {
-            // One at a time: a shard has more items than most workers have slots.
+            // One at a time: a shard has as many items as the worker has slots, except for the last ones of a job.
             self.claiming = true;
             self.call_claim(worker, 1);
         }
@@ -446,6 +449,10 @@ impl Agent {
                 busy,
             }) => {
                 self.health.pictures += 1;
+                if let Some(ticket) = self.tickets.get(&ticket) {
+                    let job = ticket.prepared.job.info.job;
+                    self.health.pace.drew(job, Instant::now());
+                }
                 tracing::debug!(ticket, tokens = picture.tokens, "picture drawn");
                 if let Some(ticket) = self.take_ticket(ticket) {
                     self.publish(ticket.prepared, picture, busy);

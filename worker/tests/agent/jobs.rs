@@ -85,6 +85,8 @@ async fn a_small_job_leaves_a_whole_destination() {
     assert!(log.contains("item 3 ok data/fog_0.png"), "{log}");
     let health = lab.user.workers().await.unwrap()[0].health.clone();
     assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
+    let pace = &health["item_ms"][job.to_string()];
+    assert!(pace.as_f64() >= Some(1.0), "{health}");
 }
 
 #[tokio::test]

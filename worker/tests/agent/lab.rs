@@ -310,7 +310,7 @@ impl Lab {
             priority: 50,
             n_rows: rows.len() as i64,
             n_items: spec.n_items(rows.len() as u64).unwrap() as i64,
-            shard_items: 4,
+            shard_items: Some(4),
             max_attempts: 3,
             max_failed_items: None,
             policy: nightshift_store::Policy::default(),

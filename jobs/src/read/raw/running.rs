@@ -44,7 +44,7 @@ pub(crate) struct RawResources {
     pub(crate) labels: Option<BTreeMap<String, String>>,
     /// Whether workers of different engine fingerprints may share the job.
     pub(crate) allow_mixed: Option<bool>,
-    /// Items that are leased together; default 64.
+    /// Items that are leased together, exactly; without it as many as take the worker that leases them about a minute, and fewer near the end.
     #[schemars(range(min = 1, max = 10_000))]
     pub(crate) shard_items: Option<u64>,
 }

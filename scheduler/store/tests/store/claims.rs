@@ -291,7 +291,7 @@ async fn an_expired_lease_is_claimed_again_after_a_pause() {
     let job = lab
         .ready_with(|plan| nightshift_store::Plan {
             n_items: 4,
-            shard_items: 4,
+            shard_items: Some(4),
             policy,
             ..plan
         })
@@ -453,7 +453,7 @@ async fn a_lease_gives_its_job_and_inputs() {
     let planned = Plan {
         n_rows: 2500,
         n_items: 2500,
-        shard_items: 500,
+        shard_items: Some(500),
         ..plan(job)
     };
     lab.scheduler

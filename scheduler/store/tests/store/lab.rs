@@ -161,7 +161,7 @@ impl Lab {
     pub(crate) async fn ready(&self, n_items: i64, shard_items: i32) -> i64 {
         self.ready_with(|plan| Plan {
             n_items,
-            shard_items,
+            shard_items: Some(shard_items),
             ..plan
         })
         .await
@@ -177,7 +177,7 @@ impl Lab {
         let job = self.bob.submit(&submission).await.unwrap();
         let plan = Plan {
             n_items,
-            shard_items: 1,
+            shard_items: Some(1),
             ..plan(job)
         };
         let planned = self.scheduler.planned(&self.term, job, &plan).await;
@@ -348,7 +348,7 @@ pub(crate) fn plan(job: i64) -> Plan {
         priority: 0,
         n_rows: 0,
         n_items: 10,
-        shard_items: 4,
+        shard_items: Some(4),
         max_attempts: 3,
         max_failed_items: None,
         // A pause that is drawn may be none at all.

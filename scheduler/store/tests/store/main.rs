@@ -17,6 +17,7 @@ mod queue;
 mod reasons;
 mod retention;
 mod schedules;
+mod sizes;
 mod submission;
 mod suspects;
 mod webhooks;

@@ -140,6 +140,39 @@ async fn a_claim_reads_one_job_however_many_wait() {
 }
 
 #[tokio::test]
+async fn the_size_of_a_shard_asks_a_bounded_number_of_workers() {
+    let lab = Lab::new().await;
+    lab.ready_with(|plan| nightshift_store::Plan {
+        n_items: 10_000,
+        shard_items: None,
+        ..plan
+    })
+    .await;
+    let worker = lab.register("w").await;
+    lab.sql("
+        insert into nightshift.worker (login, name, protocol, schema, models, info)
+            select login, name, protocol, schema, models, info from nightshift.worker, generate_series(1, 5000);
+        analyze nightshift.worker")
+        .await;
+    let by = |column: &str| {
+        format!(
+            "select ({column})::text from pg_stat_user_tables where schemaname = 'nightshift' and relname = 'worker'"
+        )
+    };
+    let before = counter(&lab, &by("seq_tup_read"), 0).await;
+    let before_by_index = counter(&lab, &by("idx_tup_fetch"), 0).await;
+    for _ in 0..20 {
+        assert_eq!(lab.worker.claim(worker, 1, LEASE).await.unwrap().len(), 1);
+    }
+    lab.worker.close().await;
+    // A thousand each, from the fifth on: the job is more than 2,048 of the first shards.
+    let read = counter(&lab, &by("idx_tup_fetch"), before_by_index + 16_000).await;
+    let read = read - before_by_index;
+    assert!(read <= 16_100, "20 claims read {read} workers");
+    assert_eq!(counter(&lab, &by("seq_tup_read"), 0).await, before);
+}
+
+#[tokio::test]
 async fn renewals_change_no_index() {
     let lab = Lab::new().await;
     lab.ready(400, 4).await;

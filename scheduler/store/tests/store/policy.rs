@@ -126,7 +126,7 @@ async fn a_worker_of_two_models_goes_on_with_the_loaded_one() {
     let worker = lab.worker.register(&registration).await.unwrap();
     let one = |plan: Plan| Plan {
         n_items: 4,
-        shard_items: 1,
+        shard_items: Some(1),
         ..plan
     };
     let first = lab.ready_with(one).await;

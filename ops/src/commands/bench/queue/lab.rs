@@ -142,7 +142,7 @@ impl Lab {
             priority: 50,
             n_rows: 0,
             n_items,
-            shard_items,
+            shard_items: Some(shard_items),
             max_attempts: 3,
             max_failed_items: None,
             policy: Policy::default(),
