@@ -20,4 +20,5 @@ mod schedules;
 mod sizes;
 mod submission;
 mod suspects;
+mod tails;
 mod webhooks;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::lab::{LEASE, Lab, MODEL, all_ok};
 
-async fn worker(lab: &Lab, slots: u32) -> WorkerId {
+pub(crate) async fn worker(lab: &Lab, slots: u32) -> WorkerId {
     let registration = Registration {
         name: format!("of-{slots}-slots"),
         models: [(MODEL.to_owned(), "f00d".to_owned())].into(),
@@ -15,7 +15,7 @@ async fn worker(lab: &Lab, slots: u32) -> WorkerId {
 }
 
 /// A ready job without a shard size.
-async fn job(lab: &Lab, n_items: i64) -> i64 {
+pub(crate) async fn job(lab: &Lab, n_items: i64) -> i64 {
     lab.ready_with(|plan| Plan {
         n_items,
         shard_items: None,
@@ -25,7 +25,7 @@ async fn job(lab: &Lab, n_items: i64) -> i64 {
 }
 
 /// A worker says that it takes so long for an item of the lease's job, and has this in its slots.
-async fn tell(lab: &Lab, lease: &mut Lease, ms: f64, in_slots: &[String]) {
+pub(crate) async fn tell(lab: &Lab, lease: &mut Lease, ms: f64, in_slots: &[String]) {
     let said = Report {
         health: Some(json!({"items": in_slots, "item_ms": {lease.job.to_string(): ms}})),
         ..Report::default()
@@ -33,7 +33,7 @@ async fn tell(lab: &Lab, lease: &mut Lease, ms: f64, in_slots: &[String]) {
     lab.worker.progress(lease, &said).await.unwrap();
 }
 
-fn len(lease: &Lease) -> i64 {
+pub(crate) fn len(lease: &Lease) -> i64 {
     lease.end_item - lease.first_item
 }
 
