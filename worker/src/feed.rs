@@ -61,7 +61,9 @@ pub(crate) async fn feed(
     }
     let known = known(shared, lease, guard).await?;
     tell(outlets, lease, Fed::Known(known.len() as u64)).await?;
-    let (items, failures) = items(shared, lease, guard, &job, &known).await?;
+    let (mut items, failures) = items(shared, lease, guard, &job, &known).await?;
+    // The others do not wait for one that may kill the process.
+    items.sort_by_key(|item| lease.alone.contains(&signed(item.index)));
     for (index, failure) in failures {
         let report = failure.report(index, None, ItemStatus::Failed);
         tell(outlets, lease, Fed::Final(Box::new(report))).await?;

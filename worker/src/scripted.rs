@@ -12,7 +12,7 @@ use crate::generate::{Generator, Offer};
 const STEP: Duration = Duration::from_millis(5);
 
 /// Makes flat pictures whose colour depends on seed and prompt. A prompt that contains `panic!` panics, one that contains
-/// `refuse!` is refused.
+/// `refuse!` is refused, and one that contains `abort!` ends the process at once.
 #[derive(Debug)]
 pub struct Scripted {
     model: String,
@@ -32,6 +32,8 @@ struct State {
     admitted: u64,
     finished: u64,
     cancelled: u64,
+    /// By prompt: the most requests that had a slot at the same time.
+    beside: BTreeMap<String, usize>,
 }
 
 impl Scripted {
@@ -43,6 +45,7 @@ impl Scripted {
             admitted: 0,
             finished: 0,
             cancelled: 0,
+            beside: BTreeMap::new(),
         };
         let script = Script(Arc::new((Mutex::new(state), Condvar::new())));
         let generator = Self {
@@ -86,6 +89,15 @@ impl Script {
         self.state().cancelled
     }
 
+    /// The most other requests that had a slot while one with this prompt had one.
+    #[must_use]
+    pub fn beside(&self, prompt: &str) -> usize {
+        let state = self.state();
+        let all = state.beside.iter();
+        let its = all.filter(|(seen, _)| seen.contains(prompt));
+        its.map(|(_, most)| *most).max().unwrap_or_default()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,8 +126,16 @@ impl Generator for Scripted {
                 "the script refuses this prompt".to_owned(),
             ));
         }
-        self.script.state().admitted += 1;
+        if request.prompt.contains("abort!") {
+            std::process::abort();
+        }
         self.running.insert(ticket, request);
+        let mut state = self.script.state();
+        state.admitted += 1;
+        for request in self.running.values() {
+            let most = state.beside.entry(request.prompt.clone()).or_default();
+            *most = (*most).max(self.running.len() - 1);
+        }
         Ok(())
     }
 

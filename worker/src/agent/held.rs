@@ -6,7 +6,8 @@ use std::time::Instant;
 use nightshift_store::{ItemReport, Lease, Report, ShardKind};
 use tokio::task::AbortHandle;
 
-use crate::failure::unsigned;
+use crate::failure::{signed, unsigned};
+use crate::feed::Prepared;
 use crate::lease::{Guard, Keeper, guard};
 use crate::logs::AttemptLog;
 
@@ -45,6 +46,8 @@ pub(super) struct Held {
     pub(super) task: Option<AbortHandle>,
     /// Items of the range that are not final yet; for a close shard 1 until its files are written.
     pub(super) remaining: u64,
+    /// Items that enter the engine once the database was told.
+    pub(super) entering: Vec<Prepared>,
     /// Tickets in the engine, and their item indices.
     pub(super) in_slots: BTreeMap<u64, i64>,
     /// Pictures being encoded and uploaded.
@@ -53,6 +56,8 @@ pub(super) struct Held {
     pub(super) pending: Vec<ItemReport>,
     /// A call about this lease is on its way.
     pub(super) calling: bool,
+    /// Nothing was reported yet.
+    pub(super) silent: bool,
     /// When the next report is due.
     pub(super) next_report: Instant,
     /// Nothing is sent before: the last call failed in passing.
@@ -83,10 +88,12 @@ impl Held {
             mode: Mode::Running,
             task: None,
             remaining,
+            entering: Vec::new(),
             in_slots: BTreeMap::new(),
             publishing: 0,
             pending: Vec::new(),
             calling: false,
+            silent: true,
             next_report,
             not_before: now,
         }
@@ -96,11 +103,16 @@ impl Held {
     pub(super) fn unstarted(&self) -> u64 {
         match (self.lease.kind, &self.mode) {
             (ShardKind::Items, Mode::Running) => {
-                let busy = (self.in_slots.len() + self.publishing) as u64;
+                let busy = (self.entering.len() + self.in_slots.len() + self.publishing) as u64;
                 self.remaining.saturating_sub(busy)
             }
             _ => 0,
         }
+    }
+
+    /// Whether this item of the lease must have the engine for itself.
+    pub(super) fn is_alone(&self, prepared: &Prepared) -> bool {
+        self.lease.alone.contains(&signed(prepared.item.index))
     }
 
     /// Stops what is being done for the lease; uploads end where they stand.
@@ -138,7 +150,9 @@ impl Held {
     pub(super) fn report_due(&self, now: Instant) -> bool {
         !self.calling
             && now >= self.not_before
-            && (now >= self.next_report || self.pending.len() > REPORT_ITEMS_MAX)
+            && (now >= self.next_report
+                || !self.entering.is_empty()
+                || self.pending.len() > REPORT_ITEMS_MAX)
     }
 
     /// When this lease next wants attention.
@@ -155,12 +169,16 @@ impl Held {
 
     /// What has happened since the last report. Give it back when the call may not have arrived.
     pub(super) fn take_report(&mut self) -> Report {
+        self.silent = false;
+        let entering = self.entering.iter();
+        let entering = entering.map(|prepared| signed(prepared.item.index));
+        let in_flight = self.in_slots.values().copied().chain(entering).collect();
         let rest = self
             .pending
             .split_off(self.pending.len().min(REPORT_ITEMS_MAX));
         Report {
             items: std::mem::replace(&mut self.pending, rest),
-            in_flight: self.in_slots.values().copied().collect(),
+            in_flight,
             log: self.log.take(),
             health: None,
         }

@@ -4,6 +4,7 @@
 //! itself never waits for the database, the object store or the engine.
 
 mod calls;
+mod enter;
 mod held;
 mod notes;
 
@@ -24,7 +25,6 @@ use crate::health::Health;
 use crate::retry::{Backoff, jitter};
 use crate::shared::Shared;
 use crate::shutdown::{Level, Shutdown};
-use crate::translate;
 
 use held::{Held, Mode};
 use notes::Note;
@@ -82,6 +82,8 @@ pub async fn run(
 /// An item in the engine.
 struct Ticket {
     token: i64,
+    /// Nothing goes beside it.
+    alone: bool,
     /// When it has been in its slot for too long.
     until: Option<Instant>,
     prepared: Prepared,
@@ -103,6 +105,8 @@ struct Agent {
     /// Busy slots. A cancelled one stays busy until the engine says so.
     tickets: BTreeMap<u64, Ticket>,
     next_ticket: u64,
+    /// An item that waits until nothing else is in hand; nothing else starts meanwhile.
+    alone: Option<Prepared>,
     claiming: bool,
     next_claim: Instant,
     backoff: Backoff,
@@ -145,6 +149,7 @@ impl Agent {
             held: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_ticket: 1,
+            alone: None,
             claiming: false,
             next_claim: Instant::now(),
             backoff: Backoff::default(),
@@ -218,6 +223,7 @@ impl Agent {
             self.health.pace.working(working, now);
             self.check_trust(now);
             self.end_slow_items(now);
+            self.clear_the_way();
             self.report(now);
             self.claim(now);
             if self.is_over(now) {
@@ -261,8 +267,10 @@ impl Agent {
     /// Whether one more item may go to the engine: a free slot, and the uploads keep up.
     fn has_room(&self) -> bool {
         let publishing: usize = self.held.values().map(|held| held.publishing).sum();
+        let entering: usize = self.held.values().map(|held| held.entering.len()).sum();
         !self.engine_died
-            && self.tickets.len() < self.slots
+            && !self.is_alone()
+            && self.tickets.len() + entering < self.slots
             && publishing < self.shared.config.uploads.max(1)
     }
 
@@ -318,6 +326,7 @@ impl Agent {
             _ => return,
         }
         held.mode = mode;
+        held.entering.clear();
         if held.mode == Mode::Draining {
             // A job that is being closed is finished; a feeder stops.
             if held.lease.kind == ShardKind::Items
@@ -395,6 +404,7 @@ impl Agent {
             && self.worker.is_some()
             && !self.claiming
             && !self.engine_died
+            && !self.is_alone()
             && closing < CLOSING_MAX
             && free > unstarted
     }
@@ -408,36 +418,6 @@ impl Agent {
             self.claiming = true;
             self.call_claim(worker, 1);
         }
-    }
-
-    /// An item goes into a slot, unless its lease is gone or draining.
-    fn hand_over(&mut self, prepared: Prepared) {
-        let Some(held) = self
-            .held
-            .get_mut(&prepared.token)
-            .filter(|held| held.mode == Mode::Running)
-        else {
-            return;
-        };
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        let panel = prepared.given.as_ref().map(|given| given.panel.clone());
-        self.engine.send(Command::Admit {
-            ticket,
-            model: prepared.job.model.clone(),
-            request: Box::new(translate::request(&prepared.item, panel)),
-        });
-        held.in_slots
-            .insert(ticket, crate::failure::signed(prepared.item.index));
-        let limit = prepared.job.spec.running().item_timeout_ms;
-        self.tickets.insert(
-            ticket,
-            Ticket {
-                token: prepared.token,
-                until: limit.map(|ms| Instant::now() + Duration::from_millis(ms.into())),
-                prepared,
-            },
-        );
     }
 
     /// What the engine says.

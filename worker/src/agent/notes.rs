@@ -295,6 +295,7 @@ impl Agent {
             Verdict::Cancelled => self.turn(token, Mode::Dropping),
             Verdict::Continue | Verdict::Stop => {}
         }
+        self.admit_told(token, &report.in_flight);
     }
 
     fn ended(&mut self, token: i64, end: &End, report: Report, answer: Answer<()>) {

@@ -218,9 +218,7 @@ impl Lab {
         adjust(&mut config);
         let (generator, script) = Scripted::new(MODEL, slots);
         let (handle, stop) = shutdown();
-        let port = self.postgres.as_ref().unwrap().port();
-        let url = format!("postgres://worker:{PASSWORD}@127.0.0.1:{port}/postgres");
-        let mut database = DatabaseConfig::new(url);
+        let mut database = DatabaseConfig::new(self.worker_url());
         database.acquire_timeout_ms = 1_000;
         let objects = self.objects.clone();
         let task = tokio::spawn(async move {
@@ -232,6 +230,12 @@ impl Lab {
             handle,
             task: Some(task),
         }
+    }
+
+    /// The database as workers reach it.
+    pub(crate) fn worker_url(&self) -> String {
+        let port = self.postgres.as_ref().unwrap().port();
+        format!("postgres://worker:{PASSWORD}@127.0.0.1:{port}/postgres")
     }
 
     pub(crate) fn config(&self) -> Config {

@@ -8,3 +8,4 @@ mod faults;
 mod inputs;
 mod jobs;
 mod lab;
+mod suspects;
