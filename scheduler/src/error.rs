@@ -43,6 +43,9 @@ pub enum PlanError {
     /// The object store did not answer, or the input changed while it was read: try again later.
     #[error(transparent)]
     Objects(nightshift_objects::Error),
+    /// The scheduler's temporary folder does not take the ids of a manifest: try again later.
+    #[error("the temporary folder does not take the ids of the manifest: {0}")]
+    Disk(std::io::Error),
     /// The database did not answer, or another scheduler leads.
     #[error(transparent)]
     Store(#[from] nightshift_store::Error),

@@ -287,6 +287,7 @@ fn too_many(parsed: &Parsed, error: &ItemLimit) -> RowError {
 fn locate(name: &str, text: &str, error: RowError) -> PlanError {
     match error {
         RowError::Objects(error) => PlanError::Objects(error),
+        RowError::Disk(error) => PlanError::Disk(error),
         RowError::Problem(problem) => PlanError::Rejected(problem.render(name, text)),
     }
 }

@@ -3,7 +3,7 @@
 use nightshift_jobs::{InputRow, InputSpec, Parsed, plan_errors};
 use nightshift_objects::{Error as ObjectsError, Objects};
 
-use crate::duplicates::Duplicates;
+use crate::duplicates::{Duplicates, ROOM};
 use crate::error::InputProblem;
 use crate::listing::Listing;
 use crate::manifest::Manifest;
@@ -15,6 +15,8 @@ pub enum RowError {
     Problem(InputProblem),
     /// The object store failed in a way that may pass, or the input changed while it was read.
     Objects(ObjectsError),
+    /// The temporary folder does not take the ids of a manifest.
+    Disk(std::io::Error),
 }
 
 impl From<InputProblem> for RowError {
@@ -33,22 +35,24 @@ enum Source<'a> {
 pub struct Rows<'a> {
     source: Source<'a>,
     parsed: &'a Parsed,
+    objects: Option<Objects>,
     limit: u64,
     given: u64,
-    ids: Duplicates,
+    /// `None`: all were compared.
+    ids: Option<Duplicates>,
 }
 
 impl<'a> Rows<'a> {
-    /// Opens the input of a spec. `objects` is needed by every input but an inline one.
+    /// Opens the input of a spec. `client` is needed by every input but an inline one.
     ///
     /// # Errors
     /// The manifest does not exist or its header is wrong; the object store does not answer.
     ///
     /// # Panics
-    /// When `objects` is missing for an input that lies in the object store: a bug of the caller.
-    pub async fn open(objects: Option<&Objects>, parsed: &'a Parsed) -> Result<Self, RowError> {
+    /// When `client` is missing for an input that lies in the object store: a bug of the caller.
+    pub async fn open(client: Option<&Objects>, parsed: &'a Parsed) -> Result<Self, RowError> {
         let objects = || {
-            objects
+            client
                 .expect("the caller gives a client for inputs in the object store")
                 .clone()
         };
@@ -92,9 +96,10 @@ impl<'a> Rows<'a> {
         Ok(Self {
             source,
             parsed,
+            objects: client.cloned(),
             limit: limit.unwrap_or(u64::MAX),
             given: 0,
-            ids: Duplicates::default(),
+            ids: Some(Duplicates::with_room(ROOM)),
         })
     }
 
@@ -104,6 +109,7 @@ impl<'a> Rows<'a> {
     /// What is wrong with the next row or with the input as a whole.
     pub async fn next(&mut self) -> Result<Option<InputRow>, RowError> {
         if self.given >= self.limit {
+            self.compare_ids().await?;
             return Ok(None);
         }
         let spec = &self.parsed.spec;
@@ -123,6 +129,7 @@ impl<'a> Rows<'a> {
             }
         };
         let Some(row) = row else {
+            self.compare_ids().await?;
             let seen = match &self.source {
                 Source::Listing(listing) => listing.seen(),
                 _ => 0,
@@ -136,7 +143,8 @@ impl<'a> Rows<'a> {
         };
         // Ids of inline rows were compared when the spec was read; keys of objects differ by nature.
         if let (Some(line), InputSpec::Manifest { uri, .. }) = (line, spec.input())
-            && let Some(first) = self.ids.insert(&row.row_id(), line)
+            && let Some(ids) = &mut self.ids
+            && let Some(first) = ids.insert(&row.row_id(), line).map_err(RowError::Disk)?
         {
             return Err(duplicate(uri, &row, line, first).into());
         }
@@ -144,6 +152,30 @@ impl<'a> Rows<'a> {
         let limit = |error| InputProblem::from(self.parsed.places.too_many_items(&error));
         spec.n_items(self.given).map_err(limit)?;
         Ok(Some(row))
+    }
+}
+
+impl Rows<'_> {
+    /// At the end: whether an id stands in two places that were far apart. The row is read again for its words.
+    async fn compare_ids(&mut self) -> Result<(), RowError> {
+        let ids = self.ids.take().map(Duplicates::finish).transpose();
+        let (Some(Some((first, second))), Some(objects), InputSpec::Manifest { uri, .. }) = (
+            ids.map_err(RowError::Disk)?,
+            &self.objects,
+            self.parsed.spec.input(),
+        ) else {
+            return Ok(());
+        };
+        let mut manifest = Manifest::open(objects, self.parsed).await?;
+        let mut index = 0;
+        while let Some((row, line)) = manifest.next(index).await? {
+            if line == second {
+                return Err(duplicate(uri, &row, second, first).into());
+            }
+            index += 1;
+        }
+        // It is shorter by now: somebody changed it.
+        Err(duplicate(uri, &InputRow::default(), second, first).into())
     }
 }
 
@@ -178,3 +210,6 @@ fn duplicate(uri: &str, row: &InputRow, line: u64, first: u64) -> InputProblem {
         diagnostic: Box::new(diagnostic),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -267,6 +267,10 @@ impl Scheduler {
                     tracing::warn!(job, %error, "the job's input cannot be read now; trying again later");
                     lead.failed(job, false);
                 }
+                Err(error @ PlanError::Disk(_)) => {
+                    tracing::error!(job, %error, "the job is not planned; trying again later");
+                    lead.failed(job, false);
+                }
                 Err(PlanError::Store(error)) => {
                     tracing::error!(job, error = %chain(&error), "the job's plan was not stored");
                     if lead.failed(job, true) >= MAX_ODD_FAILURES {

@@ -17,6 +17,7 @@ fn read(extension: &str, columns: &str, text: &[u8]) -> Result<Vec<InputRow>, St
         let told = |error| match error {
             RowError::Problem(problem) => problem.render("spec.yaml", &spec),
             RowError::Objects(error) => error.to_string(),
+            RowError::Disk(error) => error.to_string(),
         };
         let bytes: Bytes = Box::pin(stream::iter(pieces));
         let mut manifest = Manifest::read(&parsed, bytes).await.map_err(told)?;
