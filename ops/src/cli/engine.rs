@@ -203,4 +203,7 @@ pub struct BenchQueueArgs {
     /// Measure each rate for so long
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub seconds: u64,
+    /// Lines of the manifest that is listed
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub manifest_lines: u64,
 }

@@ -1,7 +1,9 @@
-//! `bench queue`: the queue alone, on a private cluster with fsync on. No engine, no object store: workers say that items are done.
+//! `bench queue`: the queue alone, on a private cluster with fsync on. No engine: workers say that items are done. An object store
+//! serves the manifest alone.
 
 mod figures;
 mod lab;
+mod manifest;
 mod waiting;
 mod work;
 
@@ -30,6 +32,8 @@ pub(super) async fn run(ui: Ui, args: &BenchQueueArgs) -> anyhow::Result<Exit> {
     let tables = items_and_bytes(ui, &mut figures, args.items, time).await?;
     cycles(ui, &mut figures, time).await?;
     waits(ui, &mut figures).await?;
+    ui.note("bench: manifest");
+    let manifest = manifest::run(&mut figures, args.manifest_lines).await?;
     let missed = figures.missed().to_vec();
     let report = json!({
         "bench": "queue",
@@ -39,6 +43,7 @@ pub(super) async fn run(ui: Ui, args: &BenchQueueArgs) -> anyhow::Result<Exit> {
         "seconds_each": args.seconds,
         "figures": figures.into_json(),
         "tables": tables,
+        "manifest": manifest,
         "missed": missed,
     });
     crate::output::one(&mut std::io::stdout(), crate::cli::Format::Json, &report)?;
@@ -228,6 +233,13 @@ async fn waits(ui: Ui, figures: &mut Figures) -> anyhow::Result<()> {
         "ms",
         Asked::AtMost(20.0),
     );
+    let mut times = waiting::ready_to_claim_by_polling(&lab, workers[0], 20).await?;
+    figures.add(
+        "poll_only",
+        percentile(&mut times, 1.0),
+        "ms",
+        Asked::AtMost(millis(waiting::POLL_EVERY)),
+    );
     let rescue = waiting::rescue(&lab, &workers).await?;
     figures.add("rescue_after_lease", rescue, "ms", Asked::AtMost(2000.0));
     let window = Duration::from_secs(10);
@@ -258,6 +270,10 @@ async fn waits(ui: Ui, figures: &mut Figures) -> anyhow::Result<()> {
         Asked::AtMost(250.0),
     );
     stop(lab).await
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 async fn stop(lab: Arc<Lab>) -> anyhow::Result<()> {

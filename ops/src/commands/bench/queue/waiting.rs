@@ -13,18 +13,42 @@ use tokio::task::JoinSet;
 
 use super::lab::{LEASE, Lab, TENANTS, item};
 
+/// How often a worker asks that hears nothing.
+pub(super) const POLL_EVERY: Duration = Duration::from_millis(500);
+
 /// From before the call that makes a job ready to the return of a waiting worker's claim, in milliseconds.
 pub(super) async fn ready_to_claim(
     lab: &Arc<Lab>,
     worker: WorkerId,
     samples: usize,
 ) -> anyhow::Result<Vec<f64>> {
-    let mut waiting = spawn_waiting(lab, worker);
+    let hints = Hints::for_worker(Some(lab.listening("bench_worker")));
+    let mut waiting = spawn_waiting(lab, worker, hints);
     let mut times = Vec::new();
     for n in 0..samples {
         let job = lab.submit(n % TENANTS).await?;
         // The worker has asked in vain and listens again.
         tokio::time::sleep(Duration::from_millis(15)).await;
+        let before = Instant::now();
+        lab.plan(job, 1, 1).await?;
+        let claimed = until(&mut waiting, job).await?;
+        times.push((claimed - before).as_secs_f64() * 1e3);
+    }
+    Ok(times)
+}
+
+/// The same for a worker that only asks every [`POLL_EVERY`]; jobs become ready at moments spread evenly between two of its calls.
+pub(super) async fn ready_to_claim_by_polling(
+    lab: &Arc<Lab>,
+    worker: WorkerId,
+    samples: u32,
+) -> anyhow::Result<Vec<f64>> {
+    let mut waiting = spawn_waiting(lab, worker, Hints::for_worker(None));
+    let mut times = Vec::new();
+    for n in 0..samples {
+        let job = lab.submit(0).await?;
+        // It finishes its shard, closes the job, asks in vain once more, and waits.
+        tokio::time::sleep(Duration::from_millis(15) + POLL_EVERY * n / samples).await;
         let before = Instant::now();
         lab.plan(job, 1, 1).await?;
         let claimed = until(&mut waiting, job).await?;
@@ -52,7 +76,8 @@ pub(super) async fn submit_to_claim(
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let scheduler = Scheduler::new(lab.scheduler.clone(), objects, config);
     let running = tokio::spawn(scheduler.run(async { _ = stopped.await }));
-    let mut waiting = spawn_waiting(lab, worker);
+    let hints = Hints::for_worker(Some(lab.listening("bench_worker")));
+    let mut waiting = spawn_waiting(lab, worker, hints);
     let mut times = Vec::new();
     for n in 0..samples {
         tokio::time::sleep(Duration::from_millis(15)).await;
@@ -68,16 +93,15 @@ pub(super) async fn submit_to_claim(
 
 type Claimed = mpsc::UnboundedReceiver<(i64, Instant)>;
 
-/// A worker that listens and asks every half second; it finishes at once what it gets.
-fn spawn_waiting(lab: &Arc<Lab>, worker: WorkerId) -> Claimed {
+/// A worker that asks at each hint, and [`POLL_EVERY`] at the latest; it finishes at once what it gets.
+fn spawn_waiting(lab: &Arc<Lab>, worker: WorkerId, mut hints: Hints) -> Claimed {
     let (sender, receiver) = mpsc::unbounded_channel();
     let lab = Arc::clone(lab);
     tokio::spawn(async move {
-        let mut hints = Hints::for_worker(Some(lab.listening("bench_worker")));
         while !sender.is_closed() {
             match lab.worker.claim(worker, 1, LEASE).await {
                 Ok(leases) if leases.is_empty() => {
-                    let pause = tokio::time::sleep(Duration::from_millis(500));
+                    let pause = tokio::time::sleep(POLL_EVERY);
                     tokio::select! { () = hints.wait() => {}, () = pause => {}, () = sender.closed() => {} }
                 }
                 Ok(leases) => {
