@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use nightshift_jobs::WhenWindowCloses;
 use nightshift_store::{AttemptOutcome, ItemStatus, JobState, ShardKind, ShardState};
 
 use crate::model::Model;
+use crate::promise::ITEM_GPU_MS;
 use crate::world::{Job, World};
 
 /// Returns with these words unless the condition holds.
@@ -28,6 +30,9 @@ pub(crate) fn check(
     attempts(model, after)?;
     items(model, after)?;
     budgets(model, after)?;
+    hours(model, after)?;
+    engine_time(model, after)?;
+    stopped(model, before, after)?;
     check_stored(model, after)?;
     for job in before.jobs.iter().filter(|job| job.state.is_final()) {
         let now = after.job(job.id);
@@ -188,6 +193,84 @@ fn budgets(model: &Model, after: &World) -> Result<(), String> {
     Ok(())
 }
 
+/// A window that is stored lies within one that was promised, and ends earlier than that only for the rule `pause`, by the time of an item.
+fn hours(model: &Model, after: &World) -> Result<(), String> {
+    for job in after.jobs.iter().filter(|job| job.planned) {
+        let promise = &model.promises[&job.id];
+        let not_before = promise.not_before.unwrap_or(i64::MIN);
+        let Some(window) = &promise.window else {
+            demand!(
+                (job.opens_at, job.closes_at) == (not_before, i64::MAX),
+                "{job:?} has no window, and starts not before {not_before}"
+            );
+            continue;
+        };
+        if job.window_closes_at == i64::MIN {
+            demand!(
+                job.opens_at == i64::MAX,
+                "{job:?} has a window that nobody computed, and is open"
+            );
+            continue;
+        }
+        let promised = window.opening(job.opens_at).ok_or("it opens every day")?;
+        let pause = promise.rule() == Some(WhenWindowCloses::Pause);
+        let early = job.window_closes_at - job.closes_at;
+        demand!(
+            job.opens_at == promised.opens_unix_ms.max(not_before)
+                && job.window_closes_at == promised.closes_unix_ms
+                && (early == 0 || pause && (1..=ITEM_GPU_MS).contains(&early)),
+            "{job:?} has the window {promised:?}, not before {not_before}"
+        );
+    }
+    Ok(())
+}
+
+/// Engine time is that of the items that were accepted. A job that has used more than it may goes on no more: what was in flight is all
+/// that is added.
+fn engine_time(model: &Model, after: &World) -> Result<(), String> {
+    for job in &after.jobs {
+        let open: i64 = after.open_shards(job.id).map(|shard| shard.gpu_ms).sum();
+        let used = model.gpu_ms.get(&job.id).copied().unwrap_or(0);
+        demand!(
+            job.gpu_ms + open == used,
+            "{job:?} and its open shards count {open} more ms of engine time; its items took {used} ms"
+        );
+        demand!(
+            !model.is_over_budget(job.id)
+                || !matches!(job.state, JobState::Ready | JobState::Paused),
+            "{job:?} is over its budget and goes on"
+        );
+    }
+    Ok(())
+}
+
+/// Whatever fails has a reason: items or a closing that failed, a budget, or a job that it waited for and that did not end well.
+fn stopped(model: &Model, before: &World, after: &World) -> Result<(), String> {
+    let failed = |job: &&Job| job.state == JobState::Failed;
+    for job in after.jobs.iter().filter(failed) {
+        let was = before.jobs.iter().find(|was| was.id == job.id);
+        if was.is_none_or(|was| was.state == JobState::Failed) {
+            continue;
+        }
+        let dead = |of: &i64| {
+            let states = [before, after].map(|world| world.job(*of).state);
+            let ended_badly = [JobState::Rejected, JobState::Cancelled, JobState::Failed];
+            states.iter().any(|state| ended_badly.contains(state))
+        };
+        let in_vain = !job.started && model.promises[&job.id].after.iter().any(dead);
+        let n_failed = model.count(job.id, ItemStatus::Failed);
+        let too_many = job.max_failed_items.is_some_and(|max| n_failed > max);
+        let closings = after.shards.iter().any(|shard| {
+            (shard.job, shard.kind, shard.state) == (job.id, ShardKind::Close, ShardState::Dead)
+        });
+        demand!(
+            in_vain || too_many || closings || model.is_over_budget(job.id),
+            "{job:?} failed for no reason"
+        );
+    }
+    Ok(())
+}
+
 /// Shards of items tile [0, `next_item`) without gap or overlap; there is at most one closing, of the whole job.
 fn tiles(job: &Job, after: &World) -> Result<(), String> {
     let of_kind = |kind| {
@@ -287,7 +370,7 @@ fn states(job: &Job, model: &Model, after: &World) -> Result<(), String> {
         JobState::Cancelled => open == 0,
         JobState::Finished => open == 0 && all && failed == 0,
         JobState::FinishedWithErrors => open == 0 && all && failed > 0,
-        JobState::Failed => open == 0 && (all || too_many),
+        JobState::Failed => open == 0, // and for a reason, see above
     };
     demand!(
         fits,

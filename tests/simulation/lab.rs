@@ -37,7 +37,8 @@ impl Lab {
             create or replace function nightshift.clock() returns timestamptz language plpgsql stable
                 as $$ begin return (select at from lab.clock); end $$;
             create function lab.ms(at timestamptz) returns bigint language sql immutable
-                as $$ select (extract(epoch from at) * 1000)::bigint $$;
+                as $$ select case at when 'infinity' then 9223372036854775807 when '-infinity' then -9223372036854775808
+                    else (extract(epoch from at) * 1000)::bigint end $$;
             set jit = off",
         )
         .execute(&mut admin)
@@ -64,6 +65,11 @@ impl Lab {
         PgConnection::connect(&self.database.url_as(login))
             .await
             .unwrap()
+    }
+
+    /// Another connection of the superuser.
+    pub(crate) async fn superuser(&self) -> PgConnection {
+        PgConnection::connect(&self.database.url()).await.unwrap()
     }
 
     /// Moves the clock.

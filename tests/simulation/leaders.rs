@@ -1,9 +1,12 @@
 //! What schedulers do: plan, tick, lead after each other, and wake up late.
 
+use nightshift_jobs::WhenWindowCloses;
+use nightshift_scheduler::refresh_windows;
 use nightshift_store::{Error, JobState, Planned};
 
 use crate::invariants::demand;
 use crate::lab::plan;
+use crate::promise::{Promise, Wish};
 use crate::run::{Run, TERM, words};
 
 impl Run<'_> {
@@ -25,17 +28,26 @@ impl Run<'_> {
             return Ok(());
         };
         if good {
-            let [items, shard_items, max_attempts, max_failed, priority]: [u8; 5] =
-                serde_json::from_str(&job.spec_text).expect("our own spec");
-            let mut plan = plan(job.job, items.into(), shard_items.into());
-            plan.max_attempts = max_attempts.into();
-            plan.max_failed_items = (max_failed != 255).then_some(max_failed.into());
-            plan.priority = priority.into();
+            let wish: Wish = serde_json::from_str(&job.spec_text).expect("our own spec");
+            let earlier = self.world.jobs.iter().map(|row| row.id);
+            let earlier: Vec<i64> = earlier.filter(|id| *id < job.job).collect();
+            let promise = wish.promise(self.model.now, &earlier);
+            let mut plan = plan(job.job, wish.items.into(), wish.shard_items.into());
+            wish.put(&promise, &mut plan);
+            self.model.promises.insert(job.job, promise);
             let planned = scheduler
                 .planned(&self.term, job.job, &plan)
                 .await
                 .map_err(words)?;
             demand!(planned == Planned::Ready, "the plan came to {planned:?}");
+            let was_held = self.world.job(job.job).held;
+            self.look().await?;
+            let row = self.world.job(job.job);
+            demand!(
+                row.held == (was_held || wish.hold),
+                "{row:?} was planned with {wish:?}"
+            );
+            return Ok(());
         } else {
             let rejected = scheduler
                 .rejected(&self.term, job.job, "no", None, None)
@@ -72,6 +84,54 @@ impl Run<'_> {
             (counts.submitted, counts.active) == (count(&[JobState::Submitted]), active),
             "the tick counts {counts:?}"
         );
+        self.model.saw(&self.world, true);
+        self.waits()?;
+        refresh_windows(&self.lab.scheduler, &self.term)
+            .await
+            .map_err(words)?;
+        self.look().await?;
+        self.windows()
+    }
+
+    /// After a tick nothing waits for what will never end well.
+    fn waits(&self) -> Result<(), String> {
+        let dead = |of: &i64| {
+            matches!(
+                self.world.job(*of).state,
+                JobState::Rejected | JobState::Cancelled | JobState::Failed
+            )
+        };
+        let in_vain = self.world.jobs.iter().find(|job| {
+            let active = [JobState::Ready, JobState::Paused, JobState::Closing];
+            active.contains(&job.state)
+                && !job.started
+                && self.model.promises[&job.id].after.iter().any(dead)
+        });
+        demand!(in_vain.is_none(), "{in_vain:?} waits in vain after a tick");
+        Ok(())
+    }
+
+    /// After a look of the scheduler each window is the current or the next one, unless leases of the one before are to be given back.
+    fn windows(&self) -> Result<(), String> {
+        let now = self.model.now;
+        for job in &self.world.jobs {
+            let promise = self.model.promises.get(&job.id);
+            let Some(rule) = promise.and_then(Promise::rule) else {
+                continue;
+            };
+            let keeps = rule != WhenWindowCloses::Overrun
+                && self
+                    .world
+                    .open_shards(job.id)
+                    .any(|shard| shard.worker.is_some());
+            let inside = promise.is_some_and(|promise| promise.is_inside(now));
+            demand!(
+                !matches!(job.state, JobState::Ready | JobState::Paused)
+                    || job.window_closes_at > now
+                    || (keeps && !inside),
+                "the window of {job:?} has passed, and the next one is not stored at {now}"
+            );
+        }
         Ok(())
     }
 

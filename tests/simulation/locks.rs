@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use nightshift_store::{Lease, Submission, WorkerId};
+use nightshift_store::{JobState, Lease, Submission, WorkerId};
 use sqlx::PgConnection;
 
 use crate::lab::{Lab, plan};
@@ -134,3 +134,45 @@ async fn a_tick_waits_for_nobody() {
         run(&mut holder, "rollback").await.unwrap();
     }
 }
+
+/// A report that comes late for a shard keeps its row locked until the report ends, and may wait for the cursor of another job.
+#[tokio::test]
+async fn a_retry_waits_for_a_late_report_without_keeping_its_job_from_others() {
+    let mut scene = Scene::new().await;
+    let job = scene.leased.job;
+    scene.lab.user.cancel(job).await.unwrap();
+    scene.lab.forward(LEASE.as_millis() as i64).await;
+    run(
+        &mut scene.lab.connection("lab_scheduler").await,
+        &format!("select nightshift.tick({})", scene.term),
+    )
+    .await
+    .unwrap();
+    let mut late = scene.lab.superuser().await;
+    let lock = format!("begin; select from nightshift.shard where job_id = {job} for update");
+    run(&mut late, &lock).await.unwrap();
+    let mut user = scene.lab.connection("lab_user").await;
+    let retry = format!("select nightshift.retry({job})");
+    let retry = tokio::spawn(async move { run(&mut user, &retry).await });
+    while scene.lab.number(WAITING).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut other = scene.impatient("lab_user").await;
+    let got = run(&mut other, &format!("select nightshift.hold({job})")).await;
+    assert!(
+        got.is_ok(),
+        "a retry waits with the cursor in hand: {got:?}"
+    );
+    assert!(
+        !retry.is_finished(),
+        "it retried what another call has locked"
+    );
+    run(&mut late, "rollback").await.unwrap();
+    retry.await.unwrap().unwrap();
+    let state = scene.lab.user.job(job).await.unwrap().state;
+    assert_eq!(state, JobState::Ready);
+}
+
+/// Retries of this database that wait for something.
+const WAITING: &str = "select count(*) from pg_stat_activity
+    where datname = current_database() and query like 'select nightshift.retry%' and state = 'active' and wait_event is not null";

@@ -4,15 +4,16 @@
 //! **Goals.** No item is counted twice or lost; no write is accepted on a lease that ended or ran out, with a guessed token, or by
 //! another worker; tokens are never reused; shards tile their job; counts add up; attempts that were given back cost nothing; failed
 //! and lost attempts are counted apart; ended jobs stay as they are; a claim finds whatever may be claimed, by priority; a call that
-//! is refused leaves no trace, and one that is repeated has one effect; a deposed scheduler does nothing; every job ends once
-//! everything is allowed to run.
+//! is refused leaves no trace, and one that is repeated has one effect; a deposed scheduler does nothing; nothing starts outside of its
+//! window, too early, over its budget, or before what it waits for has ended well; those who hold leases hear when a window closes, by its
+//! rule; every job ends once everything is allowed to run.
 //!
 //! **How.** [`op`] makes a sequence from a seed; [`run`] carries it out, one call after the other; [`model`] says from the answers
-//! alone what must be stored; [`world`] reads what is; [`invariants`] compares. A sequence that breaks a rule is shortened and
+//! alone what must be stored, [`promise`] from the wishes alone when something may start; [`world`] reads what is; [`invariants`] compares. A sequence that breaks a rule is shortened and
 //! printed, ready to be pasted into [`regressions`]; `NIGHTSHIFT_SIMULATION_SEED=N` runs the sequence of one seed.
 //!
-//! **Non-goals.** Calls at the same time ([`storm`] has those, with the rules checked at the end), durations, fair shares, windows
-//! and budgets (the store's own tests), objects and pictures (`tests/faults`).
+//! **Non-goals.** Calls at the same time ([`storm`] has those, with the rules checked at the end), durations, fair shares, caps of
+//! tenants (the store's own tests), nights on which the clock is set (the scheduler's own), objects and pictures (`tests/faults`).
 //!
 //! **Known nondeterminism.** The database's clock stands still between steps and pauses are not jittered, so a seed always gives the
 //! same states. Ids and tokens depend on what ran before in the same database; no rule looks at their values.
@@ -24,7 +25,9 @@ mod leaders;
 mod locks;
 mod model;
 mod op;
+mod promise;
 mod regressions;
+mod retries;
 mod run;
 mod storm;
 mod users;

@@ -1,12 +1,14 @@
 //! What the database must have stored by now, computed from its answers alone: leases granted, when they run out, how they ended,
 //! and which items were accepted. Pure: no I/O, no clock, no randomness.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use nightshift_store::{AttemptOutcome, ItemStatus, JobState, Lease, ShardKind};
 
 use crate::op::{Items, What};
-use crate::world::World;
+use crate::promise::{ITEM_GPU_MS, Promise};
+use crate::world::{Job, World};
 
 /// How long every lease of a sequence lasts.
 pub(crate) const LEASE_MS: i64 = 10_000;
@@ -52,6 +54,14 @@ pub(crate) struct Model {
     pub(crate) grants: Vec<Grant>,
     /// By job and index.
     pub(crate) items: BTreeMap<(i64, i64), Item>,
+    /// What was promised to each job that was planned.
+    pub(crate) promises: BTreeMap<i64, Promise>,
+    /// Engine time that was reported of each job, in milliseconds. Items that are taken back have had theirs.
+    pub(crate) gpu_ms: BTreeMap<i64, i64>,
+    /// Jobs that were seen finished, with errors or without.
+    pub(crate) ended_well: BTreeSet<i64>,
+    /// Jobs that a tick has seen with nothing left to wait for; still so.
+    pub(crate) freed: BTreeSet<i64>,
     /// Jobs that stopped themselves during the current call.
     stopping: BTreeSet<i64>,
 }
@@ -122,6 +132,67 @@ impl Model {
         items.filter(|(_, item)| item.status == status).count() as i64
     }
 
+    /// Whether a job has used more engine time than it may.
+    pub(crate) fn is_over_budget(&self, job: i64) -> bool {
+        let used = self.gpu_ms.get(&job).copied().unwrap_or(0);
+        let max = self
+            .promises
+            .get(&job)
+            .and_then(|promise| promise.max_gpu_ms);
+        max.is_some_and(|max| used > max)
+    }
+
+    /// Why this may not be granted now, by what was promised to its job. Closing a job takes no window.
+    pub(crate) fn why_not(&self, lease: &Lease, job: &Job) -> Option<&'static str> {
+        let promise = self.promises.get(&lease.job)?;
+        let waits = promise.after.iter().any(|of| !self.ended_well.contains(of));
+        if !job.started && waits {
+            Some("before what it waits for has ended well")
+        } else if lease.kind == ShardKind::Close {
+            None
+        } else if !promise.is_open(self.now) {
+            Some("outside of its window or too early")
+        } else if self.is_over_budget(lease.job) {
+            Some("over its budget")
+        } else {
+            None
+        }
+    }
+
+    /// Whether a claim must know by now that a job waits for no other.
+    pub(crate) fn is_free(&self, job: &Job) -> bool {
+        let promise = self.promises.get(&job.id);
+        job.started || self.freed.contains(&job.id) || promise.is_none_or(|p| p.after.is_empty())
+    }
+
+    /// What was seen of jobs that others wait for; with `ticked`, a tick has seen it too.
+    pub(crate) fn saw(&mut self, after: &World, ticked: bool) {
+        let well = |id: &i64| {
+            let of = after.jobs.iter().find(|job| job.id == *id);
+            of.is_some_and(|job| {
+                matches!(job.state, JobState::Finished | JobState::FinishedWithErrors)
+            })
+        };
+        let now_well = after.jobs.iter().map(|job| job.id).filter(well);
+        self.ended_well.extend(now_well);
+        let waits = |id: &i64| {
+            self.promises
+                .get(id)
+                .is_some_and(|p| !p.after.iter().all(well))
+        };
+        self.freed.retain(|id| !waits(id));
+        if ticked {
+            let active = |job: &&Job| {
+                matches!(
+                    job.state,
+                    JobState::Ready | JobState::Paused | JobState::Closing
+                )
+            };
+            let free = after.jobs.iter().filter(active).map(|job| job.id);
+            self.freed.extend(free.filter(|id| !waits(id)));
+        }
+    }
+
     fn missing(&self, lease: &Lease) -> Vec<i64> {
         (lease.first_item..lease.end_item)
             .filter(|index| !self.items.contains_key(&(lease.job, *index)))
@@ -179,7 +250,10 @@ impl Model {
                 shard: lease.shard,
                 attempt: lease.attempt,
             };
-            self.items.entry((lease.job, *index)).or_insert(item);
+            if let Entry::Vacant(entry) = self.items.entry((lease.job, *index)) {
+                entry.insert(item);
+                *self.gpu_ms.entry(lease.job).or_default() += ITEM_GPU_MS;
+            }
         }
         if what == What::Finish
             && lease.kind == ShardKind::Items
@@ -251,12 +325,13 @@ impl Model {
         self.limit(job.id, before);
     }
 
-    /// Too many failed items stop a job.
+    /// Too many failed items, or too much engine time, stop a job.
     fn limit(&mut self, job: i64, before: &World) {
         let row = before.job(job);
         let failed = self.count(job, ItemStatus::Failed);
+        let too_many = row.max_failed_items.is_some_and(|max| failed > max);
         if matches!(row.state, JobState::Ready | JobState::Paused)
-            && row.max_failed_items.is_some_and(|max| failed > max)
+            && (too_many || self.is_over_budget(job))
         {
             self.stopping.insert(job);
         }

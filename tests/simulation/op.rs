@@ -3,16 +3,16 @@
 //! An operation names jobs, workers and leases by small numbers, taken modulo what there is: every list of operations means
 //! something, so a list with some of them left out does too. That is what makes shrinking simple.
 
+use nightshift_jobs::WhenWindowCloses;
+
+use crate::promise::{Hours, Wish};
+
 /// One step of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
     /// A user submits; `dropped`: the answer is lost and the call repeated with the same key.
     Submit {
-        items: u8,
-        shard_items: u8,
-        max_attempts: u8,
-        max_failed: Option<u8>,
-        priority: u8,
+        wish: Wish,
         held: bool,
         dropped: bool,
     },
@@ -53,6 +53,8 @@ pub(crate) enum Op {
     Tick,
     /// Time passes.
     Forward { ms: u32 },
+    /// Time passes until something of a job may start, or nothing may any more; or one millisecond less, or more.
+    Border { job: u8, off: i8 },
     /// Another scheduler leads: the one before resigned, or was not heard until its term was over.
     Depose { resigned: bool },
     /// The scheduler that led before wakes up.
@@ -167,44 +169,76 @@ impl Chance {
         if self.once_in(5) { 2 } else { 1 }
     }
 
+    /// A submission that may run at once.
     fn submit(&mut self) -> Op {
         Op::Submit {
-            items: self.below(9),
-            shard_items: 1 + self.below(4),
-            max_attempts: 1 + self.below(3),
-            max_failed: self.once_in(3).then(|| self.below(3)),
-            priority: self.below(3),
+            wish: Wish {
+                items: self.below(9),
+                shard_items: 1 + self.below(4),
+                max_attempts: 1 + self.below(3),
+                max_failed: self.once_in(3).then(|| self.below(3)),
+                priority: self.below(3),
+                hold: false,
+                max_gpu: self.once_in(5).then(|| self.below(8)),
+                hours: None,
+                not_before: None,
+                after: None,
+            },
             held: self.once_in(8),
             dropped: self.once_in(4),
         }
     }
 
+    /// A submission that may have to wait.
+    fn submit_for_later(&mut self) -> Op {
+        let mut op = self.submit();
+        if let Op::Submit { wish, .. } = &mut op {
+            wish.hold = self.once_in(10);
+            wish.hours = self.once_in(2).then(|| self.hours());
+            wish.not_before = self.once_in(6).then(|| self.one_of(&[0, 4, 90]));
+            wish.after = self.once_in(3).then(|| self.below(4));
+        }
+        op
+    }
+
+    fn hours(&mut self) -> Hours {
+        Hours {
+            opens: self.below(3),
+            minutes: 1 + self.below(3),
+            rule: self.one_of(&[
+                WhenWindowCloses::Pause,
+                WhenWindowCloses::FinishItem,
+                WhenWindowCloses::Overrun,
+            ]),
+        }
+    }
+
     fn step(&mut self) -> Op {
         match self.below(100) {
-            0..6 => self.submit(),
-            6..14 => Op::Plan {
+            0..8 => self.submit_for_later(),
+            8..16 => Op::Plan {
                 good: !self.once_in(10),
             },
-            14..32 => Op::Claim {
+            16..34 => Op::Claim {
                 worker: self.below(3),
                 n: 1 + self.below(4),
                 dropped: self.once_in(6),
             },
-            32..56 => Op::Say {
+            34..54 => Op::Say {
                 lease: self.below(8),
                 what: self.what(),
                 items: self.items(),
                 calls: self.calls(),
             },
-            56..61 => Op::Report {
+            54..59 => Op::Report {
                 lease: self.below(8),
                 whats: [self.what(), self.what(), self.what(), self.what()],
                 items: self.items(),
             },
-            61..64 => Op::Vanish {
+            59..62 => Op::Vanish {
                 worker: self.below(3),
             },
-            64..72 => Op::Zombie {
+            62..68 => Op::Zombie {
                 grant: self.below(32),
                 what: self.what(),
                 forged: self.one_of(&[
@@ -215,11 +249,11 @@ impl Chance {
                     Forged::Shard,
                 ]),
             },
-            72..74 => Op::Drain {
+            68..70 => Op::Drain {
                 worker: self.below(3),
                 on: self.once_in(2),
             },
-            74..83 => Op::Command {
+            70..79 => Op::Command {
                 job: self.below(4),
                 command: self.one_of(&[
                     Command::Pause,
@@ -232,9 +266,13 @@ impl Chance {
                 ]),
                 calls: self.calls(),
             },
-            83..91 => Op::Tick,
-            91..97 => Op::Forward {
+            79..88 => Op::Tick,
+            88..91 => Op::Forward {
                 ms: self.one_of(&[1, 1_000, 4_000, 9_999, 10_000, 10_001, 60_000]),
+            },
+            91..97 => Op::Border {
+                job: self.below(4),
+                off: self.one_of(&[-1, 0, 0, 1]),
             },
             97..99 => Op::Depose {
                 resigned: self.once_in(2),
@@ -247,7 +285,11 @@ impl Chance {
 /// The operations of a seed; the first ones make sure that there is work.
 pub(crate) fn sequence(seed: u64, steps: usize) -> Vec<Op> {
     let mut chance = Chance::new(seed);
-    let mut ops = vec![chance.submit(), Op::Plan { good: true }];
+    let first = match chance.once_in(2) {
+        true => chance.submit(),
+        false => chance.submit_for_later(),
+    };
+    let mut ops = vec![first, Op::Plan { good: true }];
     ops.extend((ops.len()..steps).map(|_| chance.step()));
     ops
 }

@@ -14,6 +14,7 @@ use crate::world::World;
 const WORKERS: usize = 3;
 /// How long a scheduler leads without a sign of life.
 pub(crate) const TERM: Duration = Duration::from_secs(30);
+const DAY_MS: i64 = 24 * 3_600_000;
 /// Longer than any pause between two attempts.
 const LONGEST_PAUSE_MS: i64 = 61_000;
 
@@ -102,7 +103,8 @@ impl<'a> Run<'a> {
             workers.push(lab.register("w").await);
         }
         let mark = format!("{after_job}-{}", ops.len());
-        lab.forward(TERM.as_millis() as i64).await; // whoever led before does no more
+        // Whoever led before does no more; and a window that was given in minutes is the same in every run.
+        lab.forward(2 * DAY_MS - lab.now % DAY_MS).await;
         let term = lab
             .scheduler
             .lead(&format!("{mark}-0"), TERM)
@@ -129,23 +131,10 @@ impl<'a> Run<'a> {
     async fn step(&mut self, op: Op) -> Result<(), String> {
         match op {
             Op::Submit {
-                items,
-                shard_items,
-                max_attempts,
-                max_failed,
-                priority,
+                wish,
                 held,
                 dropped,
-            } => {
-                let spec = [
-                    items,
-                    shard_items,
-                    max_attempts,
-                    max_failed.map_or(255, |max| max),
-                    priority,
-                ];
-                self.submit(spec, held, if dropped { 2 } else { 1 }).await
-            }
+            } => self.submit(wish, held, if dropped { 2 } else { 1 }).await,
             Op::Plan { good } => self.plan(good).await,
             Op::Claim { worker, n, dropped } => {
                 self.claim(usize::from(worker) % WORKERS, n, !dropped).await
@@ -186,6 +175,15 @@ impl<'a> Run<'a> {
                 self.forward(i64::from(ms)).await;
                 Ok(())
             }
+            Op::Border { job, off } => {
+                let ids: Vec<i64> = self.world.jobs.iter().map(|job| job.id).collect();
+                let promise = pick(&ids, job).and_then(|id| self.model.promises.get(&id));
+                let now = self.model.now;
+                if let Some(at) = promise.and_then(|promise| promise.next_border(now)) {
+                    self.forward((at + i64::from(off) - now).max(0)).await;
+                }
+                Ok(())
+            }
             Op::Depose { resigned } => self.depose(resigned).await,
             Op::StaleTick => self.stale_tick().await,
         }
@@ -195,6 +193,7 @@ impl<'a> Run<'a> {
     pub(crate) async fn look(&mut self) -> Result<(), String> {
         let after = World::read(&mut self.lab.admin, self.after_job).await;
         let retried = self.retried.take();
+        self.model.saw(&after, false);
         invariants::check(&self.model, &self.world, &after, retried)?;
         self.world = after;
         self.model.next_call();
@@ -218,8 +217,8 @@ impl<'a> Run<'a> {
         self.model.now = self.lab.now;
     }
 
-    /// Undoes what holds jobs up, kills the workers, and lets a new one do all that is left: every job must end.
-    async fn quiet(&mut self) -> Result<(), String> {
+    /// Undoes what holds jobs up.
+    async fn let_all_run(&mut self) -> Result<(), String> {
         for i in 0..self.world.jobs.len() {
             let (number, job) = (
                 u8::try_from(i).expect("few jobs"),
@@ -232,10 +231,15 @@ impl<'a> Run<'a> {
                 self.command(number, Command::Resume).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Kills the workers and lets a new one do all that is left, whatever holds it up: every job must end.
+    async fn quiet(&mut self) -> Result<(), String> {
         for worker in 0..WORKERS {
             self.vanish(worker).await?;
         }
-        for _ in 0..100 {
+        for round in 0..100 {
             if self
                 .world
                 .jobs
@@ -244,7 +248,17 @@ impl<'a> Run<'a> {
             {
                 self.plan(true).await?;
             }
-            self.forward(LONGEST_PAUSE_MS).await;
+            self.let_all_run().await?;
+            // Alternately long enough for any pause, and until a window opens: what may run then is done before it closes.
+            let opens = (self.world.jobs.iter())
+                .filter(|job| matches!(job.state, JobState::Ready | JobState::Paused))
+                .filter_map(|job| self.model.promises[&job.id].next_opening(self.model.now))
+                .min();
+            let pause = match opens {
+                Some(at) if round % 2 == 1 => at - self.model.now,
+                _ => LONGEST_PAUSE_MS,
+            };
+            self.forward(pause).await;
             self.tick().await?;
             self.claim(0, 64, true).await?;
             let finish = (self.model.believed().into_iter())

@@ -96,7 +96,7 @@ async fn calls_at_the_same_time_never_deadlock_and_leave_everything_in_order() {
 }
 
 /// Undoes what holds jobs up, runs everything, and looks.
-async fn end(lab: &mut Lab, jobs: &[i64]) {
+pub(crate) async fn end(lab: &mut Lab, jobs: &[i64]) {
     for job in jobs {
         lab.user.unhold(*job).await.unwrap();
         lab.user.resume(*job).await.unwrap();

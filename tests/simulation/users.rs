@@ -4,18 +4,19 @@ use nightshift_store::{Error, ItemStatus, JobState, Only, Submission};
 
 use crate::invariants::demand;
 use crate::op::Command;
+use crate::promise::Wish;
 use crate::run::{Run, pick, words};
 
 impl Run<'_> {
     pub(crate) async fn submit(
         &mut self,
-        numbers: [u8; 5],
+        wish: Wish,
         hold: bool,
         calls: usize,
     ) -> Result<(), String> {
         self.n_submitted += 1;
         let submission = Submission {
-            spec: serde_json::json!(numbers).to_string(),
+            spec: serde_json::to_string(&wish).expect("plain data"),
             idempotency_key: Some(format!("{}-{}", self.mark, self.n_submitted)),
             hold,
             tenant: None,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nightshift_jobs::WhenWindowCloses;
 use nightshift_store::{
     Answer, Artifact, Call, Error, ItemReport, ItemStatus, JobState, Lease, Report, ShardState,
     Store, Verdict, WorkerId,
@@ -10,6 +11,7 @@ use nightshift_store::{
 use crate::invariants::demand;
 use crate::model::{Expect, LEASE_MS};
 use crate::op::{Forged, Items, What};
+use crate::promise::ITEM_GPU_MS;
 use crate::run::{Run, pick, words};
 
 impl Run<'_> {
@@ -38,11 +40,11 @@ impl Run<'_> {
         }
         self.look().await?;
         let now = self.model.now;
-        let left = self
-            .world
-            .jobs
-            .iter()
-            .find(|job| self.world.is_claimable(job, now));
+        let left = self.world.jobs.iter().find(|job| {
+            self.world.is_claimable(job, now)
+                && self.world.is_open(job, now)
+                && self.model.is_free(job)
+        });
         demand!(
             n_granted == usize::from(n) || drains || left.is_none(),
             "{n_granted} of {n} shards were granted, with work left in {left:?}"
@@ -57,6 +59,8 @@ impl Run<'_> {
             self.world.is_claimable(job, now),
             "{lease:?} is of a job that must not be claimed: {job:?}"
         );
+        let why_not = self.model.why_not(lease, job);
+        demand!(why_not.is_none(), "{lease:?} of {job:?} starts {why_not:?}");
         demand!(
             job.priority <= *priority,
             "{lease:?} comes after one of lower priority"
@@ -196,8 +200,15 @@ impl Run<'_> {
             .world
             .shard(lease.job, lease.shard)
             .expect("a leased shard");
-        let drains = self.world.draining.contains(&lease.worker.0) || shard.preempt;
-        match self.world.job(lease.job).state {
+        let job = self.world.job(lease.job);
+        let promise = &self.model.promises[&lease.job];
+        // A window that closed is over for those who started in it, also when the next one was not stored yet.
+        let closed = promise.rule().is_some_and(|rule| {
+            let over = job.closes_at <= self.model.now || !promise.is_inside(self.model.now);
+            job.state == JobState::Ready && rule != WhenWindowCloses::Overrun && over
+        });
+        let drains = self.world.draining.contains(&lease.worker.0) || shard.preempt || closed;
+        match job.state {
             JobState::Ready | JobState::Closing if !drains => Verdict::Continue,
             JobState::Ready | JobState::Closing | JobState::Paused => Verdict::Drain,
             _ => Verdict::Cancelled,
@@ -378,7 +389,7 @@ pub(crate) fn report_of(items: &[(i64, ItemStatus)]) -> Report {
                 })
                 .into_iter()
                 .collect(),
-            gpu_ms: Some(5),
+            gpu_ms: Some(ITEM_GPU_MS as i32),
             tokens: None,
             steps: None,
             info: None,

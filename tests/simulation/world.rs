@@ -36,6 +36,13 @@ pub(crate) struct Job {
     pub(crate) n_ok: i64,
     pub(crate) n_failed: i64,
     pub(crate) n_skipped: i64,
+    pub(crate) gpu_ms: i64,
+    /// Whether a shard was ever claimed.
+    pub(crate) started: bool,
+    /// The least and the greatest number: never, and for ever.
+    pub(crate) opens_at: i64,
+    pub(crate) closes_at: i64,
+    pub(crate) window_closes_at: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -55,6 +62,7 @@ pub(crate) struct Shard {
     pub(crate) n_ok: i64,
     pub(crate) n_failed: i64,
     pub(crate) n_skipped: i64,
+    pub(crate) gpu_ms: i64,
     pub(crate) preempt: bool,
 }
 
@@ -84,12 +92,15 @@ const READ: &str = "
             'priority', coalesce(j.priority, 0), 'planned', j.planned_at is not null, 'n_items', j.n_items, 'max_attempts', j.max_attempts,
             'max_failed_items', j.max_failed_items, 'finished_at', lab.ms(j.finished_at), 'next_item', coalesce(c.next_item, 0),
             'next_shard', coalesce(c.next_shard, 0), 'n_ok', coalesce(c.n_ok, 0), 'n_failed', coalesce(c.n_failed, 0),
-            'n_skipped', coalesce(c.n_skipped, 0)) order by j.id), '[]')
+            'n_skipped', coalesce(c.n_skipped, 0), 'gpu_ms', coalesce(c.gpu_ms, 0), 'started', j.started_at is not null,
+            'opens_at', lab.ms(coalesce(j.opens_at, 'infinity')), 'closes_at', lab.ms(coalesce(j.closes_at, 'infinity')),
+            'window_closes_at', lab.ms(coalesce(j.window_closes_at, 'infinity'))) order by j.id), '[]')
             from nightshift.job j left join nightshift.job_cursor c on c.job_id = j.id where j.id > $1),
         'shards', (select coalesce(jsonb_agg(jsonb_build_object('job', job_id, 'shard', shard_no, 'kind', kind, 'state', state,
             'first_item', first_item, 'end_item', end_item, 'token', token, 'worker', worker_id, 'leased_until', lab.ms(leased_until),
             'ready_at', lab.ms(ready_at), 'n_failed_attempts', n_failed_attempts, 'n_lost_attempts', n_lost_attempts,
-            'n_ok', n_ok, 'n_failed', n_failed, 'n_skipped', n_skipped, 'preempt', preempt) order by job_id, shard_no), '[]')
+            'n_ok', n_ok, 'n_failed', n_failed, 'n_skipped', n_skipped, 'gpu_ms', gpu_ms,
+            'preempt', preempt) order by job_id, shard_no), '[]')
             from nightshift.shard where job_id > $1),
         'attempts', (select coalesce(jsonb_agg(jsonb_build_object('job', job_id, 'shard', shard_no, 'attempt', attempt,
             'token', token, 'worker', worker_id, 'outcome', outcome) order by token), '[]') from nightshift.attempt where job_id > $1),
@@ -130,7 +141,7 @@ impl World {
         })
     }
 
-    /// Whether a claim of a worker that has the model would find something in this job.
+    /// Whether something of a job waits for a worker that has the model, if the time is right.
     pub(crate) fn is_claimable(&self, job: &Job, now: i64) -> bool {
         matches!(job.state, JobState::Ready | JobState::Closing)
             && !job.held
@@ -138,5 +149,10 @@ impl World {
                 || self
                     .open_shards(job.id)
                     .any(|shard| shard.ready_at.is_some_and(|at| at <= now)))
+    }
+
+    /// Whether the window that is stored is open. Closing a job takes no window.
+    pub(crate) fn is_open(&self, job: &Job, now: i64) -> bool {
+        job.state == JobState::Closing || (job.opens_at..job.closes_at).contains(&now)
     }
 }
