@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nightshift_local::{Postgres, PostgresOptions};
@@ -45,7 +46,10 @@ impl Lab {
                 (url, Some(postgres))
             }
         };
-        let database = format!("night_{}", std::process::id());
+        // Logins belong to the whole cluster, which other tests share.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let database = format!("night_{}_{number}", std::process::id());
         let made = Command::new("psql")
             .args(["-Xqc", &format!("create database {database}")])
             .arg(format!("{cluster}/postgres"))
@@ -61,12 +65,12 @@ impl Lab {
             .await
             .unwrap();
         for (kind, name, tenant) in [
-            (LoginKind::Tenant, "night_user", Some("default")),
-            (LoginKind::Scheduler, "night_scheduler", None),
-            (LoginKind::Worker, "night_worker", None),
+            (LoginKind::Tenant, "user", Some("default")),
+            (LoginKind::Scheduler, "scheduler", None),
+            (LoginKind::Worker, "worker", None),
         ] {
             admin
-                .create_login(kind, name, PASSWORD, tenant)
+                .create_login(kind, &format!("{database}_{name}"), PASSWORD, tenant)
                 .await
                 .unwrap();
         }
@@ -89,13 +93,13 @@ impl Lab {
         let answers = BufReader::new(psql.stdout.take().unwrap());
         let connect = async |login: &str| {
             let host = url.rsplit('@').next().unwrap();
-            let url = format!("postgres://{login}:{PASSWORD}@{host}");
+            let url = format!("postgres://{database}_{login}:{PASSWORD}@{host}");
             Store::connect(&DatabaseConfig::new(url)).await.unwrap()
         };
         let mut lab = Self {
-            user: connect("night_user").await,
-            scheduler: connect("night_scheduler").await,
-            worker: connect("night_worker").await,
+            user: connect("user").await,
+            scheduler: connect("scheduler").await,
+            worker: connect("worker").await,
             objects,
             _folder: folder,
             url: url.clone(),

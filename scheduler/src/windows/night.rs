@@ -121,8 +121,9 @@ fn done(index: i64) -> ItemReport {
     }
 }
 
-/// A night in Europe/Berlin, 22:00 to 06:00, in Unix milliseconds.
+/// A night, 22:00 to 06:00, in Unix milliseconds.
 struct Night {
+    zone: &'static str,
     opens: i64,
     closes: i64,
     opens_again: i64,
@@ -130,26 +131,44 @@ struct Night {
     outage: bool,
 }
 
-/// Nine hours: the clock is set back.
+/// Nine hours: the clock is set back, on 25 October 2026.
 const AUTUMN: Night = Night {
+    zone: "Europe/Berlin",
     opens: 1_792_872_000_000,
     closes: 1_792_904_400_000,
     opens_again: 1_792_962_000_000,
     outage: false,
 };
-/// Seven hours: the clock is set forward.
+/// Seven hours: the clock is set forward, on 29 March 2026.
 const SPRING: Night = Night {
+    zone: "Europe/Berlin",
     opens: 1_774_731_600_000,
     closes: 1_774_756_800_000,
     opens_again: 1_774_814_400_000,
     outage: true,
 };
+/// Nine hours: autumn in the south, 5 April 2026.
+const SOUTHERN_AUTUMN: Night = Night {
+    zone: "Australia/Sydney",
+    opens: 1_775_300_400_000,
+    closes: 1_775_332_800_000,
+    opens_again: 1_775_390_400_000,
+    outage: true,
+};
+/// Seven hours: spring in the south, 4 October 2026.
+const SOUTHERN_SPRING: Night = Night {
+    zone: "Australia/Sydney",
+    opens: 1_791_028_800_000,
+    closes: 1_791_054_000_000,
+    opens_again: 1_791_111_600_000,
+    outage: false,
+};
 
-fn spec(rule: &str) -> String {
+fn spec(rule: &str, zone: &str) -> String {
     format!(
         "apiVersion: nightshift/v1\nkind: text_to_image\nmetadata: {{name: {rule}}}\ninput: {{inline: [{{prompt: a night}}]}}\n\
          generate: {{size: 64x64, images_per_prompt: 400, seeds: {{start: 1}}}}\nmodel: {{name: tiny, weights: f32, kv_cache: f32}}\n\
-         schedule: {{window: \"22:00-06:00 Europe/Berlin\", when_window_closes: {rule}}}\n\
+         schedule: {{window: \"22:00-06:00 {zone}\", when_window_closes: {rule}}}\n\
          resources: {{labels: {{rule: {rule}}}, shard_items: 4}}\noutput: {{dest: \"s3://outputs/{rule}/\"}}\n"
     )
 }
@@ -162,7 +181,7 @@ async fn simulate(night: &Night) {
     let mut jobs = Vec::new();
     for rule in ["pause", "finish_item", "overrun"] {
         let submission = Submission {
-            spec: spec(rule),
+            spec: spec(rule, night.zone),
             ..Submission::default()
         };
         jobs.push(lab.user.submit(&submission).await.unwrap());
@@ -221,6 +240,16 @@ async fn simulate(night: &Night) {
 #[tokio::test]
 async fn nothing_starts_outside_a_night_on_which_the_clock_is_set_back() {
     simulate(&AUTUMN).await;
+}
+
+#[tokio::test]
+async fn nothing_starts_outside_a_southern_night_on_which_the_clock_is_set_back() {
+    simulate(&SOUTHERN_AUTUMN).await;
+}
+
+#[tokio::test]
+async fn nothing_starts_outside_a_southern_night_on_which_the_clock_is_set_forward() {
+    simulate(&SOUTHERN_SPRING).await;
 }
 
 #[tokio::test]
