@@ -61,7 +61,7 @@ async fn simulate(parity: u64) {
             let seed = seed.parse().expect("a number");
             seed..seed + 1
         }
-        Err(_) => 0..if is_full() { 1_500 } else { 200 },
+        Err(_) => 0..if is_full() { 1_500 } else { 160 },
     };
     let mut lab = lab::Lab::new().await;
     for seed in seeds.filter(|seed| seed % 2 == parity) {

@@ -7,6 +7,7 @@ mod access;
 mod catalogue;
 mod claims;
 mod fences;
+mod figures;
 mod isolation;
 mod lab;
 mod lifecycle;

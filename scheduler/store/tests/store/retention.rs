@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use nightshift_store::{Error, JobFilter, JobState, Only, Pruned, Submission};
+use nightshift_store::{Error, JobFilter, JobState, Only, Plan, Pruned, Submission};
+use sqlx::{Connection, PgConnection};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, all_ok, plan};
 
 const DAY: u32 = 86_400;
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
@@ -143,6 +144,83 @@ async fn a_job_that_was_retried_in_time_stays() {
     lab.alice.retry(job, &Only::Failed).await.unwrap();
     assert_eq!(lab.admin.prune(WEEK, 100).await.unwrap().jobs, 0);
     assert_eq!(lab.job(job).await.state, JobState::Ready);
+}
+
+/// A job of four items that ended with a failure.
+async fn failed(lab: &Lab, worker: nightshift_store::WorkerId) -> i64 {
+    let job = lab.ready(4, 4).await;
+    let lease = lab.claim(worker).await;
+    let items = (0..4).map(|index| crate::lab::failed(index, "x")).collect();
+    let report = crate::lab::report(items);
+    lab.worker.finish(&lease, &report).await.unwrap();
+    lab.run_all(worker).await;
+    job
+}
+
+#[tokio::test]
+async fn a_job_that_is_retried_while_an_older_one_goes_stays() {
+    let mut lab = Lab::new().await;
+    let worker = lab.register("w").await;
+    let (oldest, old) = (failed(&lab, worker).await, failed(&lab, worker).await);
+    later(&mut lab, 30).await;
+    let mut holder = PgConnection::connect(&lab.url(None)).await.unwrap();
+    let lock = format!("begin; select from nightshift.shard where job_id = {oldest} for update");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock))
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    let admin = lab.admin.clone();
+    let pruning = tokio::spawn(async move { admin.prune(WEEK, 1_000).await });
+    let waiting = "select count(*)::text from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    while lab.text(waiting).await == "0" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(lab.alice.retry(old, &Only::Failed).await.unwrap(), 4);
+    sqlx::raw_sql("rollback")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    assert_eq!(pruning.await.unwrap().unwrap().jobs, 1);
+    assert_eq!(rows(&lab, oldest).await, "0 0 0 0 0 0");
+    assert_eq!(lab.job(old).await.state, JobState::Ready);
+    lab.run_all(worker).await;
+    assert_eq!(lab.job(old).await.state, JobState::Finished);
+}
+
+#[tokio::test]
+async fn logs_inputs_and_workers_that_are_gone_go_too() {
+    let mut lab = Lab::new().await;
+    let worker = lab.register("gone").await;
+    let job = lab.submitted().await;
+    let chunk = lab.scheduler.add_chunk(&lab.term, job, 0, 4, b"rows");
+    assert!(chunk.await.unwrap());
+    let plan = Plan {
+        n_rows: 4,
+        n_items: 4,
+        shard_items: Some(4),
+        ..plan(job)
+    };
+    lab.scheduler.planned(&lab.term, job, &plan).await.unwrap();
+    let lease = lab.claim(worker).await;
+    let mut report = all_ok(&lease);
+    report.log = Some("drawn".to_owned());
+    lab.worker.finish(&lease, &report).await.unwrap();
+    lab.run_all(worker).await;
+    // A shard that is not over names a worker that was not seen since.
+    let busy = lab.register("busy").await;
+    lab.ready(4, 4).await;
+    lab.claim(busy).await;
+    later(&mut lab, 8).await;
+    let gone = lab.admin.prune(WEEK, 1_000).await.unwrap();
+    assert_eq!(
+        (gone.jobs, gone.logs, gone.chunks, gone.workers),
+        (1, 1, 1, 1)
+    );
+    let left = lab
+        .text("select (select count(*) from nightshift.attempt_log) || ' ' || (select count(*) from nightshift.input_chunk)
+            || ' ' || (select string_agg(name, ' ') from nightshift.worker)")
+        .await;
+    assert_eq!(left, "0 0 busy");
 }
 
 /// Partitions of events, the default one left out.

@@ -74,7 +74,7 @@ async fn lab() -> Lab {
 #[tokio::test]
 async fn a_due_time_has_one_run_whoever_looks() {
     let lab = lab().await;
-    let (schedule, first) = recurring(&lab, "wait").await;
+    let (schedule, first) = recurring(&lab, "overlap").await;
     assert_eq!(runs(&lab).await, ("1:submitted*".to_owned(), vec![]));
     let reason = lab.job(first).await.reason.unwrap();
     assert!(
@@ -139,6 +139,14 @@ async fn a_run_that_is_due_too_early_waits_is_left_out_or_overlaps() {
             let words = format!("waits for job {first}, an earlier run");
             assert!(reason.ends_with(&words), "{reason}");
         }
+        if rule == "skip" {
+            let events = lab.alice.events(Some(first + 1), 0, 10).await.unwrap();
+            let words = format!("run 2 was due while job {first}, an earlier run, was not over");
+            assert!(
+                events.iter().any(|event| event.message == words),
+                "{events:?}"
+            );
+        }
         end(&lab, first).await;
         assert!(an_hour_later(&lab).await);
         assert_eq!(runs(&lab).await.0, at_last, "{rule}");
@@ -158,6 +166,10 @@ async fn one_run_can_be_cancelled_and_a_schedule_paused_and_removed() {
     let to = async |to| lab.alice.move_schedule(schedule, to).await.unwrap();
     assert!(to(ScheduleMove::Pause).await);
     assert!(!to(ScheduleMove::Pause).await);
+    let second = lab.text("select max(id)::text from nightshift.job").await;
+    let reason = lab.job(second.parse().unwrap()).await.reason.unwrap();
+    let words = format!("paused; select nightshift.resume_schedule({schedule})");
+    assert!(reason.ends_with(&words), "{reason}");
     lab.advance(7_200).await;
     assert!(due(&lab).await.is_none());
     assert!(to(ScheduleMove::Resume).await);

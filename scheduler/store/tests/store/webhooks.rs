@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::lab::{Lab, ok, report};
 
 /// A ready job of alice that tells of these events.
-async fn telling(lab: &Lab, events: &[&str]) -> i64 {
+pub(crate) async fn telling(lab: &Lab, events: &[&str]) -> i64 {
     let settings = TenantSettings {
         webhook_prefixes: Some(vec!["https://hooks.test/".to_owned()]),
         secret_names: Some(vec!["HOOK".to_owned()]),
