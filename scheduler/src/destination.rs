@@ -1,5 +1,7 @@
 //! What lies at a destination before anything is planned: one question, so that a job hears one answer and not each of its items.
 
+use std::time::Duration;
+
 use nightshift_jobs::OnExisting;
 use nightshift_objects::{Error, Objects, S3Uri};
 use serde_json::Value;
@@ -8,13 +10,22 @@ use serde_json::Value;
 const OWNER: &str = "_nightshift/plan.json";
 /// More than a worker ever writes there.
 const OWNER_BYTES_MAX: u64 = 1 << 20;
+/// A store that is silent for this long is left to the workers: jobs of other stores wait for the same few places in the planner.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a new job may not write there, in the form `output.dest: what is wrong; what to do`.
 ///
 /// What the scheduler may not read, and a store that does not answer, is no reason: the workers have their own credentials.
 pub(crate) async fn refusal(objects: &Objects, dest: &str, how: OnExisting) -> Option<String> {
     let place: S3Uri = dest.parse().ok()?;
-    match objects.get(&place.join(OWNER), OWNER_BYTES_MAX, None).await {
+    let owner_of = place.join(OWNER);
+    let Ok(found) =
+        tokio::time::timeout(PATIENCE, objects.get(&owner_of, OWNER_BYTES_MAX, None)).await
+    else {
+        tracing::debug!(dest, "the destination's store does not answer");
+        return None;
+    };
+    match found {
         Err(Error::NotFound { hint: Some(_), .. }) => Some(format!(
             "output.dest: bucket {} does not exist; create it, or change output.dest",
             place.bucket

@@ -51,6 +51,17 @@ async fn the_time_is_not_right() {
         why(&lab, job).await,
         "window 22:00-06:00 Europe/Berlin: the next opening is not computed yet"
     );
+    let never = NextWindow {
+        job,
+        opens_unix_ms: None,
+        closes_unix_ms: None,
+    };
+    let stored = lab.scheduler.open_windows(&lab.term, &[never]).await;
+    stored.unwrap();
+    assert_eq!(
+        why(&lab, job).await,
+        "window 22:00-06:00 Europe/Berlin does not open within a year"
+    );
     let opens = |opens: i64| NextWindow {
         job,
         opens_unix_ms: Some(opens),
@@ -67,6 +78,19 @@ async fn the_time_is_not_right() {
     assert_eq!(
         why(&lab, job).await,
         "window 22:00-06:00 Europe/Berlin closes at 2100-01-01 03:00 Europe/Berlin, before an item would be done"
+    );
+}
+
+#[tokio::test]
+async fn nobody_plans() {
+    let lab = Lab::new().await;
+    let job = lab.submitted().await;
+    assert_eq!(why(&lab, job).await, "waits to be planned");
+    lab.sql("update nightshift.leader set leads_until = '-infinity'")
+        .await;
+    assert_eq!(
+        why(&lab, job).await,
+        "waits to be planned; no scheduler is running"
     );
 }
 
@@ -141,6 +165,15 @@ async fn no_worker_fits() {
     let job = with(&lab, policy).await;
     assert_eq!(why(&lab, job).await, "no worker is running");
     register(&lab, serde_json::json!({"labels": {"pool": "day"}})).await;
+    let of_another_model = |plan| Plan {
+        model_key: "other/int4/bf16".to_owned(),
+        ..plan
+    };
+    let other = lab.ready_with(of_another_model).await;
+    assert_eq!(
+        why(&lab, other).await,
+        "no running worker has model other/int4/bf16"
+    );
     assert_eq!(
         why(&lab, job).await,
         format!("no running worker with model {MODEL} has the labels pool=night")

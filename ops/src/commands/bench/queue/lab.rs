@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use nightshift_local::{Postgres, PostgresOptions};
+use nightshift_local::{Postgres, PostgresOptions, S3Server};
+use nightshift_objects::{Objects, StoreConfig};
 use nightshift_store::{
     Artifact, DatabaseConfig, ItemReport, ItemStatus, LeaderTerm, LoginKind, Plan, Policy,
     Registration, Store, Submission, TableSize, WorkerId,
@@ -165,6 +166,17 @@ impl Lab {
 }
 
 const SPEC: &str = "apiVersion: nightshift/v1\nkind: text_to_image\nmetadata: {name: bench}\nmodel: {name: bench, weights: int4, kv_cache: bf16}\ninput: {inline: [{id: a, prompt: \"a lighthouse at dusk\"}]}\ngenerate: {size: 64x64}\noutput: {dest: \"s3://out/{{ job.id }}/\"}\n";
+
+/// A client of an embedded object store.
+pub(super) async fn objects(s3: &S3Server) -> anyhow::Result<Objects> {
+    let config = StoreConfig {
+        endpoint: Some(s3.endpoint()),
+        access_key_id: Some(s3.access_key().to_owned()),
+        secret_access_key: Some(s3.secret_key().to_owned()),
+        ..StoreConfig::default()
+    };
+    Ok(Objects::connect(config).await?)
+}
 
 fn tenant(n: usize) -> String {
     format!("bench-{n}")

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nightshift_local::S3Server;
-use nightshift_objects::{Objects, Put, StoreConfig};
+use nightshift_objects::{Objects, Put};
 use nightshift_store::{JobState, Submission};
 use serde_json::{Value, json};
 
@@ -24,13 +24,7 @@ pub(super) async fn run(figures: &mut Figures, lines: u64) -> anyhow::Result<Val
     lab.scheduler.resign(&lab.term).await?;
     let folder = tempfile::tempdir()?;
     let s3 = S3Server::start(folder.path(), None).await?;
-    let objects = Objects::connect(StoreConfig {
-        endpoint: Some(s3.endpoint()),
-        access_key_id: Some(s3.access_key().to_owned()),
-        secret_access_key: Some(s3.secret_key().to_owned()),
-        ..StoreConfig::default()
-    })
-    .await?;
+    let objects = super::lab::objects(&s3).await?;
     objects.create_bucket(BUCKET).await?;
     let scheduler = Scheduler::start(&lab, &s3)?;
     let tenth = (lines / 10).max(1);

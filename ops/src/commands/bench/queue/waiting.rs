@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use nightshift_objects::{Objects, StoreConfig};
+use nightshift_local::S3Server;
 use nightshift_scheduler::Scheduler;
 use nightshift_store::{Hints, Lease, Report, Store, WorkerId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::lab::{LEASE, Lab, TENANTS, item};
+use super::lab::{self, LEASE, Lab, TENANTS, item};
 
 /// How often a worker asks that hears nothing.
 pub(super) const POLL_EVERY: Duration = Duration::from_millis(500);
@@ -63,13 +63,10 @@ pub(super) async fn submit_to_claim(
     worker: WorkerId,
     samples: usize,
 ) -> anyhow::Result<Vec<f64>> {
-    let objects = Objects::connect(StoreConfig {
-        endpoint: Some("http://127.0.0.1:9".to_owned()),
-        access_key_id: Some("none".to_owned()),
-        secret_access_key: Some("none".to_owned()),
-        ..StoreConfig::default()
-    })
-    .await?;
+    let folder = tempfile::tempdir()?;
+    let s3 = S3Server::start(folder.path(), None).await?;
+    let objects = lab::objects(&s3).await?;
+    objects.create_bucket("out").await?;
     let mut config = nightshift_scheduler::Config::new("bench-scheduler");
     config.listen = Some(lab.listening("bench_scheduler"));
     lab.scheduler.resign(&lab.term).await?;
@@ -88,6 +85,7 @@ pub(super) async fn submit_to_claim(
     }
     drop(stop);
     running.await??;
+    s3.stop().await;
     Ok(times)
 }
 
