@@ -71,6 +71,9 @@ comment on column job.owns_dest is 'Whether its destination is its own; jobs tha
 create unique index job_dest on job (dest collate "C") where owns_dest;
 update job j set owns_dest = true where not j.pruned and exists (select from destination d where d.job_id = j.id and d.dest = j.dest);
 drop table destination;
+-- Rows of jobs that wait fill their pages. That of a running job moves once, to a page with room, and stays there.
+alter table job set (fillfactor = 100);
+alter table job_cursor set (fillfactor = 95);
 -- Where a reader of all events goes on: ids grow about as rows are laid down.
 create index job_event on job using brin (submitted_event, planned_event) with (autosummarize = on);
 

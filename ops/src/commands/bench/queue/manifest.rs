@@ -97,7 +97,7 @@ fn spec(manifest: &str) -> String {
     format!(
         "apiVersion: nightshift/v1\nkind: text_to_image\nmetadata: {{name: manifest}}\n\
          model: {{name: bench, weights: int4, kv_cache: bf16}}\ninput: {{manifest: \"{manifest}\"}}\n\
-         generate: {{size: 64x64, seeds: [1]}}\noutput: {{dest: \"s3://out/{{{{ job.id }}}}/\"}}\n"
+         generate: {{size: 64x64, seeds: [1]}}\noutput: {{dest: \"s3://bench/{{{{ job.id }}}}/\"}}\n"
     )
 }
 
