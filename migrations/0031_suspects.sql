@@ -205,13 +205,20 @@ begin
                     c := take_cursor(w, v_priority, l.tenant_id, false);
                 elsif c.job_id is null then
                     -- A cursor that is found closed after waiting for it stays locked. Going back gives it up: nobody waits with one in hand.
+                    -- One that an earlier pass found closed is in hand all the same, so the wait ends before the server looks for deadlocks;
+                    -- who comes back without anything asks again.
                     begin
+                        perform set_config('lock_timeout', '250', true);
                         c := take_cursor(w, v_priority, l.tenant_id, true);
                         if c.job_id is null then
                             raise exception using errcode = 'NSBCK';
                         end if;
-                    exception when sqlstate 'NSBCK' then
-                        c := null;
+                        perform set_config('lock_timeout', '0', true);
+                    exception
+                        when sqlstate 'NSBCK' then
+                            c := null;
+                        when lock_not_available then
+                            exit priorities;
                     end;
                 end if;
                 continue when c.job_id is null;

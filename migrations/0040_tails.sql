@@ -55,12 +55,12 @@ begin
         select * into c from job_cursor where priority = at_priority and tenant_id = of_tenant and open and not_before <= v_now
             and opens_at <= v_now and closes_at > v_now and w.models ? model_key and (fingerprint is null or fingerprint = w.models ->> model_key)
             and labels <@ w.labels and min_memory_bytes <= w.memory_bytes
-            order by priority, tenant_id, job_id limit 1 for update skip locked;
+            order by priority, tenant_id, job_id + 0 limit 1 for update skip locked;
     else
         select * into c from job_cursor where priority = at_priority and tenant_id = of_tenant and open and not_before <= v_now
             and opens_at <= v_now and closes_at > v_now and w.models ? model_key and (fingerprint is null or fingerprint = w.models ->> model_key)
             and labels <@ w.labels and min_memory_bytes <= w.memory_bytes
-            order by priority, tenant_id, job_id limit 1 for update;
+            order by priority, tenant_id, job_id + 0 limit 1 for update;
     end if;
     if c.shard_items = 0 then
         c := size_shards(w, c);
@@ -77,8 +77,8 @@ begin
         and opens_at <= v_now and closes_at > v_now and model_key = w.loaded and (fingerprint is null or fingerprint = w.models ->> model_key)
         and labels <@ w.labels and min_memory_bytes <= w.memory_bytes
         and queued_at <= interval '10 minutes' + (select o.queued_at from job_cursor o where o.priority = at_priority and o.tenant_id = of_tenant
-            and o.open order by o.priority, o.tenant_id, o.job_id limit 1)
-        order by priority, tenant_id, job_id limit 1 for update skip locked;
+            and o.open order by o.priority, o.tenant_id, o.job_id + 0 limit 1)
+        order by priority, tenant_id, job_id + 0 limit 1 for update skip locked;
     if c.shard_items = 0 then
         c := size_shards(w, c);
     end if;

@@ -99,6 +99,14 @@ impl Lab {
         self.worker.register(&registration).await.unwrap()
     }
 
+    /// Waits until no other session has a transaction that locks something. Postgres says that a call is refused before it gives up what
+    /// the call had locked, and a tick passes over that.
+    pub(crate) async fn nobody_locks(&mut self) {
+        let holders = "select count(*) from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'transactionid' and l.granted
+            and l.mode = 'ExclusiveLock' and a.datname = current_database() and a.backend_type = 'client backend' and a.pid <> pg_backend_pid()";
+        while self.number(holders).await > 0 {}
+    }
+
     /// One number.
     pub(crate) async fn number(&mut self, query: &'static str) -> i64 {
         sqlx::query_scalar(query)

@@ -61,6 +61,7 @@ impl Run<'_> {
     pub(crate) async fn tick(&mut self) -> Result<(), String> {
         self.lead().await?;
         let expected = self.model.expire(&self.world);
+        self.lab.nobody_locks().await;
         let counts = self.lab.scheduler.tick(&self.term).await.map_err(words)?;
         self.look().await?;
         demand!(
