@@ -129,6 +129,26 @@ begin
     return v_n;
 end $$;
 
+-- Like a retry: who changes prefixes waits for cursors with others in hand, but not for long. Then all are given up, and taken again.
+create or replace function mark_changed_tenant() returns trigger language plpgsql set search_path = nightshift, pg_temp as $$
+declare
+    v_job bigint;
+begin
+    loop
+        begin
+            perform set_config('lock_timeout', '250', true);
+            for v_job in select id from job where tenant_id = new.id and state in ('ready', 'paused', 'closing', 'cancelling') order by id loop
+                perform from job_cursor where job_id = v_job for update;
+                perform mark_job(v_job);
+            end loop;
+            perform set_config('lock_timeout', '0', true);
+            return null;
+        exception when lock_not_available then
+            perform pg_sleep(0.01);
+        end;
+    end loop;
+end $$;
+
 create or replace function versions(out protocol int, out protocol_oldest int, out schema int) language sql immutable parallel safe
     as $$ select 1, 1, 37 $$;
 
