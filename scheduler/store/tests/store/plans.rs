@@ -43,7 +43,7 @@ async fn claim_progress_finish_and_tick_never_scan_a_hot_table() {
     .await
     .unwrap();
     // Sessions report what they did when they end: what planning read must not be counted below.
-    lab.sql("select pg_terminate_backend(pid, 10000) from pg_stat_activity where usename = 'store_scheduler'")
+    lab.sql("select pg_terminate_backend(pid, 10000) from pg_stat_activity where usename = 'store_scheduler' and datname = current_database()")
         .await;
     let before = scanned(&lab).await;
     for round in 0..12 {
