@@ -3,6 +3,7 @@
 set local role nightshift_owner;
 set local search_path = nightshift, pg_temp;
 
+-- Copies what claims read of a planned job, and makes its cursor, which it has only from then on.
 -- What a job waits for decides when it starts. Once it has started, a job that it waited for may be run again, or be cancelled then:
 -- that must not close this one.
 create or replace function mark_job(wanted bigint) returns void language plpgsql as $$
