@@ -22,4 +22,5 @@ mod sizes;
 mod submission;
 mod suspects;
 mod tails;
+mod upgrade;
 mod webhooks;
