@@ -3,13 +3,17 @@
 #   ops/nano/smoke.sh [NIGHTSHIFT]      the binary; default: nightshift on the path. PYTHON names the interpreter.
 set -eu
 nightshift=${1:-nightshift}
-python=${PYTHON:-python3}
 here=$(cd "$(dirname "$0")" && pwd)
-reason=$("$python" -c 'import numpy, torch' 2>&1) || {
-    echo "skipped: a minute of the nano model's training needs PyTorch, see $here/requirements.txt" \
-        "($python: $(echo "$reason" | tail -n 1))"
-    exit 0
-}
+# Debian's packages are Debian's Python's alone, and another one may stand before it on the path.
+reasons=
+for python in ${PYTHON:-python3 /usr/bin/python3} ''; do
+    test -n "$python" || {
+        echo "skipped: a minute of the nano model's training needs PyTorch, see $here/requirements.txt ($reasons)"
+        exit 0
+    }
+    reason=$("$python" -c 'import numpy, torch' 2>&1) && break
+    reasons="$reasons${reasons:+; }$python: $(echo "$reason" | tail -n 1)"
+done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # Neither in the training's range nor in the examination's.
