@@ -142,6 +142,7 @@ impl Model {
         let image_tokenizer = image_tokenizer.transpose()?;
         let weights = weight_files(dir)?;
         let tensors = Tensors::open(weights.clone())?;
+        check_layers(&tensors, &config)?;
         let rows = ids.image.start as usize..ids.image.end as usize;
         let transformer = Transformer::load(&tensors, &config, rows, opts.weights)?;
         let generation = Generation::read(&dir.join("generation_config.json"))?;
@@ -297,4 +298,21 @@ fn is_checkpoint(path: &Path) -> bool {
         && path
             .extension()
             .is_some_and(|ext| ext == "ckpt" || ext == "safetensors")
+}
+
+/// Layers beyond those of the configuration mean that the two do not belong together.
+fn check_layers(tensors: &Tensors, config: &Config) -> Result<(), LoadError> {
+    let layers = config.num_hidden_layers;
+    let number = |name: &str| {
+        let (number, _) = name.strip_prefix("model.layers.")?.split_once('.')?;
+        number.parse::<usize>().ok()
+    };
+    let beyond = |name: &String| number(name).is_some_and(|number| number >= layers);
+    match tensors.names().into_iter().find(beyond) {
+        Some(name) => Err(LoadError::Tensor {
+            name,
+            reason: format!("config.json says that there are {layers} layers"),
+        }),
+        None => Ok(()),
+    }
 }

@@ -30,6 +30,12 @@ enum Part {
 pub fn quantise(from: &Path, to: &Path) -> Result<(), LoadError> {
     let config = Config::read(&from.join("config.json"))?;
     let tensors = Tensors::of_model(from)?;
+    if tensors.names().iter().any(|name| name.ends_with(CODES)) {
+        return Err(LoadError::Format {
+            path: from.to_owned(),
+            reason: "it is in 4 bits already".to_owned(),
+        });
+    }
     let parts = parts(&config);
     std::fs::create_dir_all(to).map_err(|source| LoadError::File {
         path: to.to_owned(),

@@ -91,7 +91,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// A tensor of floats of exactly this shape; empty when only names and shapes are known.
+    /// A tensor of finite floats of exactly this shape; empty when only names and shapes are known.
     pub(super) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, MovqError> {
         let found = self.shape(name)?;
         if found != shape {
@@ -105,7 +105,11 @@ impl<'a> Loader<'a> {
         if !dtype.is_float() {
             return Err(self.error(name, format!("its elements are {dtype:?}, not floats")));
         }
-        Ok(checkpoint.read_f32(name)?)
+        let values = checkpoint.read_f32(name)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(i) => Err(self.error(name, format!("element {i} is not a finite number"))),
+            None => Ok(values),
+        }
     }
 
     /// A convolution and its output channels.

@@ -65,6 +65,9 @@ pub enum MovqError {
     /// Codes that do not fill the grid, or that the codebook does not have.
     #[error("{0}")]
     Codes(String),
+    /// Weights so large that pixels overflow.
+    #[error("a pixel of the decoded picture is not a number")]
+    NotANumber,
 }
 
 /// The model that tensors of these names and shapes make, without their values.
@@ -181,7 +184,11 @@ impl MoVqGan {
         pool: &Pool,
     ) -> Result<RgbImage, MovqError> {
         let zq = self.code_vectors(codes, h, w)?;
-        Ok(pixels::to_image(&self.render(&zq, pool, &mut Trace::off())))
+        let pixels = self.render(&zq, pool, &mut Trace::off());
+        match pixels.data.iter().any(|pixel| pixel.is_nan()) {
+            true => Err(MovqError::NotANumber),
+            false => Ok(pixels::to_image(&pixels)),
+        }
     }
 
     /// Code vectors (h, w, embed).

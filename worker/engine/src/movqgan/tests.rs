@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::codebook::Codebook;
 use super::{MoVqGan, MovqError};
 use crate::conform::{Status, movqgan};
 use crate::image::RgbImage;
@@ -171,6 +172,44 @@ fn every_wrong_tensor_is_named() {
     assert_eq!(complaint(extra, copy), "it has no place in the model");
     let stray = "loss.discriminator.weight";
     altered(|h| drop(h.insert(stray.to_owned(), h["quant_conv.bias"].clone()))).unwrap();
+}
+
+#[test]
+fn a_value_that_is_not_a_number_is_named() {
+    let bytes = std::fs::read(golden().join("movq_tiny.safetensors")).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Map<String, Value> =
+        serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let tensors = header.iter().filter(|(name, _)| *name != "__metadata__");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (name, entry) in tensors.step_by(29) {
+        let range = &entry["data_offsets"];
+        let last = 8 + length + range[1].as_u64().unwrap() as usize - 4;
+        let element = (range[1].as_u64().unwrap() - range[0].as_u64().unwrap()) / 4 - 1;
+        let mut spoilt = bytes.clone();
+        spoilt[last..last + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+        std::fs::write(file.path(), spoilt).unwrap();
+        match MoVqGan::open(file.path()) {
+            Err(MovqError::Tensor {
+                name: found,
+                reason,
+                ..
+            }) => {
+                assert_eq!(found, *name);
+                assert_eq!(reason, format!("element {element} is not a finite number"));
+            }
+            other => panic!("{name}: {:?}", other.map(|model| model.config)),
+        }
+    }
+}
+
+#[test]
+fn pixels_that_are_not_numbers_are_an_error() {
+    let mut model = MoVqGan::open(&golden().join("movq_tiny.safetensors")).unwrap();
+    let (n, dim) = (model.codebook.n, model.codebook.dim);
+    model.codebook = Codebook::new(n, dim, vec![f32::MAX; n * dim]);
+    let decoded = model.decode(&[0, 1, 2, 3], 2, 2, &Pool::new(1));
+    assert!(matches!(decoded, Err(MovqError::NotANumber)), "{decoded:?}");
 }
 
 #[test]

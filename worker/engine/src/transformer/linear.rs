@@ -35,7 +35,7 @@ pub(super) fn load(
     if tensors.has(&format!("{weight}.{CODES}")) {
         if format != Weights::Int4 {
             let reason = format!(
-                "it is stored in 4 bits, and {} was asked for",
+                "it is stored in 4 bits and cannot be read as {}; choose int4",
                 format.as_str()
             );
             return Err(LoadError::Tensor {
