@@ -10,7 +10,7 @@ use crate::spec::{Cell, JobSpec, Kind, MapKind, Seeds, Task};
 use crate::template::Template;
 
 /// Longest prompt, in bytes of UTF-8; the model was trained on far shorter ones.
-pub(crate) const MAX_PROMPT_BYTES: usize = 16 * 1024;
+pub const MAX_PROMPT_BYTES: usize = 16 * 1024;
 
 /// Everything a template may name while one item is computed.
 struct Scope<'a> {
@@ -118,6 +118,31 @@ impl JobSpec {
             caption,
             row_id,
         })
+    }
+
+    /// Whether the name tells rows apart by itself: `row.id`, `row.index`, a seed of the row, the whole name of a listed object.
+    #[must_use]
+    pub fn names_rows(&self) -> bool {
+        let listed = matches!(
+            self.input,
+            InputSpec::Prefix { .. } | InputSpec::Subjects(_)
+        );
+        self.output.name.places().any(|place| {
+            let of_the_row = match place.path.as_str() {
+                "row.id" | "row.index" => true,
+                "seed" => matches!(self.seeds, Seeds::Start { .. }),
+                "input.file" => listed,
+                _ => false,
+            };
+            of_the_row && place.keeps_apart()
+        })
+    }
+
+    /// The key of the first file of a row; `None` when the row makes no item.
+    #[must_use]
+    pub fn first_key(&self, row: &InputRow) -> Option<String> {
+        let item = self.item(row.index * self.items_per_row(), row, &JobVars::default());
+        Some(item.ok()?.outputs.into_iter().next()?.key)
     }
 
     /// An item number taken apart; the row is its first digit.

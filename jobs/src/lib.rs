@@ -38,6 +38,7 @@ mod words;
 
 pub use cron::Cron;
 pub use diagnostic::{Diagnostic, Severity, SpecErrors};
+pub use expand::MAX_PROMPT_BYTES;
 pub use globs::Globs;
 pub use headline::Headline;
 pub use ids::{canonical_json, seed};
@@ -54,5 +55,6 @@ pub use spec::{
     Task, Weights, Window, parse,
 };
 pub use template::Template;
+pub use validate::MAX_SIDE;
 pub use window::{Opening, TimeWindow};
 pub use words::{Day, RetryClass, WhenStillRunning, WhenWindowCloses};

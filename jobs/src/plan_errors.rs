@@ -255,7 +255,13 @@ impl Places {
     }
 
     /// Several items have the same key; `example` is one of them.
-    pub fn name_not_unique(&self, items: u64, example: &str) -> Diagnostic {
+    pub fn name_not_unique(&self, input: &InputSpec, items: u64, example: &str) -> Diagnostic {
+        let help = match input {
+            InputSpec::Prefix { .. } | InputSpec::Subjects(_) => {
+                "{{ input.file }}, which has the extension, or {{ row.id }}"
+            }
+            InputSpec::Inline { .. } | InputSpec::Manifest { .. } => "{{ row.id }} or {{ seed }}",
+        };
         let message = format!(
             "output.name gives the same key for {} items (e.g. {})",
             grouped(items),
@@ -265,7 +271,7 @@ impl Places {
             "output.name",
             "plan::name_not_unique",
             message,
-            Some("add {{ row.id }} or {{ seed }}".to_owned()),
+            Some(format!("add {help}")),
         )
     }
 

@@ -62,6 +62,16 @@ pub(crate) struct TemplateError {
 }
 
 impl Place {
+    /// Whether two values never give the same text here.
+    pub(crate) fn keeps_apart(&self) -> bool {
+        self.filters.iter().all(|filter| {
+            matches!(
+                filter,
+                Filter::Pad(_) | Filter::Safe | Filter::SafePath | Filter::Default(_)
+            )
+        })
+    }
+
     /// Whether a missing value is fine.
     pub(crate) fn has_default(&self) -> bool {
         self.filters

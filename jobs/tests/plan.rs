@@ -46,7 +46,7 @@ fn mistakes_of_planning_point_at_the_spec() {
             "job.yaml:11:25: 38 400 images ≈ 3 456 GPU-h (at 324 s/image, measured on 2 workers) exceeds limits.max_gpu_hours 12",
         ),
         (
-            places.name_not_unique(200, "0000.png"),
+            places.name_not_unique(spec.input(), 200, "0000.png"),
             "job.yaml:9:1: output.name gives the same key for 200 items (e.g. \"0000.png\")",
         ),
     ] {

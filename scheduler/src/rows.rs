@@ -31,15 +31,19 @@ enum Source<'a> {
     Listing(Box<Listing>),
 }
 
-/// The rows of a job, checked: ids are unique, limits are kept, an empty input is an error unless it is allowed.
+/// The rows of a job, checked: ids and keys are unique, limits are kept, an empty input is an error unless it is allowed.
 pub struct Rows<'a> {
     source: Source<'a>,
     parsed: &'a Parsed,
     objects: Option<Objects>,
     limit: u64,
     given: u64,
-    /// `None`: all were compared.
+    /// `None`: they differ by nature, or all were compared.
     ids: Option<Duplicates>,
+    /// The same for the keys of results.
+    keys: Option<Duplicates>,
+    /// A key that two rows gave.
+    same_key: Option<String>,
 }
 
 impl<'a> Rows<'a> {
@@ -93,13 +97,19 @@ impl<'a> Rows<'a> {
                 )
             }
         };
+        // Ids and keys of inline rows were compared when the spec was read; uris of objects differ by nature.
+        let ids = matches!(source, Source::Manifest(_));
+        let keys = !matches!(source, Source::Inline(_)) && !parsed.spec.names_rows();
+        let room = if ids && keys { ROOM / 2 } else { ROOM };
         Ok(Self {
             source,
             parsed,
             objects: client.cloned(),
             limit: limit.unwrap_or(u64::MAX),
             given: 0,
-            ids: Some(Duplicates::with_room(ROOM)),
+            ids: ids.then(|| Duplicates::with_room(room)),
+            keys: keys.then(|| Duplicates::with_room(room)),
+            same_key: None,
         })
     }
 
@@ -108,28 +118,13 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// What is wrong with the next row or with the input as a whole.
     pub async fn next(&mut self) -> Result<Option<InputRow>, RowError> {
-        if self.given >= self.limit {
-            self.compare_ids().await?;
-            return Ok(None);
-        }
-        let spec = &self.parsed.spec;
-        // Besides the row its line, where there are lines.
-        let (row, line) = match &mut self.source {
-            Source::Inline(rows) => (rows.next().cloned(), None),
-            Source::Manifest(manifest) => match manifest.next(self.given).await? {
-                Some((row, line)) => (Some(row), Some(line)),
-                None => (None, None),
-            },
-            Source::Listing(listing) => {
-                let row = listing
-                    .next(self.given)
-                    .await
-                    .map_err(|error| classify(self.parsed, error))?;
-                (row, None)
-            }
+        let next = match self.given < self.limit {
+            true => self.read().await?,
+            false => None,
         };
-        let Some(row) = row else {
-            self.compare_ids().await?;
+        let spec = &self.parsed.spec;
+        let Some((row, line)) = next else {
+            self.compare_distant().await?;
             let seen = match &self.source {
                 Source::Listing(listing) => listing.seen(),
                 _ => 0,
@@ -141,48 +136,106 @@ impl<'a> Rows<'a> {
                 false => Ok(None),
             };
         };
-        // Ids of inline rows were compared when the spec was read; keys of objects differ by nature.
-        if let (Some(line), InputSpec::Manifest { uri, .. }) = (line, spec.input())
-            && let Some(ids) = &mut self.ids
+        if let (Some(line), Some(ids), InputSpec::Manifest { uri, .. }) =
+            (line, &mut self.ids, spec.input())
             && let Some(first) = ids.insert(&row.row_id(), line).map_err(RowError::Disk)?
         {
             return Err(duplicate(uri, &row, line, first).into());
         }
-        self.given += 1;
+        if self.same_key.is_none()
+            && let Some(keys) = &mut self.keys
+            && let Some(key) = spec.first_key(&row)
+        {
+            let first = keys.insert(&key, row.index).map_err(RowError::Disk)?;
+            self.same_key = first.map(|_| key);
+        }
         let limit = |error| InputProblem::from(self.parsed.places.too_many_items(&error));
         spec.n_items(self.given).map_err(limit)?;
         Ok(Some(row))
     }
-}
 
-impl Rows<'_> {
-    /// At the end: whether an id stands in two places that were far apart. The row is read again for its words.
-    async fn compare_ids(&mut self) -> Result<(), RowError> {
-        let ids = self.ids.take().map(Duplicates::finish).transpose();
-        let (Some(Some((first, second))), Some(objects), InputSpec::Manifest { uri, .. }) = (
-            ids.map_err(RowError::Disk)?,
-            &self.objects,
-            self.parsed.spec.input(),
-        ) else {
-            return Ok(());
-        };
-        let mut manifest = Manifest::open(objects, self.parsed).await?;
-        let mut index = 0;
-        while let Some((row, line)) = manifest.next(index).await? {
-            if line == second {
-                return Err(duplicate(uri, &row, second, first).into());
+    /// The next row as it stands there, and its line, where there are lines.
+    async fn read(&mut self) -> Result<Option<(InputRow, Option<u64>)>, RowError> {
+        let next = match &mut self.source {
+            Source::Inline(rows) => rows.next().cloned().map(|row| (row, None)),
+            Source::Manifest(manifest) => {
+                let next = manifest.next(self.given).await?;
+                next.map(|(row, line)| (row, Some(line)))
             }
-            index += 1;
+            Source::Listing(listing) => {
+                let next = listing.next(self.given).await;
+                let row = next.map_err(|error| classify(self.parsed, error))?;
+                row.map(|row| (row, None))
+            }
+        };
+        self.given += u64::from(next.is_some());
+        Ok(next)
+    }
+
+    /// At the end: whether an id or a key stands in two places, however far apart. The input is read again for the words.
+    async fn compare_distant(&mut self) -> Result<(), RowError> {
+        let spec = &self.parsed.spec;
+        let distant = |seen: Option<Duplicates>| {
+            let found = seen.map(Duplicates::finish).transpose();
+            found.map(Option::flatten).map_err(RowError::Disk)
+        };
+        if let (Some((first, second)), InputSpec::Manifest { uri, .. }) =
+            (distant(self.ids.take())?, spec.input())
+        {
+            let mut rows = Self::open(self.objects.as_ref(), self.parsed).await?;
+            // Without such a line it is shorter by now: somebody changed it.
+            let mut repeated = InputRow::default();
+            while let Some((row, line)) = rows.read().await? {
+                if line == Some(second) {
+                    repeated = row;
+                    break;
+                }
+            }
+            return Err(duplicate(uri, &repeated, second, first).into());
         }
-        // It is shorter by now: somebody changed it.
-        Err(duplicate(uri, &InputRow::default(), second, first).into())
+        let same_key = match (self.same_key.take(), distant(self.keys.take())?) {
+            (None, None) => return Ok(()),
+            (Some(key), _) => key,
+            (None, Some((first, _))) => {
+                let mut key = String::new();
+                self.read_keys(|index, found| {
+                    if index == first {
+                        found.clone_into(&mut key);
+                    }
+                })
+                .await?;
+                key
+            }
+        };
+        let mut rows = 0;
+        self.read_keys(|_, key| rows += u64::from(key == same_key))
+            .await?;
+        let key = same_key.strip_prefix("data/").unwrap_or(&same_key);
+        let places = &self.parsed.places;
+        Err(InputProblem::from(places.name_not_unique(spec.input(), rows, key)).into())
+    }
+
+    /// Reads the input again, for the key of each row.
+    async fn read_keys(&mut self, mut take: impl FnMut(u64, &str)) -> Result<(), RowError> {
+        let mut rows = Self::open(self.objects.as_ref(), self.parsed).await?;
+        while rows.given < self.given
+            && let Some((row, _)) = rows.read().await?
+        {
+            if let Some(key) = self.parsed.spec.first_key(&row) {
+                take(row.index, &key);
+            }
+        }
+        Ok(())
     }
 }
 
 /// What a person must change is a problem of the input; the rest may pass.
 pub(crate) fn classify(parsed: &Parsed, error: ObjectsError) -> RowError {
     match &error {
-        ObjectsError::Unavailable { .. } | ObjectsError::Changed { .. } => RowError::Objects(error),
+        // Wrong credentials are ours, not the job's.
+        ObjectsError::Unavailable { .. }
+        | ObjectsError::Changed { .. }
+        | ObjectsError::Unauthenticated { .. } => RowError::Objects(error),
         _ => unreadable(parsed, &error.to_string()),
     }
 }

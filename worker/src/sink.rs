@@ -70,9 +70,8 @@ async fn publish_file(
     let mut look = !job.conditions && !job.overwrites();
     for _ in 0..VANISH_MAX {
         if look && let Some(there) = patiently(guard, || shared.objects.head(&uri)).await?? {
-            return Ok(
-                recognise(job, item, &there, role, &file.key).ok_or_else(|| conflict(&uri, &there))
-            );
+            return Ok(recognise(job, item, &there, role, &file.key)
+                .ok_or_else(|| conflict(job, &uri, &there)));
         }
         match patiently(guard, || shared.objects.put(&uri, file.body.clone(), how)).await? {
             Ok(PutOutcome::Created) => {
@@ -139,8 +138,17 @@ fn recognise(
     })
 }
 
-fn conflict(uri: &S3Uri, there: &ObjectInfo) -> Failure {
+fn conflict(job: &Job, uri: &S3Uri, there: &ObjectInfo) -> Failure {
+    let says = |name: &str, value: &str| there.metadata.get(name).is_some_and(|text| text == value);
     let what = match there.metadata.get(ITEM_KEY) {
+        Some(item)
+            if says(SPEC_KEY, &job.content_sha256) && says(FINGERPRINT_KEY, &job.fingerprint) =>
+        {
+            let words = format!(
+                "{uri} holds item {item} of this spec: `output.name` gives both the same key"
+            );
+            return Failure::own("key_conflict", words);
+        }
         Some(item) => format!("the picture of item {item}, or of another spec or engine"),
         None => "an object that nightshift did not write".to_owned(),
     };

@@ -183,6 +183,12 @@ impl Builder<'_> {
                 Event::Alias(anchor) => self.alias(anchor, at)?,
                 Event::Scalar(text, style, anchor, tag) => {
                     self.refuse_tag(tag.as_deref(), at);
+                    if text.contains('\0') {
+                        // Postgres keeps no such text.
+                        let message = "control character U+0000 is not allowed".to_owned();
+                        self.mistakes
+                            .push(mistake("spec::control_character", at, message, None));
+                    }
                     let text: Rc<str> = Rc::from(&*text);
                     let size = Size {
                         nodes: 1,

@@ -15,15 +15,18 @@ use crate::validate::schema;
 /// The name under which workers offer the model when the spec does not say.
 const DEFAULT_MODEL: &str = "lumina-mgpt-2.0";
 
+/// The longest side of a picture, in pixels.
+pub const MAX_SIDE: u32 = 1536;
+
 /// The largest picture of a single panel, in pixels.
 const MAX_PICTURE: Size = Size {
-    width: 1536,
-    height: 1536,
+    width: MAX_SIDE,
+    height: MAX_SIDE,
 };
 /// The largest panel of two, in pixels.
 const MAX_PANEL: Size = Size {
-    width: 1536,
-    height: 768,
+    width: MAX_SIDE,
+    height: MAX_SIDE / 2,
 };
 
 /// The blocks that may differ between combinations.

@@ -29,6 +29,8 @@ use crate::runnable::{Features, THIS_BUILD};
 use crate::spec::{JobSpec, Kind, OutputSpec, Parsed};
 use crate::sweep;
 
+pub use cells::MAX_SIDE;
+
 /// The schema is the same for every spec.
 fn schema() -> &'static Json {
     static SCHEMA: OnceLock<Json> = OnceLock::new();
