@@ -162,6 +162,7 @@ declare
     c job_cursor;
     v_pass int;
     v_claiming int := hashtext('nightshift.claim');
+    v_waited boolean := false;
     v_found boolean;
     v_item_ms bigint;
     v_ms bigint;
@@ -196,6 +197,7 @@ begin
             loop
                 v_priority := l.priority;
                 v_room_here := case when l.capped then room_of_tenant(l.tenant_id, v_room) else v_room end;
+                exit when v_pass = 3 and v_waited;
                 continue when v_room_here <= 0 or v_pass = 1 and not pg_try_advisory_xact_lock(v_claiming, l.tenant_id);
                 c := null;
                 if w.loaded is not null and v_pass < 3 and w.models - w.loaded <> '{}' then
@@ -205,8 +207,8 @@ begin
                     c := take_cursor(w, v_priority, l.tenant_id, false);
                 elsif c.job_id is null then
                     -- A cursor that is found closed after waiting for it stays locked. Going back gives it up: nobody waits with one in hand.
-                    -- One that an earlier pass found closed is in hand all the same, so the wait ends before the server looks for deadlocks;
-                    -- who comes back without anything asks again.
+                    -- One that an earlier pass found closed is in hand all the same, so the wait ends before the server looks for deadlocks.
+                    -- Whoever holds a cursor for so long keeps nobody from other jobs: this claim waits no more.
                     begin
                         perform set_config('lock_timeout', '250', true);
                         c := take_cursor(w, v_priority, l.tenant_id, true);
@@ -218,7 +220,8 @@ begin
                         when sqlstate 'NSBCK' then
                             c := null;
                         when lock_not_available then
-                            exit priorities;
+                            c := null;
+                            v_waited := true;
                     end;
                 end if;
                 continue when c.job_id is null;

@@ -21,14 +21,15 @@ comment on column document.sha256 is 'sha256 of body in UTF-8, 32 bytes.';
 comment on column document.body is 'YAML of a spec as submitted, or JSON of a resolved one.';
 
 -- Jobs do not reference documents with foreign keys: jobs side by side would all lock the row of the text they share. Instead whoever
--- uses a document holds this advisory lock shared until its job is there, and prune holds it alone.
+-- uses a document holds the lock of those who write to the table until its job is there, and prune holds one that excludes it. Tenants
+-- can take neither: anybody may take advisory locks, and keep them.
 create function document_of(tenant int, body text) returns int language plpgsql as $$
 #variable_conflict use_column
 declare
     v_sha256 bytea := sha256(convert_to(document_of.body, 'UTF8'));
     v_id int;
 begin
-    perform pg_advisory_xact_lock_shared(hashtext('nightshift.document'));
+    lock table document in row exclusive mode;
     loop
         select d.id into v_id from document d where d.tenant_id = document_of.tenant and d.sha256 = v_sha256;
         exit when found;
@@ -42,10 +43,10 @@ comment on function document_of(int, text) is 'Id of the text, stored when the t
 
 create function drop_documents() returns void language plpgsql as $$
 begin
-    -- While somebody submits or plans, the next call does it.
-    if pg_try_advisory_xact_lock(hashtext('nightshift.document')) then
-        delete from document d where not exists (select from job j where j.spec_id = d.id) and not exists (select from job j where j.resolved_id = d.id);
-    end if;
+    lock table document in share row exclusive mode nowait;
+    delete from document d where not exists (select from job j where j.spec_id = d.id) and not exists (select from job j where j.resolved_id = d.id);
+exception when lock_not_available then
+    null; -- somebody submits or plans: the next call does it
 end $$;
 comment on function drop_documents() is 'Deletes the documents that no job has any more.';
 
@@ -178,13 +179,19 @@ create or replace function dest_conflicts(for_job bigint, wanted text) returns s
     order by 1
 $$;
 
+-- Its lock alone matters: who takes a destination holds it. Nobody but the owner can.
+create table destination_turn (turn boolean);
+alter table destination_turn enable row level security;
+comment on column destination_turn.turn is 'Nothing.';
+comment on table destination_turn is 'Empty; its lock makes those who take destinations take turns.';
+
 -- The others are over and give their prefix up; the caller sets owns_dest before it commits. One at a time: the lock is held until then.
 create or replace function take_destination(for_job bigint, for_tenant int, wanted text, how on_existing) returns text
 language plpgsql set search_path = nightshift, pg_temp as $$
 declare
     v_other record;
 begin
-    perform pg_advisory_xact_lock(hashtext('nightshift.destination'));
+    lock table destination_turn in exclusive mode;
     for v_other in
         select j.id, j.name, j.state, j.tenant_id, j.dest from dest_conflicts(for_job, wanted) c join job j on j.id = c
     loop

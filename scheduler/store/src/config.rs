@@ -112,6 +112,12 @@ fn pool_options(config: &DatabaseConfig) -> PgPoolOptions {
 }
 
 pub(crate) fn connect_options(config: &DatabaseConfig) -> Result<PgConnectOptions, Error> {
+    let scheme = config.url.split_once(':').map_or("", |(scheme, _)| scheme);
+    if !matches!(scheme, "postgres" | "postgresql") {
+        return Err(Error::BadConfig {
+            message: "the url does not begin with postgres://".to_owned(),
+        });
+    }
     let options = PgConnectOptions::from_str(&config.url)
         .map_err(|source| Error::BadConfig {
             message: source.to_string(),

@@ -48,7 +48,7 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
-    /// No answer, a broken connection, a restarting server, a deadlock: the call may or may not have happened.
+    /// No answer, a broken connection, a restarting server, a deadlock, a lock that somebody keeps: the call may or may not have happened.
     /// Repeat it: every call of this crate may be repeated.
     #[error("the database is unreachable")]
     Unreachable(#[source] sqlx::Error),
@@ -120,6 +120,10 @@ fn from_code(code: &str, error: sqlx::Error) -> Error {
             message: fields.message,
             hint: fields.hint.unwrap_or_default(),
         },
+        // invalid_catalog_name
+        "3D000" => Error::BadConfig {
+            message: fields.message,
+        },
         "NSLDR" => Error::NotLeader,
         "NSWRK" => Error::UnknownWorker,
         "NSLST" => Error::LeaseLost,
@@ -131,8 +135,8 @@ fn from_code(code: &str, error: sqlx::Error) -> Error {
         "28000" | "28P01" => Error::Denied {
             message: format!("the database refused the login: {}", fields.message),
         },
-        // serialization_failure, deadlock_detected, query_canceled; connection and shutdown classes.
-        "40001" | "40P01" | "57014" => Error::Unreachable(error),
+        // serialization_failure, deadlock_detected, lock_not_available, query_canceled; connection and shutdown classes.
+        "40001" | "40P01" | "55P03" | "57014" => Error::Unreachable(error),
         other if matches!(other.get(..2), Some("08" | "53" | "57" | "58")) => {
             Error::Unreachable(error)
         }

@@ -11,7 +11,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 /// The protocol this program speaks: names, arguments and meaning of the SQL functions.
 pub const PROTOCOL: i32 = 1;
 /// The newest migration this program knows.
-pub const SCHEMA: i32 = 40;
+pub const SCHEMA: i32 = 41;
 
 /// What the database offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -271,10 +271,18 @@ async fn logins_are_made_with_care() {
     };
     let error = Store::connect(&config).await.unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
-    let error = Store::connect(&DatabaseConfig::new("what"))
-        .await
-        .unwrap_err();
-    assert!(matches!(error, Error::BadConfig { .. }), "{error:?}");
+    let elsewhere = lab.url(Some("store_alice")) + "_of_nobody";
+    for (url, words) in [
+        ("what", "does not begin with postgres://"),
+        ("mysql://x@127.0.0.1/x", "does not begin with postgres://"),
+        (&elsewhere, "does not exist"),
+    ] {
+        let error = Store::connect(&DatabaseConfig::new(url)).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::BadConfig { message } if message.contains(words)),
+            "{url}: {error:?}"
+        );
+    }
 }
 
 #[tokio::test]

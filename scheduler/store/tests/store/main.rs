@@ -11,6 +11,7 @@ mod figures;
 mod isolation;
 mod lab;
 mod lifecycle;
+mod patience;
 mod planning;
 mod plans;
 mod policy;

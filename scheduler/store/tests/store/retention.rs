@@ -266,6 +266,26 @@ async fn events_are_dropped_by_the_week_and_none_is_deleted() {
 }
 
 #[tokio::test]
+async fn events_that_somebody_reads_go_another_time() {
+    let mut lab = Lab::new().await;
+    lab.scheduler.keep_events(&lab.term).await.unwrap();
+    let before = weeks(&lab).await;
+    later(&mut lab, 30).await;
+    let mut reader = PgConnection::connect(&lab.url(Some("store_alice")))
+        .await
+        .unwrap();
+    for statement in ["begin", "select count(*) from nightshift.events"] {
+        sqlx::query(statement).execute(&mut reader).await.unwrap();
+    }
+    let day = Duration::from_secs(u64::from(DAY));
+    let pruned = lab.admin.prune(day, 1_000).await.unwrap();
+    assert_eq!((pruned.event_partitions, weeks(&lab).await), (0, before));
+    reader.close().await.unwrap();
+    let pruned = lab.admin.prune(day, 1_000).await.unwrap();
+    assert!(pruned.event_partitions > 0);
+}
+
+#[tokio::test]
 async fn events_of_a_week_that_nobody_prepared_move_into_their_partition() {
     let mut lab = Lab::new().await;
     later(&mut lab, 100).await;
