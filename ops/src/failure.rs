@@ -81,6 +81,7 @@ fn objects(error: &nightshift_objects::Error) -> (Exit, Option<String>) {
     use nightshift_objects::Error as E;
     match error {
         E::NotFound { .. } => (Exit::NotFound, None),
+        E::Unauthenticated { .. } => (Exit::Refused, None),
         E::Denied { .. } => (
             Exit::Refused,
             Some("check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do".to_owned()),

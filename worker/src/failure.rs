@@ -76,6 +76,9 @@ pub(crate) enum ShardError {
     /// The lease is over: drop everything, say nothing.
     #[error(transparent)]
     Ended(#[from] Ended),
+    /// The object store does not know this worker, whatever the job: it must not work.
+    #[error("{0}")]
+    Unauthenticated(String),
     /// The attempt failed; the next one may do better, until the job's attempts are spent.
     #[error("{message}")]
     Failed {
@@ -107,7 +110,12 @@ impl From<nightshift_store::Error> for ShardError {
 
 impl From<nightshift_objects::Error> for ShardError {
     fn from(error: nightshift_objects::Error) -> Self {
-        Self::failed("storage", error)
+        match error {
+            nightshift_objects::Error::Unauthenticated { .. } => {
+                Self::Unauthenticated(error.to_string())
+            }
+            error => Self::failed("storage", error),
+        }
     }
 }
 

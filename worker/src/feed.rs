@@ -209,7 +209,7 @@ impl Panels {
         guard: &Guard,
         wanted: &GivenPanel,
         picture: Size,
-    ) -> Result<Result<Arc<Given>, Failure>, Ended> {
+    ) -> Result<Result<Arc<Given>, Failure>, ShardError> {
         if let Some((panel, size, given)) = &self.last
             && (panel, *size) == (wanted, picture)
         {

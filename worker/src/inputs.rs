@@ -13,7 +13,7 @@ use crate::decode::decode;
 use crate::decode_child::Facts;
 use crate::failure::{Failure, ShardError, signed, unsigned};
 use crate::job::Job;
-use crate::lease::{Ended, Guard};
+use crate::lease::Guard;
 use crate::render::sha256_hex;
 use crate::retry::patiently;
 use crate::shared::Shared;
@@ -100,7 +100,7 @@ fn bad_chunk(why: impl std::fmt::Display) -> ShardError {
 /// Fetches and fits the upper panel of an item.
 ///
 /// # Errors
-/// Outside [`Ended`]; inside the item's failure: `input_forbidden`, `input_missing`, `input_changed`, `input_too_large`,
+/// Outside [`ShardError`]: the lease ended, or the store does not know this worker. Inside the item's failure: `input_forbidden`, `input_missing`, `input_changed`, `input_too_large`,
 /// `input_denied`, or a code of the decoder.
 pub(crate) async fn given(
     shared: &Shared,
@@ -108,7 +108,7 @@ pub(crate) async fn given(
     guard: &Guard,
     wanted: &GivenPanel,
     picture: Size,
-) -> Result<Result<Given, Failure>, Ended> {
+) -> Result<Result<Given, Failure>, ShardError> {
     if !job.may_read(&wanted.uri) {
         let message = format!("{} is not below an input prefix of this tenant", wanted.uri);
         return Ok(Err(Failure::own("input_forbidden", message)));
@@ -124,6 +124,7 @@ pub(crate) async fn given(
     .await?
     {
         Ok(got) => got,
+        Err(error @ ObjectError::Unauthenticated { .. }) => return Err(error.into()),
         Err(error) => return Ok(Err(Failure::bad_input(code_of(&error), error.to_string()))),
     };
     let (sha256, bytes) = (sha256_hex(&got.body), got.bytes);

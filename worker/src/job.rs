@@ -15,6 +15,8 @@ use crate::shared::Shared;
 
 /// Folder of everything about a job that is not a result.
 pub(crate) const FOLDER: &str = "_nightshift/";
+/// Where in it workers try what the object store can do.
+pub(crate) const PROBES: &str = "probe/";
 /// Bytes of a plan.json that somebody may have put there.
 const PLAN_BYTES_MAX: u64 = 1 << 20;
 /// Jobs whose destination is remembered as prepared.
@@ -262,7 +264,7 @@ async fn conditions(
     token: i64,
 ) -> Result<bool, ShardError> {
     // The token keeps the probes of two workers apart.
-    let scratch = dest.join(&format!("{FOLDER}probe/{token}/"));
+    let scratch = dest.join(&format!("{FOLDER}{PROBES}{token}/"));
     let probed = shared.conditions.get_or_try_init(|| async {
         let found = patiently(guard, || shared.objects.probe(&scratch)).await??;
         for note in &found.notes {

@@ -13,7 +13,17 @@ pub enum Error {
         /// More, such as that the whole bucket is missing.
         hint: Option<String>,
     },
-    /// The endpoint knows us and refuses, or does not know us. Final until a person changes something.
+    /// The endpoint does not know us: wrong, expired or no credentials, whatever is asked for. Final until a person changes them.
+    #[error(
+        "the object store does not accept the credentials (for {uri}): {detail}; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_PROFILE"
+    )]
+    Unauthenticated {
+        /// What was asked for.
+        uri: S3Uri,
+        /// The endpoint's words.
+        detail: String,
+    },
+    /// The endpoint knows us and refuses, or does not say whether it does. Final until a person changes something.
     #[error(
         "access to {uri} was denied: {detail}; check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE) and the bucket's policy"
     )]

@@ -188,6 +188,18 @@ fn judge_answer(
                 hint,
             })
         }
+        (
+            _,
+            "SignatureDoesNotMatch"
+            | "InvalidAccessKeyId"
+            | "InvalidToken"
+            | "ExpiredToken"
+            | "TokenRefreshRequired"
+            | "NotSignedUp",
+        ) => Failure::Final(Error::Unauthenticated {
+            uri: uri.clone(),
+            detail,
+        }),
         (401 | 403, _) => Failure::Final(Error::Denied {
             uri: uri.clone(),
             detail,

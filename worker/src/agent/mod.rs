@@ -42,6 +42,9 @@ pub enum WorkerError {
     /// The database does not want this worker: wrong version, wrong login. The message says what to do.
     #[error(transparent)]
     Store(#[from] nightshift_store::Error),
+    /// The object store does not accept the worker's credentials. A worker that went on would fail every job there is.
+    #[error("{0}")]
+    Unauthenticated(String),
     /// The engine panicked twice in a row; a supervisor should start the process again.
     #[error("the engine died")]
     EngineDied,
@@ -93,6 +96,7 @@ struct Agent {
     shared: Arc<Shared>,
     engine: EngineThread,
     engine_died: bool,
+    unauthenticated: Option<String>,
     slots: usize,
     stop: Shutdown,
     level: Level,
@@ -140,6 +144,7 @@ impl Agent {
         Self {
             engine,
             engine_died: false,
+            unauthenticated: None,
             slots,
             level: stop.level(),
             stop,
@@ -231,9 +236,10 @@ impl Agent {
             }
         }
         self.leave().await;
-        match self.engine_died {
-            true => Err(WorkerError::EngineDied),
-            false => Ok(()),
+        match self.unauthenticated.take() {
+            Some(message) => Err(WorkerError::Unauthenticated(message)),
+            None if self.engine_died => Err(WorkerError::EngineDied),
+            None => Ok(()),
         }
     }
 

@@ -188,6 +188,12 @@ impl Agent {
         match error {
             // The loop knows why and acts on it.
             ShardError::Ended(_) => {}
+            ShardError::Unauthenticated(message) => {
+                tracing::error!(%message, "giving back all leases");
+                held.log.line(&format!("given back: {message}"));
+                self.unauthenticated = Some(message);
+                self.obey(Level::Now);
+            }
             ShardError::Failed { code, message } => {
                 let (job, shard) = (held.lease.job, held.lease.shard);
                 tracing::warn!(job, shard, code, %message, "a shard failed");

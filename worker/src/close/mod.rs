@@ -13,14 +13,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nightshift_jobs::{InputRow, OnExisting, Sidecar};
-use nightshift_objects::{Put, SHA256_KEY};
+use nightshift_objects::{Put, S3Uri, SHA256_KEY};
 use nightshift_store::{ItemRow, Lease};
 use serde_json::json;
 
 use crate::failure::{ShardError, unsigned};
 use crate::inputs;
-use crate::job::{FOLDER, Job};
-use crate::lease::Guard;
+use crate::job::{FOLDER, Job, PROBES};
+use crate::lease::{Ended, Guard};
 use crate::retry::patiently;
 use crate::shared::Shared;
 
@@ -53,7 +53,37 @@ pub(crate) async fn close(shared: &Shared, lease: &Lease, guard: &Guard) -> Resu
         // Before the new manifest replaces the only list of what was there.
         manifest::delete_stale(shared, &job, guard, &spooled.keys).await?;
     }
+    sweep_probes(shared, &job, guard).await?;
     publish(shared, &job, guard, &spooled).await
+}
+
+/// Deletes what workers that died in the middle of a probe have left. A store that does not let us look keeps it.
+async fn sweep_probes(shared: &Shared, job: &Job, guard: &Guard) -> Result<(), Ended> {
+    let probes = job.own_uri(PROBES);
+    let mut after = None;
+    loop {
+        let page =
+            match patiently(guard, || shared.objects.list_page(&probes, after.clone())).await? {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::debug!(%error, "cannot look for what probes have left");
+                    return Ok(());
+                }
+            };
+        for object in page.objects {
+            let uri = S3Uri {
+                bucket: probes.bucket.clone(),
+                key: object.key,
+            };
+            if let Err(error) = patiently(guard, || shared.objects.delete(&uri)).await? {
+                tracing::debug!(%error, "cannot delete what a probe has left");
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 async fn write_page(

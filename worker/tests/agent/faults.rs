@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nightshift_store::{AttemptOutcome, JobState};
+use nightshift_worker::WorkerError;
 
 use crate::lab::{Lab, pictures, until, until_count};
 
@@ -208,4 +209,28 @@ async fn an_item_that_takes_too_long_fails_and_its_slot_is_used_again() {
     assert_eq!(codes, ["item_timeout"; 4]);
     until_count("the slots are free again", 4, || worker.script.cancelled()).await;
     assert_eq!(worker.script.finished(), 2);
+}
+
+#[tokio::test]
+async fn a_worker_that_the_object_store_does_not_know_ends_and_costs_no_job_anything() {
+    let lab = Lab::new().await;
+    let job = lab.job(&pictures("spared", ""), &[]).await;
+    let mut stranger = lab.stranger().await;
+    let ended = stranger.ended().await;
+    assert!(
+        matches!(&ended, Err(WorkerError::Unauthenticated(words)) if words.contains("AWS_SECRET_ACCESS_KEY")),
+        "{ended:?}"
+    );
+    let view = lab.user.job(job).await.unwrap();
+    assert_eq!((view.n_failed, view.n_leased), (0, 0), "{view:?}");
+    // What a worker leaves that dies while it tries the store goes with the closing.
+    lab.put(
+        "s3://output/spared/_nightshift/probe/7/probe-1/odd/a b.txt",
+        b"x",
+    )
+    .await;
+    let _worker = lab.worker(2);
+    assert_eq!(lab.ended(job).await, JobState::Finished);
+    let left = lab.keys("s3://output/spared/_nightshift/probe/").await;
+    assert_eq!(left, [""; 0]);
 }

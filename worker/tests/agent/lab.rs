@@ -214,13 +214,31 @@ impl Lab {
     }
 
     pub(crate) fn worker_with(&self, slots: usize, adjust: impl FnOnce(&mut Config)) -> Worker {
+        self.worker_of(self.objects.clone(), slots, adjust)
+    }
+
+    /// A worker whose secret the object store does not know.
+    pub(crate) async fn stranger(&self) -> Worker {
+        let known = storage(self.s3.as_ref().unwrap());
+        let objects = Objects::connect(StoreConfig {
+            secret_access_key: Some("wrong".to_owned()),
+            ..known
+        });
+        self.worker_of(objects.await.unwrap(), 2, |_| ())
+    }
+
+    fn worker_of(
+        &self,
+        objects: Objects,
+        slots: usize,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Worker {
         let mut config = self.config();
         adjust(&mut config);
         let (generator, script) = Scripted::new(MODEL, slots);
         let (handle, stop) = shutdown();
         let mut database = DatabaseConfig::new(self.worker_url());
         database.acquire_timeout_ms = 1_000;
-        let objects = self.objects.clone();
         let task = tokio::spawn(async move {
             let store = Store::connect_lazy(&database).unwrap();
             run(config, store, objects, Box::new(generator), stop).await
