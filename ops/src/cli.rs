@@ -11,6 +11,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::nano::sample::{LAST, MAX_SCENES};
+
 pub use admin::{
     AdminVerb, LoginVerb, MemberVerb, PasswordArgs, TenantSettingArgs, TenantVerb, WorkerVerb,
 };
@@ -275,10 +277,10 @@ pub struct ScenesArgs {
     /// Folder to write; it must not exist
     pub dir: PathBuf,
     /// First seed; those from 1000000000 are never trained on
-    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    #[arg(long, default_value_t = 0, value_name = "SEED", value_parser = clap::value_parser!(u64).range(..=LAST))]
     pub first: u64,
     /// Number of scenes
-    #[arg(long, default_value_t = 256, value_name = "N")]
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_SCENES))]
     pub count: u64,
     /// Also draw a contact sheet of the first twelve
     #[arg(long)]

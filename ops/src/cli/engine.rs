@@ -59,11 +59,11 @@ pub struct MemoryArgs {
     #[command(flatten)]
     pub shape: ShapeArgs,
     /// Cells that a slot evaluates at once
-    #[arg(long, default_value_t = 16, value_name = "N")]
-    pub window: usize,
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub window: u16,
     /// Tokens of the prompt
-    #[arg(long, default_value_t = 64, value_name = "N")]
-    pub prompt_tokens: usize,
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub prompt_tokens: u16,
     /// How to print
     #[command(flatten)]
     pub output: OutputArgs,
@@ -175,10 +175,10 @@ pub struct BenchEngineArgs {
     #[arg(long, default_value_t = 1.0)]
     pub temperature: f32,
     /// Pictures to make; one for each slot when left away
-    #[arg(long, value_name = "N")]
-    pub images: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub images: Option<u32>,
     /// Stop each picture after this many tokens, to measure a part of it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub tokens: Option<u32>,
     /// Threads; 0 is one per core
     #[arg(long, default_value_t = 0)]

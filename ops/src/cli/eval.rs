@@ -9,6 +9,7 @@ use super::OutputArgs;
 use super::engine::DecodingName;
 use crate::nano::eval::FIRST;
 use crate::nano::eval::tasks::Filter;
+use crate::nano::sample::LAST;
 
 /// `eval ...`.
 #[derive(Debug, Subcommand)]
@@ -33,7 +34,7 @@ pub struct EvalNanoArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub sampled: Option<u32>,
     /// First seed
-    #[arg(long, default_value_t = FIRST, value_name = "SEED")]
+    #[arg(long, default_value_t = FIRST, value_name = "SEED", value_parser = clap::value_parser!(u64).range(..=LAST))]
     pub first: u64,
     /// Only these tasks: dense, control, text, edit, subject, or one such as dense-depth
     #[arg(long, value_delimiter = ',', value_name = "TASKS")]

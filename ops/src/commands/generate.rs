@@ -6,8 +6,9 @@ use anyhow::Context;
 use nightshift_engine::image::png::{self, Pixels};
 use nightshift_engine::prompt::{self, Map, PromptTask};
 use nightshift_engine::{
-    GuidanceSchedule, LoadOptions, Model, Picture, Request, RgbImage, Sampler,
+    GuidanceSchedule, LoadError, LoadOptions, Model, Picture, Request, RgbImage, Sampler,
 };
+use nightshift_jobs::{MAX_PROMPT_BYTES, MAX_SIDE};
 
 use crate::cli::{GenerateArgs, GenerateKind, GenerateTask};
 use crate::exit::{Exit, Failure};
@@ -19,6 +20,7 @@ use crate::ui::Ui;
 /// A model folder that cannot be loaded, a request that contradicts itself, an unreadable image, an unwritable file.
 pub fn run(ui: Ui, args: &GenerateArgs) -> anyhow::Result<Exit> {
     let task = task(args)?;
+    check(args)?;
     let options = LoadOptions {
         weights: args.weights,
         kv_cache: args.kv_cache,
@@ -26,11 +28,15 @@ pub fn run(ui: Ui, args: &GenerateArgs) -> anyhow::Result<Exit> {
         codes_only: args.codes_only,
     };
     let model = Model::load(&args.model, &options).map_err(|error| {
-        Failure::new(
+        let missing = matches!(error, LoadError::File { .. });
+        let failure = Failure::new(
             Exit::Usage,
             format!("model {}: {error}", args.model.display()),
-        )
-        .help("`nightshift model random DIR` writes a small model that works")
+        );
+        match missing {
+            true => failure.help("`nightshift model random DIR` writes a small model that works"),
+            false => failure,
+        }
     })?;
     let (width, height) = args.size;
     let given = match &args.image {
@@ -115,6 +121,9 @@ fn task(args: &GenerateArgs) -> Result<PromptTask, Failure> {
             instruction: args.prompt.clone(),
         },
     };
+    if args.task.is_some() && matches!(args.kind, GenerateKind::TextToImage | GenerateKind::Edit) {
+        return Err(usage("this kind draws no map: --task does not go with it"));
+    }
     match (task.needs_panel(), args.image.is_some()) {
         (true, false) => Err(usage("this kind needs --image, the given upper panel")),
         (false, true) => Err(usage(
@@ -124,14 +133,47 @@ fn task(args: &GenerateArgs) -> Result<PromptTask, Failure> {
     }
 }
 
-/// The file, cropped to its centre and scaled to one panel.
+/// What would otherwise be found after the model is loaded, or the picture drawn. The limits are those of specs.
+fn check(args: &GenerateArgs) -> Result<(), Failure> {
+    let usage = |message: String| Err(Failure::new(Exit::Usage, message));
+    let bytes = args.prompt.len();
+    if bytes > MAX_PROMPT_BYTES {
+        return usage(format!(
+            "the prompt has {bytes} bytes, more than {MAX_PROMPT_BYTES}"
+        ));
+    }
+    let (width, height) = args.size;
+    if width.max(height) > MAX_SIDE {
+        return usage(format!(
+            "--size {width}x{height}: the largest is {MAX_SIDE}x{MAX_SIDE}"
+        ));
+    }
+    for path in [&args.codes, &args.out].into_iter().flatten() {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        if path.is_dir() {
+            return usage(format!("{} is a folder, not a file", path.display()));
+        }
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return Err(Failure::new(
+                Exit::NotFound,
+                format!("{}: there is no such folder", folder.display()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The file, upright, cropped to its centre and scaled to one panel.
 fn given_panel(path: &Path, width: u32, height: u32) -> anyhow::Result<RgbImage> {
     let bytes = std::fs::read(path)
         .map_err(|error| Failure::new(Exit::NotFound, format!("{}: {error}", path.display())))?;
     let raw =
         nightshift_engine::image::decode(&bytes, &nightshift_engine::image::Limits::default())
             .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?;
-    let (panel, _crop) = nightshift_engine::image::fit::center_crop(&raw, width, height);
+    let upright = nightshift_engine::image::apply_orientation(&raw);
+    let (panel, _crop) = nightshift_engine::image::fit::center_crop(&upright, width, height);
     Ok(panel)
 }
 

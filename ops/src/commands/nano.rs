@@ -36,7 +36,7 @@ fn scenes(ui: Ui, args: &ScenesArgs) -> anyhow::Result<Exit> {
     let mut store = Store::create(dir, args.count).with_context(failed)?;
     let mut rows = Vec::new();
     let mut captions = String::new();
-    for seed in args.first..args.first.saturating_add(args.count) {
+    for seed in args.first..args.first + args.count {
         let sample = Sample::new(seed);
         store.push(&sample).with_context(failed)?;
         if args.png && seed - args.first < SHEET {

@@ -214,22 +214,14 @@ fn parse_put(text: &str) -> Result<(PathBuf, String), Failure> {
     Ok((PathBuf::from(path), key.trim_end_matches('/').to_owned()))
 }
 
-/// Copies a file, or the files of a folder (one level), below the key.
+/// Copies a file, or all files of a folder and of those in it, below the key.
 async fn put(system: &System, path: &Path, key: &str) -> anyhow::Result<()> {
-    let at = || format!("cannot read {}", path.display());
-    let mut files = vec![(path.to_owned(), key.to_owned())];
-    if path.is_dir() {
-        files.clear();
-        for entry in std::fs::read_dir(path).with_context(at)? {
-            let entry = entry.with_context(at)?;
-            if entry.path().is_file() {
-                files.push((
-                    entry.path(),
-                    format!("{key}/{}", entry.file_name().to_string_lossy()),
-                ));
-            }
-        }
-        files.sort();
+    let mut files = Vec::new();
+    collect(path, key.to_owned(), &mut files)?;
+    files.sort();
+    if files.is_empty() {
+        let message = format!("--put {}: the folder has no files", path.display());
+        return Err(Failure::new(Exit::NotFound, message).into());
     }
     for (path, key) in files {
         let body =
@@ -242,6 +234,31 @@ async fn put(system: &System, path: &Path, key: &str) -> anyhow::Result<()> {
             .objects
             .put(&uri, body.into(), &Put::default())
             .await?;
+    }
+    Ok(())
+}
+
+/// The files at a path, and the key of each.
+fn collect(path: &Path, key: String, files: &mut Vec<(PathBuf, String)>) -> anyhow::Result<()> {
+    let at = || format!("cannot read {}", path.display());
+    if !path.is_dir() {
+        files.push((path.to_owned(), key));
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(path).with_context(at)? {
+        let entry = entry.with_context(at)?;
+        let name = entry.file_name();
+        let name = name.to_str().ok_or_else(|| {
+            let path = entry.path();
+            Failure::new(
+                Exit::Usage,
+                format!(
+                    "--put {}: the name is not UTF-8, as keys are",
+                    path.display()
+                ),
+            )
+        })?;
+        collect(&entry.path(), format!("{key}/{name}"), files)?;
     }
     Ok(())
 }

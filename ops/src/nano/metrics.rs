@@ -88,10 +88,10 @@ pub fn iou(a: &[bool], b: &[bool]) -> f64 {
     }
 }
 
-/// Mean of a difference and twice its standard error.
+/// Mean of a difference and twice its standard error, which a single value does not have: not a number then.
 #[must_use]
 pub fn paired(differences: &[f64]) -> (f64, f64) {
-    let n = differences.len().max(2) as f64;
+    let n = differences.len() as f64;
     let mean = differences.iter().sum::<f64>() / n;
     let variance = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0);
     (mean, 2.0 * (variance / n).sqrt())
@@ -155,5 +155,7 @@ mod tests {
         assert_eq!(iou(&[true, true, false], &[true, false, true]), 1.0 / 3.0);
         let (mean, twice) = paired(&[1.0, 3.0]);
         assert!((mean - 2.0).abs() < 1e-12 && (twice - 2.0).abs() < 1e-12);
+        let (mean, twice) = paired(&[3.0]);
+        assert!((mean - 3.0).abs() < 1e-12 && twice.is_nan());
     }
 }

@@ -14,6 +14,10 @@ use super::scene::{Object, SIDE, Scene, Shape};
 
 /// The first seed of the pictures that no training sees.
 pub const HELD_OUT: u64 = 1_000_000_000;
+/// The most scenes of one command.
+pub const MAX_SCENES: u64 = 1 << 32;
+/// The last seed that a range may begin with, so that none ends beyond the numbers.
+pub const LAST: u64 = u64::MAX - MAX_SCENES;
 
 /// One seed's scene and everything made from it.
 #[derive(Debug, Clone)]

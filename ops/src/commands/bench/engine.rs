@@ -97,7 +97,9 @@ fn measure(
             },
             seed: 1,
         },
-        images: args.images.unwrap_or(args.shape.slots),
+        images: args
+            .images
+            .map_or(args.shape.slots, |images| images as usize),
         slots: args.shape.slots,
         tokens: args.tokens,
     };

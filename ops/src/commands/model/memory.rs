@@ -21,9 +21,9 @@ pub(super) fn run(args: &MemoryArgs) -> anyhow::Result<Exit> {
         kv_cache: args.shape.kv_cache,
         width: args.shape.size.0,
         height: args.shape.size.1,
-        prompt: args.prompt_tokens,
+        prompt: args.prompt_tokens.into(),
         slots: args.shape.slots,
-        window: args.window,
+        window: args.window.into(),
     };
     let budget = Budget::new(&shapes, &load)
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
