@@ -69,6 +69,10 @@ fn store(error: &nightshift_store::Error) -> (Exit, Option<String>) {
             Some("`nightshift config show --origin` says where database.url comes from".to_owned()),
         ),
         E::LeaseLost | E::NotLeader | E::UnknownWorker => (Exit::Refused, None),
+        E::Locked(_) => (
+            Exit::Unreachable,
+            Some("wait for it, or look for it: select pid, state, query from pg_stat_activity where xact_start < now() - interval '10 seconds'".to_owned()),
+        ),
         E::Unreachable(_) => (
             Exit::Unreachable,
             Some("check that Postgres runs and that DATABASE_URL leads to it; `nightshift doctor` looks closer".to_owned()),

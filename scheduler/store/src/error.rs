@@ -48,10 +48,13 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
-    /// No answer, a broken connection, a restarting server, a deadlock, a lock that somebody keeps: the call may or may not have happened.
+    /// No answer, a broken connection, a restarting server, a deadlock: the call may or may not have happened.
     /// Repeat it: every call of this crate may be repeated.
     #[error("the database is unreachable")]
     Unreachable(#[source] sqlx::Error),
+    /// Somebody keeps a transaction open that has a job, or a schedule, or readers in the way. Nothing was done; repeat it.
+    #[error("the database waits for a transaction that somebody keeps open")]
+    Locked(#[source] sqlx::Error),
     /// The database answered something that this program cannot understand: a bug in one of the two.
     #[error("unexpected answer from the database")]
     Unexpected(#[source] sqlx::Error),
@@ -69,7 +72,7 @@ impl Error {
     /// Whether the same call may succeed after a pause.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
+        matches!(self, Self::Unreachable(_) | Self::Locked(_))
     }
 
     pub(crate) fn inconsistent(what: &'static str, error: impl std::fmt::Display) -> Self {
@@ -120,10 +123,6 @@ fn from_code(code: &str, error: sqlx::Error) -> Error {
             message: fields.message,
             hint: fields.hint.unwrap_or_default(),
         },
-        // invalid_catalog_name
-        "3D000" => Error::BadConfig {
-            message: fields.message,
-        },
         "NSLDR" => Error::NotLeader,
         "NSWRK" => Error::UnknownWorker,
         "NSLST" => Error::LeaseLost,
@@ -135,8 +134,11 @@ fn from_code(code: &str, error: sqlx::Error) -> Error {
         "28000" | "28P01" => Error::Denied {
             message: format!("the database refused the login: {}", fields.message),
         },
-        // serialization_failure, deadlock_detected, lock_not_available, query_canceled; connection and shutdown classes.
-        "40001" | "40P01" | "55P03" | "57014" => Error::Unreachable(error),
+        // lock_not_available
+        "55P03" => Error::Locked(error),
+        // serialization_failure, deadlock_detected, query_canceled; a database that is not there, or not yet again; connection and
+        // shutdown classes.
+        "40001" | "40P01" | "57014" | "3D000" => Error::Unreachable(error),
         other if matches!(other.get(..2), Some("08" | "53" | "57" | "58")) => {
             Error::Unreachable(error)
         }

@@ -38,7 +38,8 @@ impl Store {
     /// all of them. Renews `trusted_until` of the leases that go on. Role: worker.
     ///
     /// # Errors
-    /// [`Error::Refused`] when one of them would be refused: then none was done. [`Error::Unreachable`].
+    /// [`Error::Refused`] when one of them would be refused: then none was done. [`Error::Locked`] when somebody keeps one of
+    /// the jobs locked: then none was done either. [`Error::Unreachable`].
     pub async fn report(
         &self,
         worker: WorkerId,

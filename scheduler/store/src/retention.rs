@@ -67,7 +67,7 @@ impl Store {
     /// Sees that events of this week and the next have a partition; returns how many were made. Once an hour will do. Role: scheduler.
     ///
     /// # Errors
-    /// [`Error::NotLeader`]; [`Error::Unreachable`] when a reader is in the way: try again later.
+    /// [`Error::NotLeader`]; [`Error::Locked`] when a reader is in the way: try again later.
     pub async fn keep_events(&self, term: &LeaderTerm) -> Result<i32, Error> {
         Ok(sqlx::query_scalar!(
             r#"/* keep_events */ select nightshift.keep_events($1) as "made!""#,

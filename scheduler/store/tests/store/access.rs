@@ -271,18 +271,21 @@ async fn logins_are_made_with_care() {
     };
     let error = Store::connect(&config).await.unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
-    let elsewhere = lab.url(Some("store_alice")) + "_of_nobody";
-    for (url, words) in [
-        ("what", "does not begin with postgres://"),
-        ("mysql://x@127.0.0.1/x", "does not begin with postgres://"),
-        (&elsewhere, "does not exist"),
-    ] {
+    for url in ["what", "mysql://x@127.0.0.1/x"] {
         let error = Store::connect(&DatabaseConfig::new(url)).await.unwrap_err();
         assert!(
-            matches!(&error, Error::BadConfig { message } if message.contains(words)),
+            matches!(&error, Error::BadConfig { message } if message.contains("postgres://")),
             "{url}: {error:?}"
         );
     }
+    let elsewhere = lab.url(Some("store_alice")) + "_of_nobody";
+    let error = Store::connect(&DatabaseConfig::new(elsewhere))
+        .await
+        .unwrap_err();
+    assert!(
+        error.is_retryable() && format!("{error:?}").contains("does not exist"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
