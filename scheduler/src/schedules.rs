@@ -17,7 +17,7 @@ pub async fn advance_schedules(store: &Store, term: &LeaderTerm) -> Result<(), E
             Some((next, date)) => {
                 match store.advance_schedule(term, &due, next, &date).await {
                     // Somebody keeps its row; the others are not held up.
-                    Err(error) if error.is_retryable() => {
+                    Err(error @ Error::Locked(_)) => {
                         tracing::debug!(schedule = due.schedule, %error, "its run is left for the next look");
                     }
                     advanced => drop(advanced?),

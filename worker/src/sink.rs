@@ -122,10 +122,7 @@ fn recognise(
     role: &str,
     key: &str,
 ) -> Option<Artifact> {
-    let says = |name: &str, value: &str| there.metadata.get(name).is_some_and(|text| text == value);
-    let same = says(ITEM_KEY, &item.item_id)
-        && says(SPEC_KEY, &job.content_sha256)
-        && says(FINGERPRINT_KEY, &job.fingerprint);
+    let same = says(there, ITEM_KEY, &item.item_id) && is_of(job, there);
     let sha256 = there
         .metadata
         .get(SHA256_KEY)
@@ -138,12 +135,18 @@ fn recognise(
     })
 }
 
+fn says(there: &ObjectInfo, name: &str, value: &str) -> bool {
+    there.metadata.get(name).is_some_and(|text| text == value)
+}
+
+/// Whether an object is a result of this spec under this fingerprint.
+fn is_of(job: &Job, there: &ObjectInfo) -> bool {
+    says(there, SPEC_KEY, &job.content_sha256) && says(there, FINGERPRINT_KEY, &job.fingerprint)
+}
+
 fn conflict(job: &Job, uri: &S3Uri, there: &ObjectInfo) -> Failure {
-    let says = |name: &str, value: &str| there.metadata.get(name).is_some_and(|text| text == value);
     let what = match there.metadata.get(ITEM_KEY) {
-        Some(item)
-            if says(SPEC_KEY, &job.content_sha256) && says(FINGERPRINT_KEY, &job.fingerprint) =>
-        {
+        Some(item) if is_of(job, there) => {
             let words = format!(
                 "{uri} holds item {item} of this spec: `output.name` gives both the same key"
             );

@@ -13,7 +13,8 @@ pub enum Error {
         /// More, such as that the whole bucket is missing.
         hint: Option<String>,
     },
-    /// The endpoint does not know us: wrong, expired or no credentials, whatever is asked for. Final until a person changes them.
+    /// The endpoint does not accept who we say we are: wrong or expired credentials, whatever is asked for. Final until a person
+    /// changes them. Who has none is [`Error::Denied`]: endpoints do not tell that from a lack of rights.
     #[error(
         "the object store does not accept the credentials (for {uri}): {detail}; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_PROFILE"
     )]

@@ -424,9 +424,10 @@ fn storage(s3: &S3Server) -> StoreConfig {
 
 /// A scheduler that only expires leases and settles jobs.
 async fn tick(store: Store, term: LeaderTerm) {
+    let mut times = tokio::time::interval(Duration::from_millis(50));
     loop {
+        times.tick().await;
         drop(store.tick(&term).await);
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
