@@ -183,6 +183,8 @@ fn settings(options: &PostgresOptions, port: u16) -> Vec<String> {
         "log_timezone=UTC".to_owned(),
         // Many short statements and no long ones: compiling them costs more than it gives.
         "jit=off".to_owned(),
+        // Rows of shards are written twice and lie dead beside themselves until somebody looks: in a minute, 100,000 of them.
+        "autovacuum_naptime=10s".to_owned(),
     ];
     if !options.fsync {
         // Not synchronous_commit=off as well: then a killed server, not only a crashed machine, would lose commits.
