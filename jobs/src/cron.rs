@@ -39,24 +39,9 @@ struct Field {
 }
 
 const FIELDS: [Field; 5] = [
-    Field {
-        name: "minute",
-        min: 0,
-        max: 59,
-        names: &[],
-    },
-    Field {
-        name: "hour",
-        min: 0,
-        max: 23,
-        names: &[],
-    },
-    Field {
-        name: "day",
-        min: 1,
-        max: 31,
-        names: &[],
-    },
+    Field { name: "minute", min: 0, max: 59, names: &[] },
+    Field { name: "hour", min: 0, max: 23, names: &[] },
+    Field { name: "day", min: 1, max: 31, names: &[] },
     Field {
         name: "month",
         min: 1,
@@ -146,19 +131,13 @@ impl Cron {
             return Err(bad(text, "cron is empty".to_owned()));
         };
         if fields.len() != 5 {
-            let message = format!(
-                "cron has {} fields and no time zone after five",
-                words.len()
-            );
+            let message = format!("cron has {} fields and no time zone after five", words.len());
             return Err(bad(text, message));
         }
         let mut bits = [0; 5];
         for ((text, field), bits) in fields.iter().zip(FIELDS).zip(&mut bits) {
             *bits = field.read(text).ok_or_else(|| {
-                bad(
-                    text,
-                    format!("\"{text}\" is no {} of a cron expression", field.name),
-                )
+                bad(text, format!("\"{text}\" is no {} of a cron expression", field.name))
             })?;
         }
         let [minutes, hours, days, months, weekdays] = bits;
@@ -288,14 +267,8 @@ mod tests {
             due("0 0 13 * 5 UTC", "2026-11-01T00:00:00Z", 4),
             "11-06T00:00 11-13T00:00 11-20T00:00 11-27T00:00"
         );
-        assert_eq!(
-            due("0 0 29 2 * UTC", "2026-11-01T00:00:00Z", 2),
-            "02-29T00:00 02-29T00:00"
-        );
-        assert_eq!(
-            due("0 12 * * sun UTC", "2026-11-27T00:00:00Z", 1),
-            "11-29T12:00"
-        );
+        assert_eq!(due("0 0 29 2 * UTC", "2026-11-01T00:00:00Z", 2), "02-29T00:00 02-29T00:00");
+        assert_eq!(due("0 12 * * sun UTC", "2026-11-27T00:00:00Z", 1), "11-29T12:00");
     }
 
     #[test]
@@ -332,9 +305,6 @@ mod tests {
         assert_eq!(json, "0 21 * * 1-5 Europe/Berlin");
         assert_eq!(serde_json::from_value::<Cron>(json).unwrap(), cron);
         let due = "2026-11-27T23:30:00Z".parse::<Timestamp>().unwrap();
-        assert_eq!(
-            cron.date(due.as_millisecond()).as_deref(),
-            Some("2026-11-28")
-        );
+        assert_eq!(cron.date(due.as_millisecond()).as_deref(), Some("2026-11-28"));
     }
 }

@@ -47,23 +47,13 @@ impl Diagnostic {
     /// The diagnostic as text: `name:line:column: message`, the source line, a caret below it, and a `help:` line if there is
     /// one. No line feed at the end. `text` is the source that was parsed.
     pub fn render(&self, name: &str, text: &str) -> String {
-        let prefix = if self.severity == Severity::Warning {
-            "warning: "
-        } else {
-            ""
-        };
-        let mut out = format!(
-            "{prefix}{name}:{}:{}: {}",
-            self.line, self.column, self.message
-        );
+        let prefix = if self.severity == Severity::Warning { "warning: " } else { "" };
+        let mut out = format!("{prefix}{name}:{}:{}: {}", self.line, self.column, self.message);
         if let Some(line) = text.split('\n').nth(self.line.saturating_sub(1)) {
             let (shown, caret_at) = excerpt(line, self.column);
             if !shown.trim().is_empty() {
-                let shown = if self.code == SECRET {
-                    mask(&shown, caret_at, self.width)
-                } else {
-                    shown
-                };
+                let shown =
+                    if self.code == SECRET { mask(&shown, caret_at, self.width) } else { shown };
                 let number = self.line.to_string();
                 let gutter = " ".repeat(number.len());
                 let room = shown.chars().count().saturating_sub(caret_at).max(1);
@@ -87,11 +77,7 @@ const SECRET: &str = "spec::secret";
 /// A line with the marked characters hidden, so that a secret does not travel into logs with the message about it.
 fn mask(line: &str, from: usize, width: usize) -> String {
     let hide = |(at, c)| {
-        if (from..from + width).contains(&at) {
-            '*'
-        } else {
-            c
-        }
+        if (from..from + width).contains(&at) { '*' } else { c }
     };
     line.chars().enumerate().map(hide).collect()
 }
@@ -99,25 +85,12 @@ fn mask(line: &str, from: usize, width: usize) -> String {
 /// The part of a line around a column (from 1), with control characters shown as spaces, and the caret's offset in it.
 fn excerpt(line: &str, column: usize) -> (String, usize) {
     let at = column.saturating_sub(1);
-    let from = if at >= SHOWN_CHARS {
-        at - SHOWN_CHARS / 2
-    } else {
-        0
-    };
+    let from = if at >= SHOWN_CHARS { at - SHOWN_CHARS / 2 } else { 0 };
     let visible = |c: char| {
-        if c.is_control() || crate::template::is_bidi_control(c) {
-            ' '
-        } else {
-            c
-        }
+        if c.is_control() || crate::template::is_bidi_control(c) { ' ' } else { c }
     };
-    let shown: String = line
-        .trim_end_matches('\r')
-        .chars()
-        .skip(from)
-        .take(SHOWN_CHARS)
-        .map(visible)
-        .collect();
+    let shown: String =
+        line.trim_end_matches('\r').chars().skip(from).take(SHOWN_CHARS).map(visible).collect();
     (shown.trim_end().to_owned(), at - from)
 }
 
@@ -134,11 +107,7 @@ impl SpecErrors {
     /// Puts mistakes and their source together, in the order of the text.
     pub fn new(name: &str, text: &str, mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort_by_key(|a| (a.line, a.column));
-        Self {
-            diagnostics,
-            name: name.to_owned(),
-            text: text.to_owned(),
-        }
+        Self { diagnostics, name: name.to_owned(), text: text.to_owned() }
     }
 
     /// The file name that the mistakes are shown with.

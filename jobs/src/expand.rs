@@ -48,17 +48,9 @@ impl JobSpec {
     /// What makes this one item impossible: it becomes a failed item with the error's code, and no other item is concerned.
     pub fn item(&self, i: u64, row: &InputRow, vars: &JobVars) -> Result<Item, ItemError> {
         if i / self.items_per_row() != row.index {
-            return Err(ItemError::WrongRow {
-                item: i,
-                row: row.index,
-            });
+            return Err(ItemError::WrongRow { item: i, row: row.index });
         }
-        let Digits {
-            cell,
-            map,
-            prompt_index,
-            k,
-        } = self.digits(i);
+        let Digits { cell, map, prompt_index, k } = self.digits(i);
         let row_id = row.row_id();
         let seed = self.seed_of(&row_id, cell, k);
         let encodings = self.encodings(map);
@@ -79,24 +71,14 @@ impl JobSpec {
         };
 
         let caption = scope.caption(&self.captions[index(prompt_index)])?;
-        let description = self
-            .description
-            .as_ref()
-            .map(|template| scope.render(template))
-            .transpose()?;
+        let description =
+            self.description.as_ref().map(|template| scope.render(template)).transpose()?;
         scope.caption = Some(&caption);
         scope.description = description.as_deref();
-        let prompt = self
-            .prompt_template
-            .as_ref()
-            .map(|template| scope.render(template))
-            .transpose()?;
+        let prompt =
+            self.prompt_template.as_ref().map(|template| scope.render(template)).transpose()?;
         let outputs = scope.outputs(&encodings)?;
-        let given = if self.needs_image() {
-            Some(scope.given()?)
-        } else {
-            None
-        };
+        let given = if self.needs_image() { Some(scope.given()?) } else { None };
         let item_id = scope.item_id(&caption);
         Ok(Item {
             index: i,
@@ -123,10 +105,7 @@ impl JobSpec {
     /// Whether the name tells rows apart by itself: `row.id`, `row.index`, a seed of the row, the whole name of a listed object.
     #[must_use]
     pub fn names_rows(&self) -> bool {
-        let listed = matches!(
-            self.input,
-            InputSpec::Prefix { .. } | InputSpec::Subjects(_)
-        );
+        let listed = matches!(self.input, InputSpec::Prefix { .. } | InputSpec::Subjects(_));
         self.output.name.places().any(|place| {
             let of_the_row = match place.path.as_str() {
                 "row.id" | "row.index" => true,
@@ -151,17 +130,8 @@ impl JobSpec {
         let (k, prompt_and_map) = (within % self.seeds.count(), within / self.seeds.count());
         let maps = self.maps.len().max(1) as u64;
         let cell = &self.cells[index(i % self.items_per_row() / self.per_cell())];
-        let map = self
-            .maps
-            .get(index(prompt_and_map % maps))
-            .copied()
-            .or(cell.control);
-        Digits {
-            cell,
-            map,
-            prompt_index: prompt_and_map / maps,
-            k,
-        }
+        let map = self.maps.get(index(prompt_and_map % maps)).copied().or(cell.control);
+        Digits { cell, map, prompt_index: prompt_and_map / maps, k }
     }
 
     /// Where results go, `s3://bucket/prefix/`.
@@ -170,41 +140,26 @@ impl JobSpec {
     /// [`ItemError::UnsafeKey`] when the rendered prefix is none.
     pub fn dest(&self, vars: &JobVars) -> Result<String, ItemError> {
         let value = |path: &str| Ok(job_value(self, vars, path));
-        let dest = self.output.dest.render(value, |path| ItemError::NoValue {
-            row: 0,
-            path: path.to_owned(),
-        })?;
-        let dest = if dest.ends_with('/') {
-            dest
-        } else {
-            format!("{dest}/")
-        };
+        let dest = self
+            .output
+            .dest
+            .render(value, |path| ItemError::NoValue { row: 0, path: path.to_owned() })?;
+        let dest = if dest.ends_with('/') { dest } else { format!("{dest}/") };
         match key::split_s3(&dest) {
             Some((_, prefix))
                 if prefix.is_empty() || key::is_safe(prefix.trim_end_matches('/'), None) =>
             {
                 Ok(dest)
             }
-            _ => Err(ItemError::UnsafeKey {
-                row: 0,
-                name: dest.escape_debug().to_string(),
-            }),
+            _ => Err(ItemError::UnsafeKey { row: 0, name: dest.escape_debug().to_string() }),
         }
     }
 
     fn seed_of(&self, row_id: &str, cell: &Cell, k: u64) -> u64 {
         match &self.seeds {
             Seeds::List(seeds) => seeds[index(k)],
-            Seeds::Start {
-                start,
-                vary_cells: false,
-                ..
-            } => ids::seed(*start, row_id, k),
-            Seeds::Start {
-                start,
-                vary_cells: true,
-                ..
-            } => {
+            Seeds::Start { start, vary_cells: false, .. } => ids::seed(*start, row_id, k),
+            Seeds::Start { start, vary_cells: true, .. } => {
                 let values = Value::Object(cell.values.clone().into_iter().collect());
                 ids::seed(
                     *start,
@@ -247,9 +202,7 @@ impl JobSpec {
             (Kind::Controllable, Some(map)) => Task::Control { map },
             (Kind::DensePrediction, Some(map)) => Task::Dense { map },
             (Kind::SubjectSet, _) => Task::Subject { description },
-            (Kind::Edit, _) => Task::Edit {
-                instruction: caption.to_owned(),
-            },
+            (Kind::Edit, _) => Task::Edit { instruction: caption.to_owned() },
             // Validation gave every kind with maps at least one.
             (
                 Kind::TextToImage | Kind::ImagePairs | Kind::Controllable | Kind::DensePrediction,
@@ -263,9 +216,7 @@ impl JobSpec {
 fn dense_encoding(map: MapKind) -> Encoding {
     match map {
         MapKind::Depth => Encoding::DepthPng16,
-        MapKind::Normal => Encoding::NormalPng8 {
-            frame: crate::spec::NormalFrame::OpenglCamera,
-        },
+        MapKind::Normal => Encoding::NormalPng8 { frame: crate::spec::NormalFrame::OpenglCamera },
         MapKind::Canny | MapKind::Hed | MapKind::Openpose | MapKind::Segmentation => Encoding::Png8,
     }
 }
@@ -298,14 +249,10 @@ fn scalar(value: &Value) -> Option<String> {
 impl<'a> Scope<'a> {
     fn render(&self, template: &Template) -> Result<String, ItemError> {
         let missing = |path: &str| match path.strip_prefix("row.") {
-            Some(column) => ItemError::MissingColumn {
-                row: self.row.index,
-                column: column.to_owned(),
-            },
-            None => ItemError::NoValue {
-                row: self.row.index,
-                path: path.to_owned(),
-            },
+            Some(column) => {
+                ItemError::MissingColumn { row: self.row.index, column: column.to_owned() }
+            }
+            None => ItemError::NoValue { row: self.row.index, path: path.to_owned() },
         };
         template.render(|path| Ok(self.value(path)), missing)
     }
@@ -377,26 +324,16 @@ impl<'a> Scope<'a> {
     }
 
     fn image_uri(&self) -> Option<&'a str> {
-        self.row
-            .uri
-            .as_deref()
-            .or_else(|| self.logical("image").and_then(Value::as_str))
+        self.row.uri.as_deref().or_else(|| self.logical("image").and_then(Value::as_str))
     }
 
     fn given(&self) -> Result<GivenPanel, ItemError> {
         let row = self.row.index;
         let uri = self.image_uri().ok_or(ItemError::MissingImage { row })?;
         if key::split_s3(uri).is_none_or(|(_, key)| key.is_empty()) {
-            return Err(ItemError::BadUri {
-                row,
-                uri: uri.escape_debug().take(200).collect(),
-            });
+            return Err(ItemError::BadUri { row, uri: uri.escape_debug().take(200).collect() });
         }
-        Ok(GivenPanel {
-            uri: uri.to_owned(),
-            etag: self.row.etag.clone(),
-            fit: self.spec.fit,
-        })
+        Ok(GivenPanel { uri: uri.to_owned(), etag: self.row.etag.clone(), fit: self.spec.fit })
     }
 
     /// The key below the prefix, or the whole key of a manifest's image, without its extension.
@@ -411,10 +348,7 @@ impl<'a> Scope<'a> {
     fn input_file(&self) -> Option<String> {
         let path = self.input_path()?;
         let (_, key) = key::split_s3(self.image_uri()?)?;
-        Some(format!(
-            "{path}{}",
-            &key[key::without_extension(key).len()..]
-        ))
+        Some(format!("{path}{}", &key[key::without_extension(key).len()..]))
     }
 
     /// The folder that a reference lies in, below the prefix.
@@ -469,9 +403,7 @@ impl<'a> Scope<'a> {
             return Err(unsafe_key(&name));
         }
         let suffix = format!(".{}", self.ext);
-        let bare = name
-            .strip_suffix(&suffix)
-            .ok_or_else(|| unsafe_key(&name))?;
+        let bare = name.strip_suffix(&suffix).ok_or_else(|| unsafe_key(&name))?;
         let mut outputs = Vec::with_capacity(files.len());
         for (n, (role, encoding)) in files.iter().enumerate() {
             // Other files lie in folders of their own, so that no name of one role can meet a name of another.
@@ -480,11 +412,7 @@ impl<'a> Scope<'a> {
             if key.len() > key::MAX_KEY_BYTES {
                 return Err(unsafe_key(&name));
             }
-            outputs.push(Output {
-                role: *role,
-                key,
-                encoding: *encoding,
-            });
+            outputs.push(Output { role: *role, key, encoding: *encoding });
         }
         Ok(outputs)
     }

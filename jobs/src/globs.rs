@@ -15,10 +15,7 @@ impl Globs {
     /// # Errors
     /// The words of the first bad pattern.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, String> {
-        Ok(Self {
-            include: set(include)?,
-            exclude: set(exclude)?,
-        })
+        Ok(Self { include: set(include)?, exclude: set(exclude)? })
     }
 
     /// Whether a key is taken. `key` is what follows the prefix.
@@ -48,10 +45,7 @@ fn set(patterns: &[String]) -> Result<GlobSet, String> {
 }
 
 fn compile(pattern: &str) -> Result<Glob, globset::Error> {
-    GlobBuilder::new(pattern)
-        .literal_separator(true)
-        .case_insensitive(true)
-        .build()
+    GlobBuilder::new(pattern).literal_separator(true).case_insensitive(true).build()
 }
 
 #[cfg(test)]
@@ -60,11 +54,9 @@ mod tests {
 
     #[test]
     fn stars_stop_at_slashes_and_double_stars_do_not() {
-        let globs = Globs::new(
-            &["**/*.jpg".to_owned(), "top/*".to_owned()],
-            &["**/thumbs/**".to_owned()],
-        )
-        .unwrap();
+        let globs =
+            Globs::new(&["**/*.jpg".to_owned(), "top/*".to_owned()], &["**/thumbs/**".to_owned()])
+                .unwrap();
         for (key, taken) in [
             ("a.jpg", true),
             ("deep/er/a.JPG", true),

@@ -29,10 +29,7 @@ impl Headline {
         };
         let root = &scanned.root;
         Self {
-            name: root
-                .get("metadata")
-                .and_then(|metadata| metadata.get("name"))
-                .and_then(short),
+            name: root.get("metadata").and_then(|metadata| metadata.get("name")).and_then(short),
             kind: root.get("kind").and_then(short),
         }
     }
@@ -53,10 +50,7 @@ mod tests {
         assert_eq!(of(wrong), (some("mine"), some("no_kind")));
         assert_eq!(of("kind: [edit]\nmetadata: {name: ~}"), (None, None));
         assert_eq!(of("metadata: name"), (None, None));
-        assert_eq!(
-            of("metadata: {name: \"a\\tb\"}\nkind: edit"),
-            (None, some("edit"))
-        );
+        assert_eq!(of("metadata: {name: \"a\\tb\"}\nkind: edit"), (None, some("edit")));
         let long = format!("kind: {}", "x".repeat(MAX_CHARS + 1));
         assert_eq!(of(&long), (None, None));
         assert_eq!(of("a: [1"), (None, None));

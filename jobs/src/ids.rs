@@ -86,13 +86,11 @@ pub(crate) mod json_seed {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::Number(n) => n
-                .as_u64()
-                .ok_or_else(|| D::Error::custom("a seed must be a whole number from 0")),
+            serde_json::Value::Number(n) => {
+                n.as_u64().ok_or_else(|| D::Error::custom("a seed must be a whole number from 0"))
+            }
             serde_json::Value::String(s) => s.parse().map_err(D::Error::custom),
-            _ => Err(D::Error::custom(
-                "a seed must be a number, or a string of digits",
-            )),
+            _ => Err(D::Error::custom("a seed must be a number, or a string of digits")),
         }
     }
 
@@ -113,10 +111,7 @@ pub(crate) mod json_seed {
         pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
             deserializer: D,
         ) -> Result<Vec<u64>, D::Error> {
-            Ok(Vec::<One>::deserialize(deserializer)?
-                .into_iter()
-                .map(|one| one.0)
-                .collect())
+            Ok(Vec::<One>::deserialize(deserializer)?.into_iter().map(|one| one.0).collect())
         }
     }
 }

@@ -90,15 +90,8 @@ impl InputSpec {
     /// # Errors
     /// The name of the mapped column that the record lacks: `columns.id` or `columns.image` name a column that is not there.
     pub fn row(&self, index: u64, fields: BTreeMap<String, Value>) -> Result<InputRow, String> {
-        let mut row = InputRow {
-            index,
-            fields,
-            ..InputRow::default()
-        };
-        let Self::Manifest {
-            columns, id_column, ..
-        } = self
-        else {
+        let mut row = InputRow { index, fields, ..InputRow::default() };
+        let Self::Manifest { columns, id_column, .. } = self else {
             return Ok(row);
         };
         let text = |value: &Value| match value {
@@ -166,17 +159,9 @@ impl InputRow {
         if let Some(id) = &self.id {
             return id.clone();
         }
-        let fields = Value::Object(
-            self.fields
-                .iter()
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect(),
-        );
-        ids::hash128(&[
-            "row",
-            &ids::canonical_json(&fields),
-            self.uri.as_deref().unwrap_or(""),
-        ])
+        let fields =
+            Value::Object(self.fields.iter().map(|(k, v)| (k.clone(), v.clone())).collect());
+        ids::hash128(&["row", &ids::canonical_json(&fields), self.uri.as_deref().unwrap_or("")])
     }
 
     /// What stands for the image in the item id: its version, so that a changed image is another item.

@@ -12,18 +12,12 @@ pub(crate) const MAX_KEY_BYTES: usize = 700;
 /// no backslash, control or bidi character, no component over 200 bytes or ending in a dot or space. With an extension, no
 /// folder may look like a file of this job, so that no key is the folder of another.
 pub(crate) fn is_safe(key: &str, ext: Option<&str>) -> bool {
-    if key.is_empty()
-        || key
-            .chars()
-            .any(|c| c.is_control() || is_bidi_control(c) || c == '\\')
-    {
+    if key.is_empty() || key.chars().any(|c| c.is_control() || is_bidi_control(c) || c == '\\') {
         return false;
     }
     let looks_like_file = |part: &str| {
         ext.is_some_and(|ext| {
-            [ext, "png", "npy"]
-                .iter()
-                .any(|ext| part.to_lowercase().ends_with(&format!(".{ext}")))
+            [ext, "png", "npy"].iter().any(|ext| part.to_lowercase().ends_with(&format!(".{ext}")))
         })
     };
     let mut parts = key.split('/').peekable();

@@ -24,12 +24,7 @@ pub struct ColumnUse {
 
 impl ColumnUse {
     pub(crate) fn new(column: String, shown: String, path: String, at: Pos) -> Self {
-        Self {
-            column,
-            shown,
-            path,
-            at: (at.line, at.column, at.width),
-        }
+        Self { column, shown, path, at: (at.line, at.column, at.width) }
     }
 }
 
@@ -58,27 +53,14 @@ const PATHS: [&str; 10] = [
 impl Places {
     pub(crate) fn new(cx: &Cx<'_>, input: &InputSpec, texts: &Texts) -> Self {
         let place = |pos: Pos| (pos.line, pos.column, pos.width);
-        let mut at: BTreeMap<&'static str, _> = PATHS
-            .into_iter()
-            .map(|path| (path, place(cx.value_at(path))))
-            .collect();
-        for path in [
-            "notify",
-            "input",
-            "input.prefix",
-            "input.manifest",
-            "input.subjects.prefix",
-        ] {
+        let mut at: BTreeMap<&'static str, _> =
+            PATHS.into_iter().map(|path| (path, place(cx.value_at(path)))).collect();
+        for path in ["notify", "input", "input.prefix", "input.manifest", "input.subjects.prefix"] {
             at.insert(path, place(cx.key_at(path)));
         }
         let mut columns = texts.columns.clone();
         let source = match input {
-            InputSpec::Manifest {
-                uri,
-                columns: mapped,
-                id_column,
-                ..
-            } => {
+            InputSpec::Manifest { uri, columns: mapped, id_column, .. } => {
                 let uses = mapped
                     .iter()
                     .map(|(name, column)| (name, column.clone()))
@@ -101,11 +83,7 @@ impl Places {
             InputSpec::Subjects(subjects) => subjects.uri.clone(),
             InputSpec::Inline { .. } => String::new(),
         };
-        Self {
-            at,
-            columns,
-            source,
-        }
+        Self { at, columns, source }
     }
 
     /// The columns that a manifest must have.
@@ -126,10 +104,7 @@ impl Places {
 
     /// Columns that the spec names and the manifest lacks: one mistake for each. `known` are the manifest's columns.
     pub fn missing_columns(&self, known: &[String]) -> Vec<Diagnostic> {
-        let missing = self
-            .columns
-            .iter()
-            .filter(|used| !known.contains(&used.column));
+        let missing = self.columns.iter().filter(|used| !known.contains(&used.column));
         missing
             .map(|used| {
                 let list = known.join(", ");
@@ -169,10 +144,9 @@ impl Places {
             InputSpec::Prefix { uri, include, .. } => {
                 ("input.prefix", listing(uri, include, looked_at))
             }
-            InputSpec::Subjects(subjects) => (
-                "input.subjects.prefix",
-                listing(&subjects.uri, &subjects.include, looked_at),
-            ),
+            InputSpec::Subjects(subjects) => {
+                ("input.subjects.prefix", listing(&subjects.uri, &subjects.include, looked_at))
+            }
             InputSpec::Manifest { uri, .. } => {
                 ("input.manifest", format!("no row in manifest {uri}"))
             }
@@ -194,22 +168,12 @@ impl Places {
             InputSpec::Manifest { .. } => "input.manifest",
             InputSpec::Inline { .. } => "input",
         };
-        self.at(
-            path,
-            "plan::input_unreadable",
-            format!("{}: {reason}", self.source),
-            None,
-        )
+        self.at(path, "plan::input_unreadable", format!("{}: {reason}", self.source), None)
     }
 
     /// The destination refused a probe. `reason` is for example `AccessDenied on PutObject (probe key …)`.
     pub fn dest_not_writable(&self, dest: &str, reason: &str) -> Diagnostic {
-        self.at(
-            "output.dest",
-            "plan::dest_not_writable",
-            format!("{dest}: {reason}"),
-            None,
-        )
+        self.at("output.dest", "plan::dest_not_writable", format!("{dest}: {reason}"), None)
     }
 
     /// The destination belongs to another job, named by `owner`.
@@ -226,11 +190,7 @@ impl Places {
 
     /// The tenant may not read or write there.
     pub fn not_allowed(&self, uri: &str) -> Diagnostic {
-        let path = if self.source == uri {
-            "input"
-        } else {
-            "output.dest"
-        };
+        let path = if self.source == uri { "input" } else { "output.dest" };
         self.at(
             path,
             "plan::not_allowed",
@@ -241,12 +201,7 @@ impl Places {
 
     /// More items than allowed; the words are those of [`crate::ItemLimit`].
     pub fn too_many_items(&self, error: &crate::ItemLimit) -> Diagnostic {
-        self.at(
-            "limits.max_items",
-            "plan::too_many_items",
-            error.to_string(),
-            None,
-        )
+        self.at("limits.max_items", "plan::too_many_items", error.to_string(), None)
     }
 
     /// A job that is to be waited for is none; the words are the store's.
@@ -267,12 +222,7 @@ impl Places {
             grouped(items),
             quoted(example)
         );
-        self.at(
-            "output.name",
-            "plan::name_not_unique",
-            message,
-            Some(format!("add {help}")),
-        )
+        self.at("output.name", "plan::name_not_unique", message, Some(format!("add {help}")))
     }
 
     /// The job would take longer than it may. `seconds_per_image` was measured on so many workers.

@@ -56,11 +56,7 @@ pub struct Backoff {
 impl Default for Backoff {
     /// A second to a minute, drawn.
     fn default() -> Self {
-        Self {
-            initial_ms: 1_000,
-            max_ms: 60_000,
-            jitter: true,
-        }
+        Self { initial_ms: 1_000, max_ms: 60_000, jitter: true }
     }
 }
 
@@ -69,10 +65,6 @@ impl Backoff {
     pub(crate) fn new(initial_ms: Option<u32>, max_ms: Option<u32>, jitter: bool) -> Self {
         let usual = Self::default();
         let max = max_ms.unwrap_or(usual.max_ms.max(initial_ms.unwrap_or(0)));
-        Self {
-            initial_ms: initial_ms.unwrap_or(usual.initial_ms.min(max)),
-            max_ms: max,
-            jitter,
-        }
+        Self { initial_ms: initial_ms.unwrap_or(usual.initial_ms.min(max)), max_ms: max, jitter }
     }
 }

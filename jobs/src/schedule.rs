@@ -66,12 +66,10 @@ pub(crate) fn instant(text: &str) -> Result<Timestamp, TimeError> {
         help: Some("write it as \"2026-11-25T06:00 Europe/Berlin\"".to_owned()),
         part: text.to_owned(),
     };
-    let (date, zone) = text
-        .split_once(' ')
-        .ok_or_else(|| bad(format!("\"{text}\" names no time zone")))?;
-    let date: DateTime = date
-        .parse()
-        .map_err(|_| bad(format!("\"{date}\" is no date and time")))?;
+    let (date, zone) =
+        text.split_once(' ').ok_or_else(|| bad(format!("\"{text}\" names no time zone")))?;
+    let date: DateTime =
+        date.parse().map_err(|_| bad(format!("\"{date}\" is no date and time")))?;
     let zone = self::zone(zone.trim())?;
     first_at(&zone, date).ok_or_else(|| bad(format!("\"{text}\" is out of range")))
 }
@@ -83,19 +81,10 @@ mod tests {
     #[test]
     fn instants_need_a_zone() {
         let at = |text| instant(text).map(|at| at.to_string());
-        assert_eq!(
-            at("2026-11-25T06:00 Europe/Berlin").as_deref(),
-            Ok("2026-11-25T05:00:00Z")
-        );
+        assert_eq!(at("2026-11-25T06:00 Europe/Berlin").as_deref(), Ok("2026-11-25T05:00:00Z"));
         // Once jumped over, once shown twice.
-        assert_eq!(
-            at("2026-03-29T02:30 Europe/Berlin").as_deref(),
-            Ok("2026-03-29T01:00:00Z")
-        );
-        assert_eq!(
-            at("2026-10-25T02:30 Europe/Berlin").as_deref(),
-            Ok("2026-10-25T00:30:00Z")
-        );
+        assert_eq!(at("2026-03-29T02:30 Europe/Berlin").as_deref(), Ok("2026-03-29T01:00:00Z"));
+        assert_eq!(at("2026-10-25T02:30 Europe/Berlin").as_deref(), Ok("2026-10-25T00:30:00Z"));
         assert!(instant("2026-11-25T06:00").is_err());
         assert!(instant("tomorrow Europe/Berlin").is_err());
     }

@@ -372,10 +372,7 @@ impl JobSpec {
             Some(max) if items > u128::from(max) => Err(ItemLimit::OverLimit { items, max }),
             _ => match u64::try_from(items) {
                 Ok(items) if items <= MAX_ITEMS => Ok(items),
-                _ => Err(ItemLimit::TooMany {
-                    items,
-                    max: MAX_ITEMS,
-                }),
+                _ => Err(ItemLimit::TooMany { items, max: MAX_ITEMS }),
             },
         }
     }

@@ -42,20 +42,13 @@ pub(crate) struct Combination {
 impl Combination {
     /// The values as JSON.
     pub(crate) fn json(&self) -> BTreeMap<String, Json> {
-        self.values
-            .iter()
-            .map(|(key, node)| (key.clone(), json(node)))
-            .collect()
+        self.values.iter().map(|(key, node)| (key.clone(), json(node))).collect()
     }
 }
 
 /// The combinations of the spec's matrix; one without values when there is no matrix. None when it is wrong.
 pub(crate) fn combinations(cx: &mut Cx<'_>) -> Option<Vec<Combination>> {
-    let Some(matrix) = cx
-        .node("matrix")
-        .filter(|matrix| !matrix.is_null())
-        .cloned()
-    else {
+    let Some(matrix) = cx.node("matrix").filter(|matrix| !matrix.is_null()).cloned() else {
         return Some(vec![Combination::default()]);
     };
     let before = cx.count();
@@ -68,26 +61,17 @@ pub(crate) fn combinations(cx: &mut Cx<'_>) -> Option<Vec<Combination>> {
         .and_then(Node::text)
         .and_then(|text| text.parse().ok())
         .unwrap_or(DEFAULT_MAX);
-    let extra = matrix
-        .get("include")
-        .map_or(0, |include| include.elements().len()) as u128;
+    let extra = matrix.get("include").map_or(0, |include| include.elements().len()) as u128;
     let product = if dimensions.is_empty() {
         0
     } else {
-        dimensions
-            .iter()
-            .map(|(_, values)| values.len() as u128)
-            .product()
+        dimensions.iter().map(|(_, values)| values.len() as u128).product()
     };
     if product > u128::from(max) {
-        let factors: Vec<String> = dimensions
-            .iter()
-            .map(|(_, values)| values.len().to_string())
-            .collect();
-        let widest = dimensions
-            .iter()
-            .max_by_key(|(_, values)| values.len())
-            .map_or("", |(key, _)| key);
+        let factors: Vec<String> =
+            dimensions.iter().map(|(_, values)| values.len().to_string()).collect();
+        let widest =
+            dimensions.iter().max_by_key(|(_, values)| values.len()).map_or("", |(key, _)| key);
         let message = format!(
             "matrix expands to {} = {product} combinations (limit {max})",
             factors.join(" × ")
@@ -96,11 +80,7 @@ pub(crate) fn combinations(cx: &mut Cx<'_>) -> Option<Vec<Combination>> {
         cx.key_error("matrix", "spec::matrix_too_big", message, Some(help));
         return None;
     }
-    let mut found = if dimensions.is_empty() {
-        Vec::new()
-    } else {
-        product_of(&dimensions)
-    };
+    let mut found = if dimensions.is_empty() { Vec::new() } else { product_of(&dimensions) };
     exclude(cx, &matrix, &dimensions, &mut found);
     include(&matrix, &dimensions, &mut found);
     if found.len() as u128 > u128::from(max) {
@@ -134,11 +114,7 @@ type Dimensions = Vec<(String, Vec<Node>)>;
 /// Names and values of the dimensions, checked.
 fn dimensions(cx: &mut Cx<'_>, matrix: &Node) -> Dimensions {
     let mut dimensions = Vec::new();
-    for entry in matrix
-        .entries()
-        .iter()
-        .filter(|entry| !is_reserved(&entry.key))
-    {
+    for entry in matrix.entries().iter().filter(|entry| !is_reserved(&entry.key)) {
         let path = format!("matrix.{}", entry.key);
         check_name(cx, &entry.key, entry.key_at, &path);
         let values = entry.value.elements();
@@ -188,11 +164,9 @@ fn sound(matrix: &Node) -> bool {
             && !matches!(number(node), Some(n) if !n.is_finite())
     };
     matrix.entries().iter().all(|entry| match &*entry.key {
-        "max_combinations" => entry
-            .value
-            .text()
-            .and_then(|text| text.parse::<u64>().ok())
-            .is_some(),
+        "max_combinations" => {
+            entry.value.text().and_then(|text| text.parse::<u64>().ok()).is_some()
+        }
         "include" | "exclude" => {
             let is_list = matches!(entry.value.content, Content::List(_));
             is_list
@@ -223,17 +197,10 @@ fn product_of(dimensions: &Dimensions) -> Vec<Combination> {
 
 fn exclude(cx: &mut Cx<'_>, matrix: &Node, dimensions: &Dimensions, found: &mut Vec<Combination>) {
     let all = found.clone();
-    for rule in matrix
-        .get("exclude")
-        .map(Node::elements)
-        .unwrap_or_default()
-    {
+    for rule in matrix.get("exclude").map(Node::elements).unwrap_or_default() {
         let matches = |combination: &Combination| {
             rule.entries().iter().all(|entry| {
-                combination
-                    .values
-                    .get(&*entry.key)
-                    .is_some_and(|value| same(value, &entry.value))
+                combination.values.get(&*entry.key).is_some_and(|value| same(value, &entry.value))
             })
         };
         if !all.iter().any(&matches) {
@@ -250,12 +217,7 @@ fn exclude(cx: &mut Cx<'_>, matrix: &Node, dimensions: &Dimensions, found: &mut 
                 "this exclude matches no combination ({})",
                 why.unwrap_or_else(|| "its values do not meet".to_owned())
             );
-            cx.warn_at(
-                rule.at,
-                "matrix.exclude",
-                "spec::exclude_matches_nothing",
-                message,
-            );
+            cx.warn_at(rule.at, "matrix.exclude", "spec::exclude_matches_nothing", message);
         }
         found.retain(|combination| !matches(combination));
     }
@@ -263,11 +225,7 @@ fn exclude(cx: &mut Cx<'_>, matrix: &Node, dimensions: &Dimensions, found: &mut 
 
 fn include(matrix: &Node, dimensions: &Dimensions, found: &mut Vec<Combination>) {
     let originals = found.len();
-    for rule in matrix
-        .get("include")
-        .map(Node::elements)
-        .unwrap_or_default()
-    {
+    for rule in matrix.get("include").map(Node::elements).unwrap_or_default() {
         let mut placed = false;
         for combination in &mut found[..originals] {
             let contradicts = rule.entries().iter().any(|entry| {
@@ -281,9 +239,7 @@ fn include(matrix: &Node, dimensions: &Dimensions, found: &mut Vec<Combination>)
             if !contradicts {
                 placed = true;
                 for entry in rule.entries() {
-                    combination
-                        .values
-                        .insert(entry.key.to_string(), entry.value.clone());
+                    combination.values.insert(entry.key.to_string(), entry.value.clone());
                 }
             }
         }
@@ -304,11 +260,7 @@ fn refuse_twins(cx: &mut Cx<'_>, found: &[Combination]) {
     for combination in found {
         let values = Json::Object(combination.json().into_iter().collect());
         if !seen.insert(canonical_json(&values)) {
-            let at = combination
-                .values
-                .values()
-                .next()
-                .map_or(cx.key_at("matrix"), |node| node.at);
+            let at = combination.values.values().next().map_or(cx.key_at("matrix"), |node| node.at);
             cx.error_at(
                 at,
                 "matrix",
@@ -344,14 +296,12 @@ pub(crate) fn json(node: &Node) -> Json {
             match (number.as_u64(), number.as_i64(), number.as_f64()) {
                 (Some(n), _, _) => n.into(),
                 (_, Some(n), _) => n.into(),
-                (_, _, n) => n
-                    .and_then(serde_json::Number::from_f64)
-                    .map_or(Json::Null, Json::Number),
+                (_, _, n) => {
+                    n.and_then(serde_json::Number::from_f64).map_or(Json::Null, Json::Number)
+                }
             }
         }
-        _ => node
-            .text()
-            .map_or(Json::Null, |text| Json::String(text.to_owned())),
+        _ => node.text().map_or(Json::Null, |text| Json::String(text.to_owned())),
     }
 }
 
@@ -375,10 +325,7 @@ pub(crate) fn substitute(
                     let (message, help) = match keys.is_empty() {
                         true => (format!("{{{{ matrix.{key} }}}}: there is no matrix"), None),
                         false => (
-                            format!(
-                                "{{{{ matrix.{key} }}}}: a combination has no {}",
-                                quoted(key)
-                            ),
+                            format!("{{{{ matrix.{key} }}}}: a combination has no {}", quoted(key)),
                             Some(match nearest(key, keys.iter().copied()) {
                                 Some(near) => format!("did you mean matrix.{near}?"),
                                 None => format!("it has only {}", keys.join(", ")),
@@ -409,21 +356,14 @@ pub(crate) fn substitute(
                     if !is_block && !MATRIX_KEYS.contains(&&*entry.key) {
                         return entry;
                     }
-                    entry.value = substitute(
-                        cx,
-                        &entry.value,
-                        combination,
-                        &format!("{path}.{}", entry.key),
-                    );
+                    entry.value =
+                        substitute(cx, &entry.value, combination, &format!("{path}.{}", entry.key));
                     entry
                 })
                 .collect(),
         ),
     };
-    Node {
-        at: node.at,
-        content,
-    }
+    Node { at: node.at, content }
 }
 
 /// The key of a text that is a whole-value reference to the matrix.

@@ -44,9 +44,7 @@ enum Filter {
 }
 
 /// The names of all filters, for messages.
-const FILTERS: [&str; 8] = [
-    "pad", "lower", "upper", "trim", "safe", "slug", "short", "default",
-];
+const FILTERS: [&str; 8] = ["pad", "lower", "upper", "trim", "safe", "slug", "short", "default"];
 
 /// Most leading zeros that `pad` gives.
 const MAX_PAD: usize = 20;
@@ -65,18 +63,13 @@ impl Place {
     /// Whether two values never give the same text here.
     pub(crate) fn keeps_apart(&self) -> bool {
         self.filters.iter().all(|filter| {
-            matches!(
-                filter,
-                Filter::Pad(_) | Filter::Safe | Filter::SafePath | Filter::Default(_)
-            )
+            matches!(filter, Filter::Pad(_) | Filter::Safe | Filter::SafePath | Filter::Default(_))
         })
     }
 
     /// Whether a missing value is fine.
     pub(crate) fn has_default(&self) -> bool {
-        self.filters
-            .iter()
-            .any(|filter| matches!(filter, Filter::Default(_)))
+        self.filters.iter().any(|filter| matches!(filter, Filter::Default(_)))
     }
 }
 
@@ -119,10 +112,7 @@ impl Template {
         if !rest.is_empty() {
             parts.push(Part::Text(rest.to_owned()));
         }
-        Ok(Self {
-            text: text.to_owned(),
-            parts,
-        })
+        Ok(Self { text: text.to_owned(), parts })
     }
 
     /// The text with every place replaced by what `value` gives for its path. `None` from `value` is for `default` to fill.
@@ -186,20 +176,13 @@ fn parse_place(inside: &str, nth: usize) -> Result<Place, TemplateError> {
         help,
     };
     let (path, mut rest) = take_path(inside.trim_start()).map_err(|bad| {
-        fail(
-            format!("{{{{ … }}}} takes a path and filters only; \"{bad}\" is not allowed"),
-            None,
-        )
+        fail(format!("{{{{ … }}}} takes a path and filters only; \"{bad}\" is not allowed"), None)
     })?;
     let mut filters = Vec::new();
     loop {
         rest = rest.trim_start();
         if rest.is_empty() {
-            return Ok(Place {
-                path: path.to_owned(),
-                filters,
-                nth,
-            });
+            return Ok(Place { path: path.to_owned(), filters, nth });
         }
         let Some(after) = rest.strip_prefix('|') else {
             let bad: String = rest.chars().take(12).collect();
@@ -228,26 +211,20 @@ fn take_path(text: &str) -> Result<(&str, &str), String> {
     match rest.chars().next() {
         None | Some('|') if whole => Ok((path, rest)),
         Some(c) if whole && c.is_whitespace() => Ok((path, rest)),
-        other => Err(format!(
-            "{path}{}",
-            other.map(String::from).unwrap_or_default()
-        )),
+        other => Err(format!("{path}{}", other.map(String::from).unwrap_or_default())),
     }
 }
 
 type FilterError = (String, Option<String>);
 
 fn parse_filter(text: &str) -> Result<(Filter, &str), FilterError> {
-    let end = text
-        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     let (argument, rest) = match rest.strip_prefix('(') {
         None => (None, rest),
         Some(after) => {
-            let close = after
-                .find(')')
-                .ok_or_else(|| (format!("filter {name}( is never closed"), None))?;
+            let close =
+                after.find(')').ok_or_else(|| (format!("filter {name}( is never closed"), None))?;
             (Some(after[..close].trim()), &after[close + 1..])
         }
     };
@@ -261,23 +238,19 @@ fn parse_filter(text: &str) -> Result<(Filter, &str), FilterError> {
                 ));
             }
         },
-        ("default", Some(text)) => match text
-            .strip_prefix('"')
-            .and_then(|text| text.strip_suffix('"'))
-        {
-            Some(text) => Filter::Default(text.to_owned()),
-            None => {
-                return Err((
-                    "default takes a text in double quotes".to_owned(),
-                    Some("default(\"none\")".to_owned()),
-                ));
+        ("default", Some(text)) => {
+            match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+                Some(text) => Filter::Default(text.to_owned()),
+                None => {
+                    return Err((
+                        "default takes a text in double quotes".to_owned(),
+                        Some("default(\"none\")".to_owned()),
+                    ));
+                }
             }
-        },
+        }
         ("pad" | "default", None) => {
-            return Err((
-                format!("filter {name} needs an argument"),
-                Some(format!("{name}(…)")),
-            ));
+            return Err((format!("filter {name} needs an argument"), Some(format!("{name}(…)"))));
         }
         ("lower", None) => Filter::Lower,
         ("upper", None) => Filter::Upper,
@@ -351,21 +324,13 @@ fn safe_path(value: &str) -> String {
     let (folders, file) = value.rsplit_once('/').unwrap_or(("", value));
     let mut out = String::new();
     for folder in folders.split('/').filter(|_| value.contains('/')) {
-        let folder = if folder.is_empty() {
-            "%-".to_owned()
-        } else {
-            safe(folder)
-        };
+        let folder = if folder.is_empty() { "%-".to_owned() } else { safe(folder) };
         match folder.rsplit_once('.') {
             Some((stem, ext)) => out.push_str(&format!("{stem}%2E{ext}/")),
             None => out.push_str(&format!("{folder}/")),
         }
     }
-    out + &if file.is_empty() {
-        "%-".to_owned()
-    } else {
-        safe(file)
-    }
+    out + &if file.is_empty() { "%-".to_owned() } else { safe(file) }
 }
 
 /// Lower case letters and digits joined by single `-`; two values may share one.
@@ -406,17 +371,10 @@ mod tests {
             ("{{ x | short }}", "0123456789", "01234567"),
             ("}} {", "", "}} {"),
         ] {
-            assert_eq!(
-                rendered(template, value).as_deref(),
-                Ok(expected),
-                "{template}"
-            );
+            assert_eq!(rendered(template, value).as_deref(), Ok(expected), "{template}");
         }
         let none = Template::parse("{{ x | default(\"a }} b\") }}").unwrap();
-        assert_eq!(
-            none.render(|_| Ok::<_, ()>(None), |_| ()),
-            Ok("a }} b".to_owned())
-        );
+        assert_eq!(none.render(|_| Ok::<_, ()>(None), |_| ()), Ok("a }} b".to_owned()));
     }
 
     #[test]
@@ -443,19 +401,7 @@ mod tests {
     #[test]
     fn safe_keeps_different_values_apart() {
         let long = "x".repeat(500);
-        let values = [
-            "a/b",
-            "a%2Fb",
-            "a",
-            "a.",
-            "a%2E",
-            ".a",
-            "",
-            &long,
-            &long[..499],
-            "A",
-            "ａ",
-        ];
+        let values = ["a/b", "a%2Fb", "a", "a.", "a%2E", ".a", "", &long, &long[..499], "A", "ａ"];
         let safe: std::collections::HashSet<String> =
             values.iter().map(|value| safe(value)).collect();
         assert_eq!(safe.len(), values.len());

@@ -54,11 +54,7 @@ fn split(text: &str) -> Option<(f64, &str)> {
 
 fn plain_number(text: &str) -> Option<f64> {
     let digits = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if digits {
-        text.parse().ok().filter(|number: &f64| number.is_finite())
-    } else {
-        None
-    }
+    if digits { text.parse().ok().filter(|number: &f64| number.is_finite()) } else { None }
 }
 
 /// Sides of pictures and panels are multiples of this, in pixels.
@@ -70,35 +66,23 @@ pub(crate) fn size(text: &str) -> Option<Size> {
     let side = |text: &str| {
         (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
     };
-    Some(Size {
-        width: side(width)?,
-        height: side(height)?,
-    })
+    Some(Size { width: side(width)?, height: side(height)? })
 }
 
 /// What is wrong with a size whose sides may have at most so many pixels: a message after the name of the key, and a help.
 pub(crate) fn check_size(size: Size, max: Size) -> Result<(), (String, Option<String>)> {
-    for (name, side, max) in [
-        ("width", size.width, max.width),
-        ("height", size.height, max.height),
-    ] {
+    for (name, side, max) in [("width", size.width, max.width), ("height", size.height, max.height)]
+    {
         if side < GRID || side > max {
             return Err((format!("{name} must be between {GRID} and {max}"), None));
         }
         if side % GRID != 0 {
             let near = |up: bool| {
                 let snap = |side: u32, up: bool| {
-                    if up {
-                        side.div_ceil(GRID) * GRID
-                    } else {
-                        side / GRID * GRID
-                    }
+                    if up { side.div_ceil(GRID) * GRID } else { side / GRID * GRID }
                 };
                 let (width, height) = if name == "width" {
-                    (
-                        snap(size.width, up),
-                        snap(size.height, size.height % GRID * 2 >= GRID),
-                    )
+                    (snap(size.width, up), snap(size.height, size.height % GRID * 2 >= GRID))
                 } else {
                     (size.width, snap(size.height, up))
                 };
@@ -121,19 +105,11 @@ mod tests {
         assert_eq!(bytes("40 GiB"), Some(40 << 30));
         assert_eq!(duration_s("10m"), Some(600.0));
         assert_eq!(share("5%"), Some(0.05));
-        for bad in [
-            "", "5", "MiB", "-5MiB", "5mib", "1e3MiB", "0MiB", "5.5.5MiB",
-        ] {
+        for bad in ["", "5", "MiB", "-5MiB", "5mib", "1e3MiB", "0MiB", "5.5.5MiB"] {
             assert_eq!(bytes(bad), None, "{bad}");
         }
         assert_eq!((share("0%"), share("101%"), share("5")), (None, None, None));
-        assert_eq!(
-            size("768x512"),
-            Some(Size {
-                width: 768,
-                height: 512
-            })
-        );
+        assert_eq!(size("768x512"), Some(Size { width: 768, height: 512 }));
         for bad in [
             "768",
             "768X768",

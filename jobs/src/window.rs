@@ -61,11 +61,7 @@ impl TryFrom<Stored> for TimeWindow {
 
 impl From<TimeWindow> for Stored {
     fn from(window: TimeWindow) -> Self {
-        Self {
-            window: window.text,
-            days: window.days,
-            when_closes: window.when_closes,
-        }
+        Self { window: window.text, days: window.days, when_closes: window.when_closes }
     }
 }
 
@@ -85,19 +81,14 @@ impl TimeWindow {
         let (hours, name) = text
             .split_once(' ')
             .ok_or_else(|| bad(text, format!("window \"{text}\" names no time zone")))?;
-        let (from, to) = hours
-            .split_once('-')
-            .ok_or_else(|| bad(hours, format!("\"{hours}\" is no window")))?;
+        let (from, to) =
+            hours.split_once('-').ok_or_else(|| bad(hours, format!("\"{hours}\" is no window")))?;
         let time = |text: &str| {
             clock(text).ok_or_else(|| bad(text, format!("\"{text}\" is no time of day")))
         };
         let opens = time(from)?;
         // The end of a day is the start of the next.
-        let closes = if to == "24:00" {
-            Time::midnight()
-        } else {
-            time(to)?
-        };
+        let closes = if to == "24:00" { Time::midnight() } else { time(to)? };
         if from == to {
             return Err(TimeError {
                 code: "spec::empty_window",
@@ -155,11 +146,7 @@ impl TimeWindow {
         if !self.days.is_empty() && !self.days.contains(&day_of(day.weekday())) {
             return None;
         }
-        let last = if self.closes > self.opens {
-            day
-        } else {
-            day.tomorrow().ok()?
-        };
+        let last = if self.closes > self.opens { day } else { day.tomorrow().ok()? };
         let opens = first_at(&self.zone, day.to_datetime(self.opens))?;
         let closes = first_at(&self.zone, last.to_datetime(self.closes))?;
         (opens < closes).then_some((opens, closes))

@@ -8,15 +8,10 @@ use std::path::{Path, PathBuf};
 
 /// The examples of a folder below `specs`.
 fn examples(folder: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("specs")
-        .join(folder);
-    let files = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = files
-        .filter(|path| path.extension().is_some_and(|ext| ext == "yaml"))
-        .collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs").join(folder);
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|ext| ext == "yaml")).collect();
     files.sort();
     files
 }
@@ -40,11 +35,7 @@ fn every_example_is_valid_and_says_what_cannot_run() {
         let text = fs::read_to_string(&path).unwrap();
         let parsed = nightshift_jobs::parse("job.yaml", &text)
             .unwrap_or_else(|errors| panic!("{}:\n{errors}", path.display()));
-        let small = path
-            .file_name()
-            .unwrap()
-            .to_string_lossy()
-            .starts_with("small_");
+        let small = path.file_name().unwrap().to_string_lossy().starts_with("small_");
         assert!(
             !small || parsed.cannot_run.is_empty(),
             "{} must run: {:?}",
@@ -59,10 +50,7 @@ fn every_example_is_valid_and_says_what_cannot_run() {
         check(&path, &lines.collect::<String>(), &mut different);
         // What a worker reads back is what was stored.
         let stored = serde_json::to_string(&parsed.spec).unwrap();
-        assert_eq!(
-            serde_json::from_str::<nightshift_jobs::JobSpec>(&stored).unwrap(),
-            parsed.spec
-        );
+        assert_eq!(serde_json::from_str::<nightshift_jobs::JobSpec>(&stored).unwrap(), parsed.spec);
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
@@ -78,11 +66,7 @@ fn every_invalid_example_says_what_is_wrong_and_where() {
             Err(errors) => format!("{errors}\n"),
             Ok(parsed) => {
                 assert!(!parsed.warnings.is_empty(), "{} is valid", path.display());
-                parsed
-                    .warnings
-                    .iter()
-                    .map(|found| found.render("job.yaml", &text) + "\n")
-                    .collect()
+                parsed.warnings.iter().map(|found| found.render("job.yaml", &text) + "\n").collect()
             }
         };
         check(&path, &said, &mut different);

@@ -10,17 +10,11 @@ use nightshift_jobs::{
 };
 
 fn spec(text: &str) -> JobSpec {
-    parse("job.yaml", text)
-        .unwrap_or_else(|errors| panic!("{errors}"))
-        .spec
+    parse("job.yaml", text).unwrap_or_else(|errors| panic!("{errors}")).spec
 }
 
 fn vars() -> JobVars {
-    JobVars {
-        job_id: 7,
-        run_date: "2026-11-23".to_owned(),
-        run_index: 0,
-    }
+    JobVars { job_id: 7, run_date: "2026-11-23".to_owned(), run_index: 0 }
 }
 
 fn example(name: &str) -> JobSpec {
@@ -50,10 +44,7 @@ fn rows(spec: &JobSpec) -> Vec<InputRow> {
 fn items(spec: &JobSpec, rows: &[InputRow]) -> Vec<Item> {
     let n = spec.n_items(rows.len() as u64).unwrap();
     (0..n)
-        .map(|i| {
-            spec.item(i, &rows[usize::try_from(spec.row_of(i)).unwrap()], &vars())
-                .unwrap()
-        })
+        .map(|i| spec.item(i, &rows[usize::try_from(spec.row_of(i)).unwrap()], &vars()).unwrap())
         .collect()
 }
 
@@ -75,25 +66,14 @@ fn every_number_is_one_item_and_no_two_share_an_id_or_a_key() {
         assert_eq!(items.len() as u64, spec.items_per_row() * rows.len() as u64);
         let ids: HashSet<&str> = items.iter().map(|item| item.item_id.as_str()).collect();
         assert_eq!(ids.len(), items.len(), "{name}: ids are shared");
-        let keys: Vec<&str> = items
-            .iter()
-            .flat_map(|item| &item.outputs)
-            .map(|output| output.key.as_str())
-            .collect();
+        let keys: Vec<&str> =
+            items.iter().flat_map(|item| &item.outputs).map(|output| output.key.as_str()).collect();
         let distinct: HashSet<&str> = keys.iter().copied().collect();
         if name != "small_edit" {
-            assert_eq!(
-                distinct.len(),
-                keys.len(),
-                "{name}: keys are shared: {keys:?}"
-            );
+            assert_eq!(distinct.len(), keys.len(), "{name}: keys are shared: {keys:?}");
         }
         for item in &items {
-            assert!(
-                item.outputs[0].key.starts_with("data/"),
-                "{name}: {}",
-                item.outputs[0].key
-            );
+            assert!(item.outputs[0].key.starts_with("data/"), "{name}: {}", item.outputs[0].key);
             assert_eq!((item.seed >> 63, item.item_id.len()), (0, 32));
         }
     }
@@ -104,16 +84,10 @@ fn items_are_the_same_wherever_their_row_stands() {
     for name in SMALL {
         let spec = example(name);
         let mut rows = rows(&spec);
-        let strip = |item: Item| Item {
-            index: 0,
-            row_index: 0,
-            ..item
-        };
+        let strip = |item: Item| Item { index: 0, row_index: 0, ..item };
         let mut before: Vec<Item> = items(&spec, &rows).into_iter().map(strip).collect();
         rows.reverse();
-        rows.iter_mut()
-            .enumerate()
-            .for_each(|(n, row)| row.index = n as u64);
+        rows.iter_mut().enumerate().for_each(|(n, row)| row.index = n as u64);
         let mut after: Vec<Item> = items(&spec, &rows).into_iter().map(strip).collect();
         before.sort_by(|a, b| a.item_id.cmp(&b.item_id));
         after.sort_by(|a, b| a.item_id.cmp(&b.item_id));
@@ -140,10 +114,7 @@ fn cells_share_their_seeds_unless_they_vary() {
     ))
     .unwrap();
     let varied = self::spec(&text.replace("{start: 1000}", "{start: 1000, vary: cells}"));
-    let seeds: HashSet<u64> = items(&varied, &rows(&varied))
-        .iter()
-        .map(|item| item.seed)
-        .collect();
+    let seeds: HashSet<u64> = items(&varied, &rows(&varied)).iter().map(|item| item.seed).collect();
     assert_eq!(seeds.len(), 12);
 }
 
@@ -163,77 +134,42 @@ fn each_kind_asks_for_its_task_and_files() {
         let spec = example(name);
         items(&spec, &rows(&spec)).remove(0)
     };
-    let roles = |item: &Item| {
-        item.outputs
-            .iter()
-            .map(|output| output.role)
-            .collect::<Vec<_>>()
-    };
+    let roles = |item: &Item| item.outputs.iter().map(|output| output.role).collect::<Vec<_>>();
 
     let item = first("small_image_pairs");
     assert_eq!(
         (item.task.clone(), item.picture.to_string()),
-        (
-            Task::Pair {
-                map: MapKind::Depth
-            },
-            "64x128".to_owned()
-        )
+        (Task::Pair { map: MapKind::Depth }, "64x128".to_owned())
     );
     assert_eq!(roles(&item), [Role::Image, Role::Map, Role::Joint]);
     assert_eq!(item.outputs[2].key, "joint/ball_depth_7.png");
     assert!(item.given.is_none());
 
     let item = first("small_subject_set");
-    assert_eq!(
-        item.task,
-        Task::Subject {
-            description: Some("A dog.".to_owned())
-        }
-    );
+    assert_eq!(item.task, Task::Subject { description: Some("A dog.".to_owned()) });
     assert_eq!(item.caption, "a dog in the jungle");
     assert!(
-        item.outputs[0]
-            .key
-            .starts_with("data/subject=rex/rex/00.jpg_000_"),
+        item.outputs[0].key.starts_with("data/subject=rex/rex/00.jpg_000_"),
         "{}",
         item.outputs[0].key
     );
 
     let item = first("small_edit");
-    assert_eq!(
-        item.task,
-        Task::Edit {
-            instruction: "make it dusk".to_owned()
-        }
-    );
-    assert_eq!(
-        item.given.as_ref().unwrap().uri,
-        "s3://nightshift-inputs/rex/00.jpg"
-    );
+    assert_eq!(item.task, Task::Edit { instruction: "make it dusk".to_owned() });
+    assert_eq!(item.given.as_ref().unwrap().uri, "s3://nightshift-inputs/rex/00.jpg");
     assert_eq!(item.outputs[0].key, "data/00/dusk_11.png");
 
     let item = first("small_controllable");
     assert_eq!(
         (item.task.clone(), roles(&item)),
-        (
-            Task::Control {
-                map: MapKind::Depth
-            },
-            vec![Role::Image, Role::Control]
-        )
+        (Task::Control { map: MapKind::Depth }, vec![Role::Image, Role::Control])
     );
     assert_eq!(item.outputs[0].key, "data/cfg=2.0/rex/00.jpg_1.png");
 
     let item = first("small_dense_prediction");
     assert_eq!(
         (item.task.clone(), item.kind),
-        (
-            Task::Dense {
-                map: MapKind::Depth
-            },
-            Kind::DensePrediction
-        )
+        (Task::Dense { map: MapKind::Depth }, Kind::DensePrediction)
     );
     assert_eq!(item.outputs[0].encoding, Encoding::DepthPng16);
 }
@@ -245,25 +181,14 @@ fn a_manifest_gives_rows_ids_and_images_by_its_columns() {
         control: {map: canny}\ngenerate: {panel: 64x64}\nmodel: {weights: f32, kv_cache: f32}\noutput: {dest: s3://out/x/, name: \"{{ row.tag }}_{{ seed }}.{{ ext }}\"}\n";
     let parsed = parse("job.yaml", text).unwrap();
     let record = |scene: &str| -> BTreeMap<String, serde_json::Value> {
-        [
-            ("uri", "s3://data/a.png"),
-            ("text", "a street"),
-            ("scene", scene),
-            ("tag", "t"),
-        ]
-        .map(|(k, v)| (k.to_owned(), v.into()))
-        .into()
+        [("uri", "s3://data/a.png"), ("text", "a street"), ("scene", scene), ("tag", "t")]
+            .map(|(k, v)| (k.to_owned(), v.into()))
+            .into()
     };
     let row = parsed.spec.input().row(0, record("s1")).unwrap();
     let item = parsed.spec.item(0, &row, &vars()).unwrap();
-    assert_eq!(
-        (item.row_id.as_str(), item.caption.as_str()),
-        ("s1", "a street")
-    );
-    assert_eq!(
-        parsed.spec.input().row(0, BTreeMap::new()),
-        Err("scene".to_owned())
-    );
+    assert_eq!((item.row_id.as_str(), item.caption.as_str()), ("s1", "a street"));
+    assert_eq!(parsed.spec.input().row(0, BTreeMap::new()), Err("scene".to_owned()));
     let known = ["uri", "txt", "scene"].map(str::to_owned);
     let said: Vec<String> = parsed
         .places
@@ -272,11 +197,7 @@ fn a_manifest_gives_rows_ids_and_images_by_its_columns() {
         .map(|found| found.render("job.yaml", text))
         .collect();
     assert_eq!(said.len(), 2);
-    assert!(
-        said[1].contains("{{ row.tag }}: the manifest has no column \"tag\""),
-        "{}",
-        said[1]
-    );
+    assert!(said[1].contains("{{ row.tag }}: the manifest has no column \"tag\""), "{}", said[1]);
     assert!(said[0].starts_with("job.yaml:4:73: columns.prompt: \"text\" is not in s3://data/scenes.jsonl (columns: uri, txt, scene)"), "{}", said[0]);
 }
 
@@ -287,10 +208,7 @@ fn names_from_data_never_leave_their_folder() {
         output: {dest: s3://out/x/, name: \"{{ row.name }}_{{ seed }}.{{ ext }}\"}\n";
     let spec = spec(text);
     let render = |name: &str| {
-        let fields = [
-            ("prompt".to_owned(), "x".into()),
-            ("name".to_owned(), name.into()),
-        ];
+        let fields = [("prompt".to_owned(), "x".into()), ("name".to_owned(), name.into())];
         let row = spec.input().row(0, fields.into()).unwrap();
         spec.item(0, &row, &vars())
     };
@@ -319,19 +237,10 @@ fn names_from_data_never_leave_their_folder() {
     }
     let missing = spec.item(
         0,
-        &InputRow {
-            fields: [("prompt".to_owned(), "x".into())].into(),
-            ..InputRow::default()
-        },
+        &InputRow { fields: [("prompt".to_owned(), "x".into())].into(), ..InputRow::default() },
         &vars(),
     );
-    assert_eq!(
-        missing,
-        Err(ItemError::MissingColumn {
-            row: 0,
-            column: "name".to_owned()
-        })
-    );
+    assert_eq!(missing, Err(ItemError::MissingColumn { row: 0, column: "name".to_owned() }));
 }
 
 #[test]
@@ -369,11 +278,9 @@ fn the_hash_covers_what_decides_bytes_and_nothing_else() {
         ),
         before
     );
-    for (other, with) in [
-        ("64x64", "96x64"),
-        ("start: 1000", "start: 1001"),
-        ("[2.0, 4.0]", "[2.0, 4.5]"),
-    ] {
+    for (other, with) in
+        [("64x64", "96x64"), ("start: 1000", "start: 1001"), ("[2.0, 4.0]", "[2.0, 4.5]")]
+    {
         assert_ne!(hash(&text.replace(other, with)), before, "{other}");
     }
 }

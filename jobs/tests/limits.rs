@@ -20,47 +20,19 @@ fn refused(what: &str, text: &str) -> String {
     let took = ran_ms() - started;
     assert!(took < SOON_MS, "{what} took {took} ms");
     let said = errors.to_string();
-    assert!(
-        said.len() < 64 * 1024,
-        "{what}: {} bytes of message",
-        said.len()
-    );
+    assert!(said.len() < 64 * 1024, "{what}: {} bytes of message", said.len());
     said.lines().next().unwrap_or_default().to_owned()
 }
 
 #[test]
 fn hostile_texts_are_refused_soon() {
     let cases: [(&str, String, &str); 14] = [
-        (
-            "3.2 MiB",
-            "x".repeat(3_355_443),
-            "job.yaml:1:1: file is 3.2 MiB, limit 1 MiB",
-        ),
-        (
-            "20,000 deep in brackets",
-            "[".repeat(20_000),
-            "nested deeper than 32",
-        ),
-        (
-            "20,000 deep in braces",
-            "{a: ".repeat(20_000),
-            "nested deeper than 32",
-        ),
-        (
-            "20,000 deep in dashes",
-            "- ".repeat(20_000),
-            "nested deeper than 32",
-        ),
-        (
-            "200,000 question marks",
-            "? ".repeat(200_000),
-            "nested deeper than 32",
-        ),
-        (
-            "a scalar of a mebibyte",
-            format!("a: {}", "x".repeat((1 << 20) - 10)),
-            "unknown key",
-        ),
+        ("3.2 MiB", "x".repeat(3_355_443), "job.yaml:1:1: file is 3.2 MiB, limit 1 MiB"),
+        ("20,000 deep in brackets", "[".repeat(20_000), "nested deeper than 32"),
+        ("20,000 deep in braces", "{a: ".repeat(20_000), "nested deeper than 32"),
+        ("20,000 deep in dashes", "- ".repeat(20_000), "nested deeper than 32"),
+        ("200,000 question marks", "? ".repeat(200_000), "nested deeper than 32"),
+        ("a scalar of a mebibyte", format!("a: {}", "x".repeat((1 << 20) - 10)), "unknown key"),
         (
             "a quoted scalar of a mebibyte",
             format!("a: \"{}\"", "\\n".repeat((1 << 19) - 10)),
@@ -71,32 +43,16 @@ fn hostile_texts_are_refused_soon() {
             format!("a: |\n{}", " x\n".repeat(300_000)),
             "unknown key",
         ),
-        (
-            "a key of a mebibyte",
-            format!("{}: 1", "k".repeat((1 << 20) - 10)),
-            "job.yaml",
-        ),
+        ("a key of a mebibyte", format!("{}: 1", "k".repeat((1 << 20) - 10)), "job.yaml"),
         (
             "100,000 keys",
             (0..100_000).map(|n| format!("k{n}:\n")).collect(),
             "more than 20000 nodes",
         ),
-        (
-            "9,000 unknown keys",
-            (0..9_000).map(|n| format!("k{n}: x\n")).collect(),
-            "unknown key",
-        ),
-        (
-            "a million commas",
-            format!("a: [{}]", ",".repeat(1_000_000)),
-            "job.yaml",
-        ),
+        ("9,000 unknown keys", (0..9_000).map(|n| format!("k{n}: x\n")).collect(), "unknown key"),
+        ("a million commas", format!("a: [{}]", ",".repeat(1_000_000)), "job.yaml"),
         ("half a million anchors", "&a ".repeat(300_000), "job.yaml"),
-        (
-            "billion laughs",
-            laughs(),
-            "the document expands to more than 20000 nodes",
-        ),
+        ("billion laughs", laughs(), "the document expands to more than 20000 nodes"),
     ];
     for (what, text, expected) in cases {
         let said = refused(what, &text);
@@ -118,10 +74,8 @@ struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, n: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % n.max(1)
     }
 }
@@ -194,16 +148,8 @@ fn use_it(spec: &JobSpec) {
     };
     let mut keys = std::collections::HashSet::new();
     for i in 0..spec.items_per_row().min(200) {
-        for output in spec
-            .item(i, &row, &vars)
-            .iter()
-            .flat_map(|item| &item.outputs)
-        {
-            assert!(
-                output.key.split('/').all(|part| part != ".."),
-                "{}",
-                output.key
-            );
+        for output in spec.item(i, &row, &vars).iter().flat_map(|item| &item.outputs) {
+            assert!(output.key.split('/').all(|part| part != ".."), "{}", output.key);
             assert!(keys.insert(output.key.clone()), "{} twice", output.key);
         }
     }
@@ -212,10 +158,8 @@ fn use_it(spec: &JobSpec) {
 #[test]
 fn no_mutation_of_an_example_panics() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("specs");
-    let mut files: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|ext| ext == "yaml"));
     files.sort();
     let rounds: usize = std::env::var("FUZZ_ROUNDS").map_or(40, |rounds| rounds.parse().unwrap());
@@ -243,10 +187,7 @@ fn no_mutation_of_an_example_panics() {
                 Ok(parsed) => use_it(&parsed.spec),
                 Err(errors) => {
                     assert!(
-                        errors
-                            .diagnostics
-                            .iter()
-                            .all(|found| found.code != "spec::internal"),
+                        errors.diagnostics.iter().all(|found| found.code != "spec::internal"),
                         "refused without a reason:\n{mutated}"
                     );
                     assert!(errors.to_string().starts_with("job.yaml:"), "{errors}");
@@ -262,9 +203,7 @@ fn other_ways_of_writing_the_same_are_read() {
     let text = std::fs::read_to_string(folder.join("small_text_to_image.yaml")).unwrap();
     let spec = parse("job.yaml", &text).unwrap().spec;
     let value: serde_json::Value = serde_yaml::from_str(&text).unwrap();
-    let tabs = serde_json::to_string_pretty(&value)
-        .unwrap()
-        .replace("  ", "\t");
+    let tabs = serde_json::to_string_pretty(&value).unwrap().replace("  ", "\t");
     for (what, other) in [
         ("CRLF", text.replace('\n', "\r\n")),
         ("BOM", format!("\u{feff}{text}")),

@@ -79,10 +79,7 @@ fn mistakes_of_a_manifest_point_into_it() {
 #[test]
 fn listings_take_what_the_spec_says() {
     let Parsed { spec, .. } = parsed();
-    let nightshift_jobs::InputSpec::Prefix {
-        include, exclude, ..
-    } = spec.input()
-    else {
+    let nightshift_jobs::InputSpec::Prefix { include, exclude, .. } = spec.input() else {
         panic!("a prefix input was read as another");
     };
     let globs = Globs::new(include, exclude).expect("validated");

@@ -7,35 +7,19 @@ use serde_json::Value;
 
 /// Every key of the schema, as a dotted path; lists add `[]`.
 fn keys(schema: &Value, root: &Value, path: &str, found: &mut BTreeSet<String>) {
-    if let Some(name) = schema
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|name| name.strip_prefix("#/$defs/"))
+    if let Some(name) =
+        schema.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix("#/$defs/"))
     {
         return keys(&root["$defs"][name], root, path, found);
     }
-    for alternative in schema
-        .get("anyOf")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
+    for alternative in schema.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
         keys(alternative, root, path, found);
     }
     if let Some(items) = schema.get("items") {
         keys(items, root, &format!("{path}[]"), found);
     }
-    for (key, below) in schema
-        .get("properties")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        let path = if path.is_empty() {
-            key.clone()
-        } else {
-            format!("{path}.{key}")
-        };
+    for (key, below) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         found.insert(path.clone());
         keys(below, root, &path, found);
     }
@@ -102,14 +86,8 @@ fn every_key_that_is_refused_is_said_to_be() {
                 .map(|found| found.path.split('[').next().unwrap_or_default().to_owned()),
         );
     }
-    for line in FATES
-        .lines()
-        .filter(|line| !line.starts_with('#') && line.contains("refused"))
-    {
-        let key = line
-            .split_once(' ')
-            .map_or(line, |(key, _)| key)
-            .replace("[]", "");
+    for line in FATES.lines().filter(|line| !line.starts_with('#') && line.contains("refused")) {
+        let key = line.split_once(' ').map_or(line, |(key, _)| key).replace("[]", "");
         // A block that is refused takes its keys with it, and an empty block asks for nothing.
         let covered = said.iter().any(|path| {
             key == *path

@@ -15,15 +15,9 @@ fn cells(matrix: &str) -> Vec<String> {
     };
     let per_row = parsed.spec.items_per_row();
     let words = |i| {
-        let item = parsed
-            .spec
-            .item(per_row + i, &row, &JobVars::default())
-            .expect("a good row");
-        let words: Vec<String> = item
-            .cell
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
+        let item = parsed.spec.item(per_row + i, &row, &JobVars::default()).expect("a good row");
+        let words: Vec<String> =
+            item.cell.iter().map(|(key, value)| format!("{key}={value}")).collect();
         words.join(" ").replace('"', "")
     };
     (0..per_row).map(words).collect()
@@ -31,10 +25,7 @@ fn cells(matrix: &str) -> Vec<String> {
 
 #[test]
 fn the_product_runs_the_last_dimension_fastest() {
-    assert_eq!(
-        cells("{b: [1, 2], a: [x, y]}"),
-        ["a=x b=1", "a=y b=1", "a=x b=2", "a=y b=2"]
-    );
+    assert_eq!(cells("{b: [1, 2], a: [x, y]}"), ["a=x b=1", "a=y b=1", "a=x b=2", "a=y b=2"]);
 }
 
 #[test]
@@ -68,8 +59,5 @@ fn numbers_are_compared_as_numbers() {
 
 #[test]
 fn include_alone_is_a_list_of_combinations() {
-    assert_eq!(
-        cells("{include: [{a: 1}, {a: 2, b: 3}]}"),
-        ["a=1", "a=2 b=3"]
-    );
+    assert_eq!(cells("{include: [{a: 1}, {a: 2, b: 3}]}"), ["a=1", "a=2 b=3"]);
 }

@@ -312,25 +312,15 @@ mod tests {
         let command = Cli::command();
         command.clone().debug_assert();
         for verb in command.get_subcommands() {
-            let about = verb
-                .get_about()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            assert!(
-                !about.is_empty() && !about.ends_with('.'),
-                "{}: {about}",
-                verb.get_name()
-            );
+            let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty() && !about.ends_with('.'), "{}: {about}", verb.get_name());
         }
     }
 
     #[test]
     fn the_verbs_are_these() {
         let command = Cli::command();
-        let verbs: Vec<&str> = command
-            .get_subcommands()
-            .map(clap::Command::get_name)
-            .collect();
+        let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         assert_eq!(
             verbs.join(" "),
             "validate plan submit ps queue schedule get describe items logs wait cancel pause resume retry run up scheduler worker migrate admin \

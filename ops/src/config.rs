@@ -43,14 +43,7 @@ const fn text(
     default: &'static str,
     help: &'static str,
 ) -> Key {
-    Key {
-        name,
-        env,
-        default,
-        form: Form::Text,
-        secret: false,
-        help,
-    }
+    Key { name, env, default, form: Form::Text, secret: false, help }
 }
 
 /// Every key there is.
@@ -99,21 +92,13 @@ pub const KEYS: &[Key] = &[
     ),
     text(
         "storage.endpoint",
-        &[
-            "NIGHTSHIFT_STORAGE_ENDPOINT",
-            "AWS_ENDPOINT_URL_S3",
-            "AWS_ENDPOINT_URL",
-        ],
+        &["NIGHTSHIFT_STORAGE_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"],
         "",
         "S3 endpoint; empty is AWS",
     ),
     text(
         "storage.region",
-        &[
-            "NIGHTSHIFT_STORAGE_REGION",
-            "AWS_REGION",
-            "AWS_DEFAULT_REGION",
-        ],
+        &["NIGHTSHIFT_STORAGE_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"],
         "",
         "S3 region",
     ),
@@ -141,12 +126,7 @@ pub const KEYS: &[Key] = &[
         "",
         "folder with one folder per model; empty is <data>/models",
     ),
-    text(
-        "data",
-        &["NIGHTSHIFT_DATA"],
-        ".nightshift",
-        "folder of the local system (run, up)",
-    ),
+    text("data", &["NIGHTSHIFT_DATA"], ".nightshift", "folder of the local system (run, up)"),
     text(
         "worker.name",
         &["NIGHTSHIFT_WORKER_NAME"],
@@ -240,12 +220,7 @@ pub const KEYS: &[Key] = &[
         "",
         "address at which the scheduler answers Prometheus, such as 127.0.0.1:9464; empty is off",
     ),
-    text(
-        "log",
-        &["NIGHTSHIFT_LOG"],
-        "warn,nightshift=info",
-        "what to log, as a tracing filter",
-    ),
+    text("log", &["NIGHTSHIFT_LOG"], "warn,nightshift=info", "what to log, as a tracing filter"),
 ];
 
 /// Where a value came from.
@@ -303,11 +278,7 @@ impl Surroundings {
         let mut files = vec![PathBuf::from("nightshift.toml")];
         files.extend(home.map(|dir| dir.join("nightshift/config.toml")));
         files.push(PathBuf::from("/etc/nightshift/config.toml"));
-        Self {
-            env,
-            files,
-            explicit,
-        }
+        Self { env, files, explicit }
     }
 }
 
@@ -348,9 +319,8 @@ impl Config {
             read_file(path, &mut values)?;
         }
         for key in KEYS {
-            let (value, origin) = values
-                .entry(key.name)
-                .or_insert_with(|| (key.default.to_owned(), Origin::Default));
+            let (value, origin) =
+                values.entry(key.name).or_insert_with(|| (key.default.to_owned(), Origin::Default));
             key.form.check(key, value, origin)?;
         }
         Ok(Self { values })
@@ -362,10 +332,7 @@ impl Config {
     /// When `name` is not one of [`KEYS`].
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        let (value, _) = self
-            .values
-            .get(name)
-            .expect("every key of the table has an entry");
+        let (value, _) = self.values.get(name).expect("every key of the table has an entry");
         Some(value.as_str()).filter(|value| !value.is_empty())
     }
 
@@ -399,8 +366,7 @@ impl Config {
     /// The folder that holds the models.
     #[must_use]
     pub fn models_dir(&self) -> PathBuf {
-        self.get("models_dir")
-            .map_or_else(|| self.data_dir().join("models"), PathBuf::from)
+        self.get("models_dir").map_or_else(|| self.data_dir().join("models"), PathBuf::from)
     }
 
     /// Every key with its value as it may be shown (secrets hidden) and its origin, in the order of [`KEYS`].
@@ -430,10 +396,7 @@ impl Form {
             Self::Word(words) if words.contains(&value) => return Ok(()),
             Self::Word(words) => format!("one of {}", words.join(", ")),
         };
-        let message = format!(
-            "{} ({origin}): expected {wanted}, got \"{value}\"",
-            key.name
-        );
+        let message = format!("{} ({origin}): expected {wanted}, got \"{value}\"", key.name);
         Err(Failure::new(Exit::Usage, message).help(format!("it is the {}", key.help)))
     }
 }
@@ -446,9 +409,7 @@ fn read_file(
     let text = std::fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
     // Only the message: the rendered error quotes the source line, which may hold a password.
     let table: toml::Table = toml::from_str(&text).map_err(|error: toml::de::Error| {
-        let line = error
-            .span()
-            .map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+        let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
         broken(format!("line {line}: {}", error.message()))
     })?;
     let mut found = Vec::new();
@@ -470,9 +431,7 @@ fn read_file(
                 )));
             }
         };
-        values
-            .entry(key.name)
-            .or_insert_with(|| (value, Origin::File(path.to_owned())));
+        values.entry(key.name).or_insert_with(|| (value, Origin::File(path.to_owned())));
     }
     Ok(())
 }

@@ -63,9 +63,7 @@ pub fn migrating(config: &Config, application: &str) -> Result<DatabaseConfig, F
 
 fn around_pooler(config: &Config, mut database: DatabaseConfig) -> Option<DatabaseConfig> {
     if database.pooler == Pooler::Transaction {
-        config
-            .get("database.direct_url")?
-            .clone_into(&mut database.url);
+        config.get("database.direct_url")?.clone_into(&mut database.url);
         database.pooler = Pooler::None;
     }
     Some(database)
@@ -91,9 +89,7 @@ pub async fn owner_store(config: &Config, application: &str) -> anyhow::Result<S
 }
 
 async fn connect(database: &DatabaseConfig) -> anyhow::Result<Store> {
-    let store = Store::connect(database)
-        .await
-        .context("cannot connect to the database")?;
+    let store = Store::connect(database).await.context("cannot connect to the database")?;
     store.check_versions().await?;
     Ok(store)
 }
@@ -126,9 +122,7 @@ pub fn storage(config: &Config) -> StoreConfig {
 /// # Errors
 /// No credentials, or a configuration the client refuses.
 pub async fn objects(config: &Config) -> anyhow::Result<Objects> {
-    Objects::connect(storage(config))
-        .await
-        .context("cannot set up the object store's client")
+    Objects::connect(storage(config)).await.context("cannot set up the object store's client")
 }
 
 /// Waits for SIGINT or SIGTERM.

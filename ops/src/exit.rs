@@ -41,17 +41,11 @@ impl Exit {
         (Exit::Usage, "bad usage, configuration or spec"),
         (Exit::NotFound, "not found"),
         (Exit::Refused, "refused: permission, budget, conflict"),
-        (
-            Exit::Unreachable,
-            "database or object store unreachable, or of another version",
-        ),
+        (Exit::Unreachable, "database or object store unreachable, or of another version"),
         (Exit::JobFailed, "the job failed or was rejected"),
         (Exit::JobCancelled, "the job was cancelled"),
         (Exit::TimedOut, "wait timed out; the job goes on"),
-        (
-            Exit::Interrupted,
-            "interrupted; a submitted job goes on (run: the local system stops)",
-        ),
+        (Exit::Interrupted, "interrupted; a submitted job goes on (run: the local system stops)"),
     ];
 
     /// The number.
@@ -81,11 +75,7 @@ pub struct Failure {
 impl Failure {
     /// A failure without advice.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self {
-            exit,
-            message: message.into(),
-            help: None,
-        }
+        Self { exit, message: message.into(), help: None }
     }
 
     /// Adds the advice.

@@ -109,9 +109,7 @@ fn local(error: &nightshift_local::Error) -> (Exit, Option<String>) {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
@@ -129,33 +127,17 @@ mod tests {
             detail: Some(String::new()),
             hint: Some("do".into()),
         };
-        assert_eq!(
-            classify(&anyhow::Error::from(refused)),
-            (Exit::Refused, Some("do".into()))
-        );
-        let missing = nightshift_store::Error::NotFound {
-            message: "job 7".into(),
-        };
+        assert_eq!(classify(&anyhow::Error::from(refused)), (Exit::Refused, Some("do".into())));
+        let missing = nightshift_store::Error::NotFound { message: "job 7".into() };
         assert_eq!(code(missing.into()), Exit::NotFound);
-        let denied = nightshift_store::Error::Denied {
-            message: "x".into(),
-        };
+        let denied = nightshift_store::Error::Denied { message: "x".into() };
         assert_eq!(code(denied.into()), Exit::Refused);
-        let bad = nightshift_store::Error::BadConfig {
-            message: "x".into(),
-        };
+        let bad = nightshift_store::Error::BadConfig { message: "x".into() };
         assert_eq!(code(bad.into()), Exit::Usage);
-        let file = std::fs::read("/no/such/file")
-            .context("reading")
-            .unwrap_err();
+        let file = std::fs::read("/no/such/file").context("reading").unwrap_err();
         assert_eq!(code(file), Exit::NotFound);
-        assert_eq!(
-            code(Failure::new(Exit::TimedOut, "late").into()),
-            Exit::TimedOut
-        );
+        assert_eq!(code(Failure::new(Exit::TimedOut, "late").into()), Exit::TimedOut);
         let pipe = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        assert!(is_broken_pipe(
-            &anyhow::Error::from(pipe).context("printing")
-        ));
+        assert!(is_broken_pipe(&anyhow::Error::from(pipe).context("printing")));
     }
 }

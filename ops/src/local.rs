@@ -69,9 +69,7 @@ impl System {
         let data = data.canonicalize()?;
         logging::init(context, Some(&data.join("nightshift.log")))?;
 
-        context
-            .ui
-            .note(&format!("starting the local system in {}", data.display()));
+        context.ui.note(&format!("starting the local system in {}", data.display()));
         let (postgres, admin_url) = match own_database(context) {
             Some(url) => (None, url),
             None => {
@@ -99,10 +97,7 @@ impl System {
             config.listen = Some(DatabaseConfig::new(&logins.scheduler));
             let scheduler = Scheduler::new(store, objects.clone(), config);
             let task = tokio::spawn(async move {
-                scheduler
-                    .run(async { _ = stopped.await })
-                    .await
-                    .context("the scheduler ended")
+                scheduler.run(async { _ = stopped.await }).await.context("the scheduler ended")
             });
             (stop, task)
         };
@@ -138,9 +133,7 @@ impl System {
     /// The plain folder behind an `s3://` address of the embedded store.
     #[must_use]
     pub fn folder_of(&self, uri: &str) -> PathBuf {
-        self.data
-            .join("s3")
-            .join(uri.strip_prefix("s3://").unwrap_or(uri))
+        self.data.join("s3").join(uri.strip_prefix("s3://").unwrap_or(uri))
     }
 
     /// A file that exports what other programs need to talk to this system; only its owner may read it.
@@ -168,10 +161,7 @@ impl System {
             ("AWS_REGION", REGION.to_owned()),
             ("AWS_ACCESS_KEY_ID", self.s3.access_key().to_owned()),
             ("AWS_SECRET_ACCESS_KEY", self.s3.secret_key().to_owned()),
-            (
-                "NIGHTSHIFT_MODELS_DIR",
-                self.models_dir.display().to_string(),
-            ),
+            ("NIGHTSHIFT_MODELS_DIR", self.models_dir.display().to_string()),
         ]
     }
 
@@ -180,11 +170,8 @@ impl System {
         let write = || -> std::io::Result<()> {
             // A new file, so that its permissions are those asked for.
             let _ = std::fs::remove_file(&path);
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)?;
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             for (name, value) in self.env() {
                 writeln!(file, "export {name}={}", in_quotes(&value))?;
             }
@@ -262,9 +249,7 @@ struct Logins {
 
 /// Migrates, and makes one login for each role.
 async fn prepare_database(admin_url: &str) -> anyhow::Result<Logins> {
-    nightshift_store::migrate(admin_url)
-        .await
-        .context("cannot prepare the database")?;
+    nightshift_store::migrate(admin_url).await.context("cannot prepare the database")?;
     let admin = connect(admin_url, "nightshift setup").await?;
     let everything = ["s3://".to_owned()];
     admin.set_prefixes(TENANT, &everything, &everything).await?;
@@ -280,19 +265,13 @@ async fn prepare_database(admin_url: &str) -> anyhow::Result<Logins> {
     }
     admin.close().await;
     let [tenant, scheduler, worker] = urls.try_into().expect("one url for each of three logins");
-    Ok(Logins {
-        tenant,
-        scheduler,
-        worker,
-    })
+    Ok(Logins { tenant, scheduler, worker })
 }
 
 async fn connect(url: &str, application: &str) -> anyhow::Result<Store> {
     let mut database = DatabaseConfig::new(url);
     application.clone_into(&mut database.application_name);
-    Store::connect(&database)
-        .await
-        .context("cannot connect to the local database")
+    Store::connect(&database).await.context("cannot connect to the local database")
 }
 
 /// 32 hexadecimal digits from the system.
@@ -315,9 +294,7 @@ fn with_login(url: &str, login: &str, password: &str) -> Result<String, Failure>
     let (scheme, rest) = url.split_once("://").ok_or_else(unreadable)?;
     let authority = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(authority);
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     Ok(format!("{scheme}://{login}:{password}@{host}{path}"))
 }
 
@@ -341,9 +318,7 @@ fn ensure_models(context: &Context, models: &Path) -> anyhow::Result<()> {
     if dir.exists() {
         return Ok(());
     }
-    context
-        .ui
-        .note("making the model `tiny`: its weights are random, so its pictures are noise");
+    context.ui.note("making the model `tiny`: its weights are random, so its pictures are noise");
     model::write_random(&dir, 0)
 }
 

@@ -64,28 +64,12 @@ pub fn one(out: &mut dyn Write, format: Format, value: &Value) -> std::io::Resul
 }
 
 fn table(out: &mut dyn Write, columns: &[Column], rows: &[Value]) -> std::io::Result<()> {
-    let mut lines = vec![
-        columns
-            .iter()
-            .map(|c| c.head.to_owned())
-            .collect::<Vec<_>>(),
-    ];
+    let mut lines = vec![columns.iter().map(|c| c.head.to_owned()).collect::<Vec<_>>()];
     for row in rows {
-        lines.push(
-            columns
-                .iter()
-                .map(|c| one_line(&cell(field(row, c.field))))
-                .collect(),
-        );
+        lines.push(columns.iter().map(|c| one_line(&cell(field(row, c.field)))).collect());
     }
     let widths: Vec<usize> = (0..columns.len())
-        .map(|i| {
-            lines
-                .iter()
-                .map(|line| line[i].chars().count())
-                .max()
-                .unwrap_or(0)
-        })
+        .map(|i| lines.iter().map(|line| line[i].chars().count()).max().unwrap_or(0))
         .collect();
     for line in lines {
         let mut text = String::new();
@@ -99,8 +83,7 @@ fn table(out: &mut dyn Write, columns: &[Column], rows: &[Value]) -> std::io::Re
 }
 
 fn field<'a>(row: &'a Value, path: &str) -> &'a Value {
-    path.split('.')
-        .fold(row, |value, name| value.get(name).unwrap_or(&Value::Null))
+    path.split('.').fold(row, |value, name| value.get(name).unwrap_or(&Value::Null))
 }
 
 fn cell(value: &Value) -> String {
@@ -115,9 +98,7 @@ fn cell(value: &Value) -> String {
 
 /// Control characters would let a value of a job draw on the reader's terminal.
 fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn pretty(value: &Value) -> String {
@@ -153,11 +134,7 @@ mod tests {
             json!({"id": 1, "name": "sweep", "counts": {"ok": 12}}),
             json!({"id": 20, "name": "two\nlines\u{1b}[31m", "counts": {"ok": ["a", 1]}}),
         ];
-        let columns = [
-            column("JOB", "id"),
-            column("NAME", "name"),
-            column("OK", "counts.ok"),
-        ];
+        let columns = [column("JOB", "id"), column("NAME", "name"), column("OK", "counts.ok")];
         let mut out = Vec::new();
         rows(&mut out, format, &columns, &list).unwrap();
         String::from_utf8(out).unwrap()
@@ -193,10 +170,7 @@ mod tests {
     fn one_thing_as_lines() {
         let mut out = Vec::new();
         one(&mut out, Format::Table, &json!({"id": 3, "errors": "a\nb"})).unwrap();
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "errors  a\n        b\nid      3\n"
-        );
+        assert_eq!(String::from_utf8(out).unwrap(), "errors  a\n        b\nid      3\n");
     }
 
     #[test]

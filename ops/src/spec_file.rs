@@ -27,17 +27,10 @@ impl SpecFile {
     /// [`Exit::NotFound`] when there is no such file, [`Exit::Usage`] when it cannot be read or is not UTF-8.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let stdin = path == Path::new("-");
-        let name = if stdin {
-            "stdin".to_owned()
-        } else {
-            path.display().to_string()
-        };
+        let name = if stdin { "stdin".to_owned() } else { path.display().to_string() };
         let mut bytes = Vec::new();
         let read = if stdin {
-            std::io::stdin()
-                .lock()
-                .take(MAX_BYTES)
-                .read_to_end(&mut bytes)
+            std::io::stdin().lock().take(MAX_BYTES).read_to_end(&mut bytes)
         } else {
             std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes))
         };
@@ -50,15 +43,8 @@ impl SpecFile {
         })?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
-            let line = error.as_bytes()[..at]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count()
-                + 1;
-            Failure::new(
-                Exit::Usage,
-                format!("{name}:{line}: the file is not UTF-8 text here"),
-            )
+            let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+            Failure::new(Exit::Usage, format!("{name}:{line}: the file is not UTF-8 text here"))
         })?;
         Ok(Self { name, text })
     }
@@ -87,9 +73,7 @@ impl SpecFile {
                 .split_once('=')
                 .ok_or_else(|| usage(format!("--set {assignment}: there is no `=`")))?;
             let value: Value = serde_yaml::from_str(value).map_err(|error| {
-                usage(format!(
-                    "--set {assignment}: the value is not YAML: {error}"
-                ))
+                usage(format!("--set {assignment}: the value is not YAML: {error}"))
             })?;
             put(&mut root, path, value)
                 .map_err(|what| usage(format!("--set {assignment}: {what}")))?;
@@ -123,9 +107,7 @@ fn put(root: &mut Value, path: &str, value: Value) -> Result<(), String> {
             map.insert(left.into(), value);
             return Ok(());
         };
-        here = map
-            .entry(first.into())
-            .or_insert_with(|| Value::Mapping(Mapping::new()));
+        here = map.entry(first.into()).or_insert_with(|| Value::Mapping(Mapping::new()));
         left = rest;
     }
 }
@@ -157,10 +139,7 @@ mod tests {
             .unwrap(),
             "sampler:\n  cfg: 3.5\nkind: edit\noutput:\n  dest: s3://b/x/\ngenerate:\n  seeds:\n  - 1\n  - 2\n"
         );
-        assert_eq!(
-            set(text, &[("kind.x", "1")]).unwrap_err(),
-            "there is no mapping to hold \"x\""
-        );
+        assert_eq!(set(text, &[("kind.x", "1")]).unwrap_err(), "there is no mapping to hold \"x\"");
         assert_eq!(set(text, &[("", "1")]).unwrap_err(), "the path is empty");
     }
 
@@ -174,8 +153,7 @@ mod tests {
         let bad = SpecFile::read(&path).unwrap_err();
         assert_eq!(bad.exit, Exit::Usage);
         assert!(
-            bad.message
-                .ends_with("bad.yaml:2: the file is not UTF-8 text here"),
+            bad.message.ends_with("bad.yaml:2: the file is not UTF-8 text here"),
             "{}",
             bad.message
         );

@@ -26,11 +26,7 @@ impl Ui {
         let terminal = std::io::stderr().is_terminal();
         let forbidden =
             no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self {
-            quiet,
-            color: terminal && !forbidden,
-            terminal,
-        }
+        Self { quiet, color: terminal && !forbidden, terminal }
     }
 
     /// A message about what happens; left out with `--quiet`.
@@ -42,11 +38,7 @@ impl Ui {
 
     /// `error: ...` and `help: ...`.
     pub fn error(&self, message: &str, help: Option<&str>) {
-        let head = if self.color {
-            "\u{1b}[1;31merror\u{1b}[0m"
-        } else {
-            "error"
-        };
+        let head = if self.color { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
         self.write(&format!("{head}: {message}"));
         if let Some(help) = help {
             self.write(&format!("help: {help}"));
@@ -55,11 +47,7 @@ impl Ui {
 
     /// `warning: ...`; left out with `--quiet`.
     pub fn warning(&self, message: &str) {
-        let head = if self.color {
-            "\u{1b}[1;33mwarning\u{1b}[0m"
-        } else {
-            "warning"
-        };
+        let head = if self.color { "\u{1b}[1;33mwarning\u{1b}[0m" } else { "warning" };
         self.note(&format!("{head}: {message}"));
     }
 
@@ -98,13 +86,7 @@ impl Progress {
             bar.set_prefix(name.clone());
             bar
         });
-        Self {
-            ui,
-            name,
-            bar,
-            last_line: Instant::now(),
-            last_done: 0,
-        }
+        Self { ui, name, bar, last_line: Instant::now(), last_done: 0 }
     }
 
     /// Tells where the job stands.

@@ -53,16 +53,10 @@ impl Chunker {
     /// # Panics
     /// When rows do not come in the order of their indices: a bug of the caller.
     pub fn push(&mut self, row: &InputRow) -> Option<Chunk> {
-        assert_eq!(
-            row.index,
-            self.first_row + u64::from(self.n_rows),
-            "rows come in order"
-        );
+        assert_eq!(row.index, self.first_row + u64::from(self.n_rows), "rows come in order");
         let mut line = serde_json::to_vec(row).expect("a row is plain data");
         line.push(b'\n');
-        self.encoder
-            .write_all(&line)
-            .expect("writing to memory does not fail");
+        self.encoder.write_all(&line).expect("writing to memory does not fail");
         self.n_rows += 1;
         self.json_bytes += line.len();
         let full = self.n_rows as usize >= MAX_ROWS || self.json_bytes >= MAX_JSON_BYTES;
@@ -81,10 +75,7 @@ impl Chunker {
         Chunk {
             first_row: full.first_row,
             n_rows: full.n_rows,
-            data: full
-                .encoder
-                .finish()
-                .expect("writing to memory does not fail"),
+            data: full.encoder.finish().expect("writing to memory does not fail"),
         }
     }
 }
@@ -96,9 +87,7 @@ impl Chunker {
 pub fn read(data: &[u8]) -> std::io::Result<Vec<InputRow>> {
     let mut text = String::new();
     GzDecoder::new(data).read_to_string(&mut text)?;
-    text.lines()
-        .map(|line| serde_json::from_str(line).map_err(std::io::Error::from))
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).map_err(std::io::Error::from)).collect()
 }
 
 #[cfg(test)]
@@ -110,18 +99,12 @@ mod tests {
         let mut chunker = Chunker::default();
         let mut chunks = Vec::new();
         for index in 0..2_345 {
-            let row = InputRow {
-                index,
-                id: Some(format!("id{index}")),
-                ..InputRow::default()
-            };
+            let row = InputRow { index, id: Some(format!("id{index}")), ..InputRow::default() };
             chunks.extend(chunker.push(&row));
         }
         chunks.extend(chunker.finish());
-        let shape: Vec<(u64, u32)> = chunks
-            .iter()
-            .map(|chunk| (chunk.first_row, chunk.n_rows))
-            .collect();
+        let shape: Vec<(u64, u32)> =
+            chunks.iter().map(|chunk| (chunk.first_row, chunk.n_rows)).collect();
         assert_eq!(shape, [(0, 1000), (1000, 1000), (2000, 345)]);
         let rows = read(&chunks[2].data).unwrap();
         assert_eq!((rows.len(), rows[344].id.as_deref()), (345, Some("id2344")));
@@ -135,9 +118,7 @@ mod tests {
             fields: [("text".to_owned(), "x".repeat(1 << 20).into())].into(),
             ..InputRow::default()
         };
-        let first = (0..10)
-            .find_map(|index| chunker.push(&wide(index)))
-            .unwrap();
+        let first = (0..10).find_map(|index| chunker.push(&wide(index))).unwrap();
         assert_eq!(first.n_rows, 4);
     }
 }

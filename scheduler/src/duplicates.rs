@@ -33,12 +33,7 @@ pub(crate) struct Duplicates {
 impl Duplicates {
     /// Keeps so many ids in memory.
     pub(crate) fn with_room(room: usize) -> Self {
-        Self {
-            seen: HashMap::new(),
-            room,
-            file: None,
-            runs: Vec::new(),
-        }
+        Self { seen: HashMap::new(), room, file: None, runs: Vec::new() }
     }
 
     /// Takes an id at a place; returns the earlier place when it is still in memory. The others come with [`Duplicates::finish`].
@@ -74,11 +69,7 @@ impl Duplicates {
         let mut runs: Vec<Run> = Vec::new();
         for records in self.runs {
             let next = runs.last().map_or(0, |run| run.end);
-            runs.push(Run {
-                next,
-                end: next + records,
-                page: Vec::new(),
-            });
+            runs.push(Run { next, end: next + records, page: Vec::new() });
         }
         let mut heads = BinaryHeap::new();
         for (number, run) in runs.iter_mut().enumerate() {
@@ -133,8 +124,7 @@ impl Run {
             let mut bytes = vec![0; n as usize * RECORD];
             file.read_exact_at(&mut bytes, self.next * RECORD as u64)?;
             self.next += n;
-            self.page
-                .extend(bytes.chunks_exact(RECORD).rev().map(record));
+            self.page.extend(bytes.chunks_exact(RECORD).rev().map(record));
         }
         Ok(self.page.pop())
     }

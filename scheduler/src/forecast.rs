@@ -68,10 +68,7 @@ impl Course {
 /// Predicts every row, in order. `rows` are in the order of claims, as the store gives them.
 #[must_use]
 pub fn forecast(rows: &[QueueRow], now_unix_ms: i64) -> Vec<Forecast> {
-    let mut courses: Vec<Course> = rows
-        .iter()
-        .map(|row| Course::new(row, now_unix_ms))
-        .collect();
+    let mut courses: Vec<Course> = rows.iter().map(|row| Course::new(row, now_unix_ms)).collect();
     let mut now = now_unix_ms;
     for _ in 0..MAX_STEPS {
         for course in &mut courses {
@@ -106,10 +103,7 @@ pub fn forecast(rows: &[QueueRow], now_unix_ms: i64) -> Vec<Forecast> {
 
 /// When something changes for a job that is not over: its end, or an end of its window.
 fn next_change(course: &Course, workers: f64, now: i64) -> Option<i64> {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "beyond the horizon it does not matter"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "beyond the horizon it does not matter")]
     let end = (workers > 0.0).then(|| now.saturating_add((course.left_ms / workers).ceil() as i64));
     [end, Some(course.opens), Some(course.closes)]
         .into_iter()
@@ -174,9 +168,8 @@ fn fill(free: f64, demands: &[(f64, f64)]) -> Vec<f64> {
     let mut given = vec![0.0; demands.len()];
     let mut left = free;
     loop {
-        let hungry: Vec<usize> = (0..demands.len())
-            .filter(|i| demands[*i].0 - given[*i] > 1e-9)
-            .collect();
+        let hungry: Vec<usize> =
+            (0..demands.len()).filter(|i| demands[*i].0 - given[*i] > 1e-9).collect();
         let weights: f64 = hungry.iter().map(|i| demands[*i].1).sum();
         if left < 1e-9 || hungry.is_empty() {
             return given;
@@ -236,48 +229,21 @@ mod tests {
 
     #[test]
     fn jobs_of_a_tenant_follow_each_other_and_a_higher_priority_goes_first() {
-        assert_eq!(
-            said(&[row(1), row(2)]),
-            [(Some(0), Some(50)), (Some(50), Some(100))]
-        );
-        let urgent = QueueRow {
-            priority: 90,
-            ..row(2)
-        };
-        assert_eq!(
-            said(&[row(1), urgent]),
-            [(Some(50), Some(100)), (Some(0), Some(50))]
-        );
+        assert_eq!(said(&[row(1), row(2)]), [(Some(0), Some(50)), (Some(50), Some(100))]);
+        let urgent = QueueRow { priority: 90, ..row(2) };
+        assert_eq!(said(&[row(1), urgent]), [(Some(50), Some(100)), (Some(0), Some(50))]);
     }
 
     #[test]
     fn tenants_share_by_weight_and_within_their_caps() {
-        let other = QueueRow {
-            tenant_no: 2,
-            ..row(2)
-        };
-        assert_eq!(
-            said(&[row(1), other.clone()]),
-            [(Some(0), Some(100)), (Some(0), Some(100))]
-        );
-        let heavy = QueueRow {
-            weight: 3.0,
-            ..other.clone()
-        };
+        let other = QueueRow { tenant_no: 2, ..row(2) };
+        assert_eq!(said(&[row(1), other.clone()]), [(Some(0), Some(100)), (Some(0), Some(100))]);
+        let heavy = QueueRow { weight: 3.0, ..other.clone() };
         // Three quarters of two workers, and then the rest.
-        assert_eq!(
-            said(&[row(1), heavy]),
-            [(Some(0), Some(100)), (Some(0), Some(66))]
-        );
-        let capped = QueueRow {
-            max_leased: Some(1),
-            ..row(1)
-        };
+        assert_eq!(said(&[row(1), heavy]), [(Some(0), Some(100)), (Some(0), Some(66))]);
+        let capped = QueueRow { max_leased: Some(1), ..row(1) };
         assert_eq!(said(&[capped]), [(Some(0), Some(100))]);
-        let narrow = QueueRow {
-            shards_left: 1,
-            ..row(1)
-        };
+        let narrow = QueueRow { shards_left: 1, ..row(1) };
         assert_eq!(said(&[narrow]), [(Some(0), Some(100))]);
     }
 
@@ -298,10 +264,7 @@ mod tests {
         assert_eq!(ends[0], (Some(60), Some(59 * day + 120)));
         assert_eq!(ends[1], (Some(0), Some(50)));
         // One that has no other window does not go on, and one that nobody has computed opens all the same.
-        let once = QueueRow {
-            time_window: None,
-            ..night.clone()
-        };
+        let once = QueueRow { time_window: None, ..night.clone() };
         assert_eq!(said(&[once]), [(Some(60), None)]);
         let new = QueueRow {
             opens_unix_ms: Some(i64::MAX),
@@ -314,35 +277,15 @@ mod tests {
 
     #[test]
     fn what_cannot_run_is_not_foretold() {
-        let blocked = QueueRow {
-            blocked: true,
-            ..row(1)
-        };
-        let nobody = QueueRow {
-            n_workers: 0,
-            ..row(2)
-        };
-        let behind = QueueRow {
-            after: vec![4],
-            ..row(3)
-        };
-        let unmeasured = QueueRow {
-            item_ms: None,
-            ..row(4)
-        };
+        let blocked = QueueRow { blocked: true, ..row(1) };
+        let nobody = QueueRow { n_workers: 0, ..row(2) };
+        let behind = QueueRow { after: vec![4], ..row(3) };
+        let unmeasured = QueueRow { item_ms: None, ..row(4) };
         assert_eq!(
             said(&[blocked, nobody, behind, unmeasured]),
-            [
-                (None, None),
-                (None, None),
-                (Some(500), Some(550)),
-                (Some(0), None)
-            ]
+            [(None, None), (None, None), (Some(500), Some(550)), (Some(0), None)]
         );
-        let far = QueueRow {
-            opens_unix_ms: Some(400 * 24 * HOUR),
-            ..row(5)
-        };
+        let far = QueueRow { opens_unix_ms: Some(400 * 24 * HOUR), ..row(5) };
         assert_eq!(said(&[far]), [(None, None)]);
         assert_eq!(said(&[]), []);
     }

@@ -35,13 +35,9 @@ impl Lab {
         let (cluster, own) = match std::env::var("NIGHTSHIFT_TEST_CLUSTER") {
             Ok(url) => (url, None),
             Err(_) => {
-                let options = PostgresOptions {
-                    fsync: false,
-                    ..PostgresOptions::default()
-                };
-                let postgres = Postgres::start(&folder.path().join("postgres"), options)
-                    .await
-                    .unwrap();
+                let options = PostgresOptions { fsync: false, ..PostgresOptions::default() };
+                let postgres =
+                    Postgres::start(&folder.path().join("postgres"), options).await.unwrap();
                 let url = postgres.url("").trim_end_matches('/').to_owned();
                 (url, Some(postgres))
             }
@@ -60,10 +56,7 @@ impl Lab {
         nightshift_store::migrate(&url).await.unwrap();
         let admin = Store::connect(&DatabaseConfig::new(&url)).await.unwrap();
         let everything = ["s3://".to_owned()];
-        admin
-            .set_prefixes("default", &everything, &everything)
-            .await
-            .unwrap();
+        admin.set_prefixes("default", &everything, &everything).await.unwrap();
         for (kind, name, tenant) in [
             (LoginKind::Tenant, "user", Some("default")),
             (LoginKind::Scheduler, "scheduler", None),
@@ -128,9 +121,7 @@ impl Lab {
     }
 
     pub(crate) fn set_clock(&mut self, unix_ms: i64) {
-        self.sql(&format!(
-            "update lab.clock set at = to_timestamp({unix_ms} / 1000.0);"
-        ));
+        self.sql(&format!("update lab.clock set at = to_timestamp({unix_ms} / 1000.0);"));
     }
 
     /// What a scheduler does in one look, if it leads.
@@ -142,9 +133,7 @@ impl Lab {
         refresh_windows(&self.scheduler, &term).await.unwrap();
         for job in self.scheduler.submitted(&term, 10).await.unwrap() {
             let (_, term) = watch::channel(term.clone());
-            plan_job(&self.scheduler, &self.objects, &term, &job)
-                .await
-                .unwrap();
+            plan_job(&self.scheduler, &self.objects, &term, &job).await.unwrap();
         }
     }
 }

@@ -51,32 +51,20 @@ where
     B: AsRef<[u8]>,
 {
     pub(crate) fn new(stream: S) -> Self {
-        Self {
-            stream,
-            buffer: Vec::new(),
-            start: 0,
-            searched: 0,
-            number: 0,
-            ended: false,
-        }
+        Self { stream, buffer: Vec::new(), start: 0, searched: 0, number: 0, ended: false }
     }
 
     /// The next line; `None` at the end. A last line without a line end counts, an empty one does not.
     pub(crate) async fn next(&mut self) -> Result<Option<Line>, LineError<E>> {
         loop {
             let unread = &self.buffer[self.start..];
-            if let Some(at) = unread[self.searched..]
-                .iter()
-                .position(|byte| *byte == b'\n')
-            {
+            if let Some(at) = unread[self.searched..].iter().position(|byte| *byte == b'\n') {
                 let length = self.searched + at;
                 return self.take(length, 1).map(Some);
             }
             self.searched = unread.len();
             if self.searched > MAX_LINE_BYTES {
-                return Err(LineError::TooLong {
-                    line: self.number + 1,
-                });
+                return Err(LineError::TooLong { line: self.number + 1 });
             }
             if self.ended {
                 return match unread.len() {
@@ -106,18 +94,12 @@ where
             bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         }
         bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-        let text = std::str::from_utf8(bytes)
-            .map(str::to_owned)
-            .map_err(|error| LineError::NotUtf8 {
-                line: self.number,
-                column: error.valid_up_to() + 1,
-            })?;
+        let text = std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| {
+            LineError::NotUtf8 { line: self.number, column: error.valid_up_to() + 1 }
+        })?;
         self.start += length + end;
         self.searched = 0;
-        Ok(Line {
-            number: self.number,
-            text,
-        })
+        Ok(Line { number: self.number, text })
     }
 }
 
@@ -128,9 +110,8 @@ mod tests {
     use super::*;
 
     async fn lines(pieces: &[&[u8]]) -> Result<Vec<(u64, String)>, LineError<()>> {
-        let mut lines = Lines::new(stream::iter(
-            pieces.iter().map(|piece| Ok::<_, ()>(piece.to_vec())),
-        ));
+        let mut lines =
+            Lines::new(stream::iter(pieces.iter().map(|piece| Ok::<_, ()>(piece.to_vec()))));
         let mut all = Vec::new();
         while let Some(line) = lines.next().await? {
             all.push((line.number, line.text));
@@ -160,19 +141,13 @@ mod tests {
         let piece = vec![b'x'; 64 << 10];
         let endless = stream::repeat_with(|| Ok::<_, ()>(piece.clone()));
         let mut lines = Lines::new(endless);
-        assert!(matches!(
-            lines.next().await,
-            Err(LineError::TooLong { line: 1 })
-        ));
+        assert!(matches!(lines.next().await, Err(LineError::TooLong { line: 1 })));
         assert!(lines.buffer.len() < MAX_LINE_BYTES + (128 << 10));
     }
 
     #[tokio::test]
     async fn bytes_that_are_no_text_have_a_place() {
         let error = lines(&[b"good\nbad\xff\n"]).await.unwrap_err();
-        assert!(
-            matches!(error, LineError::NotUtf8 { line: 2, column: 4 }),
-            "{error:?}"
-        );
+        assert!(matches!(error, LineError::NotUtf8 { line: 2, column: 4 }), "{error:?}");
     }
 }

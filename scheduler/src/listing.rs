@@ -33,9 +33,7 @@ impl Listing {
     ) -> Result<Self, String> {
         Ok(Self {
             objects,
-            prefix: uri
-                .parse()
-                .map_err(|error: nightshift_objects::UriError| error.to_string())?,
+            prefix: uri.parse().map_err(|error: nightshift_objects::UriError| error.to_string())?,
             globs: Globs::new(include, exclude)?,
             subjects: max_references.map(|most| (most, HashMap::new())),
             page: Vec::new().into_iter(),
@@ -52,10 +50,7 @@ impl Listing {
                 if self.ended {
                     return Ok(None);
                 }
-                let page = self
-                    .objects
-                    .list_page(&self.prefix, self.after.take())
-                    .await?;
+                let page = self.objects.list_page(&self.prefix, self.after.take()).await?;
                 self.ended = page.next.is_none();
                 self.after = page.next;
                 self.page = page.objects.into_iter();
@@ -80,18 +75,13 @@ impl Listing {
         }
         let path = without_extension(below);
         if let Some((most, taken)) = &mut self.subjects {
-            let taken = taken
-                .entry(Subjects::subject_of(path)?.to_owned())
-                .or_default();
+            let taken = taken.entry(Subjects::subject_of(path)?.to_owned()).or_default();
             if *taken >= *most {
                 return None;
             }
             *taken += 1;
         }
-        let uri = S3Uri {
-            bucket: self.prefix.bucket.clone(),
-            key: object.key.clone(),
-        };
+        let uri = S3Uri { bucket: self.prefix.bucket.clone(), key: object.key.clone() };
         Some(InputRow {
             index,
             uri: Some(uri.to_string()),

@@ -29,10 +29,8 @@ impl<'a> Manifest<'a> {
     /// Opens a manifest and, of a CSV file, reads the header.
     pub(crate) async fn open(objects: &Objects, parsed: &'a Parsed) -> Result<Self, RowError> {
         let failed = |error| classify(parsed, error);
-        let uri: S3Uri = uri_of(parsed)
-            .0
-            .parse()
-            .map_err(|error| failed(ObjectsError::from(error)))?;
+        let uri: S3Uri =
+            uri_of(parsed).0.parse().map_err(|error| failed(ObjectsError::from(error)))?;
         let object = objects.get_stream(&uri, None).await.map_err(failed)?;
         let bytes: Bytes = Box::pin(stream::try_unfold(object, |mut object| async move {
             Ok(object.next().await?.map(|bytes| (bytes.to_vec(), object)))
@@ -42,14 +40,8 @@ impl<'a> Manifest<'a> {
 
     async fn read(parsed: &'a Parsed, bytes: Bytes) -> Result<Self, RowError> {
         let (uri, format) = uri_of(parsed);
-        let mut manifest = Self {
-            parsed,
-            uri,
-            format,
-            lines: Lines::new(bytes),
-            header: Vec::new(),
-            rows: 0,
-        };
+        let mut manifest =
+            Self { parsed, uri, format, lines: Lines::new(bytes), header: Vec::new(), rows: 0 };
         if format == ManifestFormat::Csv
             && let Some(record) = manifest.record().await?
         {
@@ -73,11 +65,9 @@ impl<'a> Manifest<'a> {
         let fields = match self.format {
             ManifestFormat::Jsonl => self.json(&record)?,
             ManifestFormat::Csv => self.csv(&record)?,
-            ManifestFormat::Txt => [(
-                "prompt".to_owned(),
-                Value::String(record.text.trim().to_owned()),
-            )]
-            .into(),
+            ManifestFormat::Txt => {
+                [("prompt".to_owned(), Value::String(record.text.trim().to_owned()))].into()
+            }
         };
         if self.rows == 0 && self.format != ManifestFormat::Csv {
             let names: Vec<String> = fields.keys().cloned().collect();
@@ -86,10 +76,7 @@ impl<'a> Manifest<'a> {
         let input = self.parsed.spec.input();
         let row = input.row(index, fields);
         let row = row.map_err(|column| {
-            self.bad(
-                &record,
-                &format!("there is no value in column \"{column}\""),
-            )
+            self.bad(&record, &format!("there is no value in column \"{column}\""))
         })?;
         self.rows += 1;
         Ok(Some((row, record.number)))
@@ -134,9 +121,7 @@ impl<'a> Manifest<'a> {
     fn json(&self, record: &Line) -> Result<BTreeMap<String, Value>, RowError> {
         let at = |column: usize, what: &str| {
             let line = usize::try_from(record.number).unwrap_or(usize::MAX);
-            self.at(nightshift_jobs::plan_errors::manifest_line(
-                line, column, what, self.rows,
-            ))
+            self.at(nightshift_jobs::plan_errors::manifest_line(line, column, what, self.rows))
         };
         let value: Value = serde_json::from_str(&record.text).map_err(|error| {
             let text = error.to_string();
@@ -159,12 +144,7 @@ impl<'a> Manifest<'a> {
             );
             return Err(self.bad(record, &message));
         }
-        Ok(self
-            .header
-            .iter()
-            .cloned()
-            .zip(cells.into_iter().map(Value::String))
-            .collect())
+        Ok(self.header.iter().cloned().zip(cells.into_iter().map(Value::String)).collect())
     }
 
     fn cells(&self, record: &Line) -> Result<Vec<String>, RowError> {
@@ -205,11 +185,7 @@ impl<'a> Manifest<'a> {
     }
 
     fn at(&self, diagnostic: Diagnostic) -> RowError {
-        InputProblem::Manifest {
-            uri: self.uri.to_owned(),
-            diagnostic: Box::new(diagnostic),
-        }
-        .into()
+        InputProblem::Manifest { uri: self.uri.to_owned(), diagnostic: Box::new(diagnostic) }.into()
     }
 }
 
@@ -224,11 +200,7 @@ fn uri_of(parsed: &Parsed) -> (&str, ManifestFormat) {
 
 /// serde_json's words, shortened where ours are plainer.
 fn plain(message: &str) -> &str {
-    if message.starts_with("control character") {
-        "control character in string"
-    } else {
-        message
-    }
+    if message.starts_with("control character") { "control character in string" } else { message }
 }
 
 #[cfg(test)]

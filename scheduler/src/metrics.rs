@@ -23,12 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Help of the figures that the store gives: name, type, help, label.
 const FIGURES: [(&str, &str, &str, &str); 7] = [
-    (
-        "jobs",
-        "gauge",
-        "Jobs that are not over, by state.",
-        "state",
-    ),
+    ("jobs", "gauge", "Jobs that are not over, by state.", "state"),
     (
         "active_items",
         "gauge",
@@ -42,24 +37,14 @@ const FIGURES: [(&str, &str, &str, &str); 7] = [
         "",
     ),
     ("leases", "gauge", "Shards that are leased.", ""),
-    (
-        "workers",
-        "gauge",
-        "Workers heard within a minute.",
-        "state",
-    ),
+    ("workers", "gauge", "Workers heard within a minute.", "state"),
     (
         "oldest_waiting_seconds",
         "gauge",
         "Age of the oldest job that waits to be planned (submitted) or begun (ready).",
         "state",
     ),
-    (
-        "webhooks_waiting",
-        "gauge",
-        "Notifications that are not delivered yet.",
-        "",
-    ),
+    ("webhooks_waiting", "gauge", "Notifications that are not delivered yet.", ""),
 ];
 
 /// Counters of this process. All begin at 0, so that a graph shows 0 and no gap.
@@ -117,11 +102,8 @@ impl Metrics {
         page.head("up", "gauge", "Whether the database answers.");
         page.line("up", "", "", f64::from(u8::from(figures.is_some())));
         for (name, kind, help, label) in FIGURES {
-            let of_name: Vec<&Figure> = figures
-                .unwrap_or_default()
-                .iter()
-                .filter(|figure| figure.name == name)
-                .collect();
+            let of_name: Vec<&Figure> =
+                figures.unwrap_or_default().iter().filter(|figure| figure.name == name).collect();
             if !of_name.is_empty() {
                 page.head(name, kind, help);
             }
@@ -130,23 +112,11 @@ impl Metrics {
             }
         }
         page.head("scheduler_leads", "gauge", "Whether this scheduler leads.");
-        page.line(
-            "scheduler_leads",
-            "",
-            "",
-            f64::from(u8::from(counters.leads)),
-        );
-        page.head(
-            "tick_duration_seconds",
-            "histogram",
-            "Time that one look at the jobs took.",
-        );
+        page.line("scheduler_leads", "", "", f64::from(u8::from(counters.leads)));
+        page.head("tick_duration_seconds", "histogram", "Time that one look at the jobs took.");
         let mut so_far = 0;
-        for (bound, n) in BUCKETS
-            .iter()
-            .map(ToString::to_string)
-            .chain(["+Inf".to_owned()])
-            .zip(counters.ticks)
+        for (bound, n) in
+            BUCKETS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]).zip(counters.ticks)
         {
             so_far += n;
             page.line("tick_duration_seconds_bucket", "le", &bound, count(so_far));
@@ -154,11 +124,7 @@ impl Metrics {
         page.line("tick_duration_seconds_sum", "", "", counters.tick_seconds);
         page.line("tick_duration_seconds_count", "", "", count(so_far));
         for (name, help, n) in [
-            (
-                "failed_ticks_total",
-                "Looks at the jobs that did not work.",
-                counters.failed_ticks,
-            ),
+            ("failed_ticks_total", "Looks at the jobs that did not work.", counters.failed_ticks),
             (
                 "expired_leases_total",
                 "Leases that this scheduler found to have run out.",
@@ -195,10 +161,8 @@ struct Page(String);
 
 impl Page {
     fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let _infallible = write!(
-            self.0,
-            "# HELP nightshift_{name} {help}\n# TYPE nightshift_{name} {kind}\n"
-        );
+        let _infallible =
+            write!(self.0, "# HELP nightshift_{name} {help}\n# TYPE nightshift_{name} {kind}\n");
     }
 
     /// Labels are words of ours: nothing in them needs escaping.

@@ -44,12 +44,7 @@ pub async fn survey(
     let located = |error| locate(name, text, error);
     let spec = &parsed.spec;
     let mut rows = Rows::open(objects, parsed).await.map_err(located)?;
-    let mut survey = Survey {
-        n_rows: 0,
-        n_items: 0,
-        input_bytes: 0,
-        first: Vec::new(),
-    };
+    let mut survey = Survey { n_rows: 0, n_items: 0, input_bytes: 0, first: Vec::new() };
     while let Some(row) = rows.next().await.map_err(located)? {
         survey.n_rows += 1;
         survey.input_bytes += row.bytes.unwrap_or(0);
@@ -57,9 +52,8 @@ pub async fn survey(
             survey.first.push(row);
         }
     }
-    survey.n_items = spec
-        .n_items(survey.n_rows)
-        .map_err(|error| located(too_many(parsed, &error)))?;
+    survey.n_items =
+        spec.n_items(survey.n_rows).map_err(|error| located(too_many(parsed, &error)))?;
     Ok(survey)
 }
 
@@ -69,11 +63,8 @@ pub fn cannot_run(name: &str, text: &str, parsed: &Parsed) -> Option<String> {
     if parsed.cannot_run.is_empty() {
         return None;
     }
-    let words: Vec<String> = parsed
-        .cannot_run
-        .iter()
-        .map(|missing| missing.render(name, text))
-        .collect();
+    let words: Vec<String> =
+        parsed.cannot_run.iter().map(|missing| missing.render(name, text)).collect();
     Some(words.join("\n\n"))
 }
 
@@ -108,9 +99,7 @@ pub async fn plan_job(
         run_date: job.run_date.clone(),
         run_index: u64::try_from(job.run_index).unwrap_or(0),
     };
-    let dest = spec
-        .dest(&vars)
-        .map_err(|error| refused(&error.to_string()))?;
+    let dest = spec.dest(&vars).map_err(|error| refused(&error.to_string()))?;
     check_prefixes(job, &parsed, &dest).map_err(|problem| located(problem.into()))?;
     if !spec.notify().is_empty() {
         let entries = serde_json::to_value(spec.notify()).expect("texts are plain data");
@@ -124,9 +113,7 @@ pub async fn plan_job(
     }
 
     let n_rows = snapshot(store, objects, term, job.job, &parsed, located).await?;
-    let n_items = spec
-        .n_items(n_rows)
-        .map_err(|error| located(too_many(&parsed, &error)))?;
+    let n_items = spec.n_items(n_rows).map_err(|error| located(too_many(&parsed, &error)))?;
     let plan = plan_of(&parsed, text, dest, n_rows, n_items);
     let now = term.borrow().clone();
     match store.planned(&now, job.job, &plan).await? {
@@ -166,10 +153,7 @@ async fn snapshot(
     let add = async |chunk: Chunk| -> Result<(), PlanError> {
         let now = term.borrow().clone();
         let n_rows = i32::try_from(chunk.n_rows).expect("a chunk has at most 1,000 rows");
-        match store
-            .add_chunk(&now, job, signed(chunk.first_row), n_rows, &chunk.data)
-            .await?
-        {
+        match store.add_chunk(&now, job, signed(chunk.first_row), n_rows, &chunk.data).await? {
             true => Ok(()),
             false => Err(PlanError::Gone),
         }
@@ -191,11 +175,8 @@ async fn snapshot(
 
 fn plan_of(parsed: &Parsed, text: &str, dest: String, n_rows: u64, n_items: u64) -> Plan {
     let spec = &parsed.spec;
-    let warnings: Vec<String> = parsed
-        .warnings
-        .iter()
-        .map(|warning| warning.render(STORED_NAME, text))
-        .collect();
+    let warnings: Vec<String> =
+        parsed.warnings.iter().map(|warning| warning.render(STORED_NAME, text)).collect();
     let allowed = |limit: MaxFailed| signed(limit.allowed(n_items));
     Plan {
         name: spec.name().to_owned(),
@@ -242,11 +223,7 @@ fn input_uri(spec: &JobSpec) -> Option<String> {
 fn check_prefixes(job: &Submitted, parsed: &Parsed, dest: &str) -> Result<(), InputProblem> {
     let refuse = |uri: &str, prefixes: &[String]| {
         let mut diagnostic = parsed.places.not_allowed(uri);
-        let list = if prefixes.is_empty() {
-            "none".to_owned()
-        } else {
-            prefixes.join(", ")
-        };
+        let list = if prefixes.is_empty() { "none".to_owned() } else { prefixes.join(", ") };
         diagnostic.help = Some(format!("allowed for tenant {}: {list}", job.tenant));
         InputProblem::from(diagnostic)
     };
@@ -271,9 +248,8 @@ fn refusal(parsed: &Parsed, words: &str) -> InputProblem {
     } else {
         parsed.places.dest_not_writable("", "")
     };
-    let (message, help) = words
-        .split_once("; ")
-        .map_or((words, None), |(message, help)| (message, Some(help)));
+    let (message, help) =
+        words.split_once("; ").map_or((words, None), |(message, help)| (message, Some(help)));
     diagnostic.code = "plan::refused".to_owned();
     diagnostic.message = message.to_owned();
     diagnostic.help = help.map(str::to_owned);

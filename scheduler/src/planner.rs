@@ -48,10 +48,7 @@ pub fn decide(
             }
         }
     };
-    submitted
-        .iter()
-        .map(|job| (*job, decide_one(job)))
-        .collect()
+    submitted.iter().map(|job| (*job, decide_one(job))).collect()
 }
 
 #[cfg(test)]

@@ -10,9 +10,7 @@ pub(crate) fn policy_of(running: &Running) -> Policy {
     let window = running.window.as_ref();
     let classes = running.retry_classes.as_ref();
     Policy {
-        worker_labels: labels
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect(),
+        worker_labels: labels.map(|(key, value)| format!("{key}={value}")).collect(),
         min_memory_bytes: signed(running.min_memory_bytes),
         max_gpu_ms: running.max_gpu_ms.map(signed),
         stop_at_unix_ms: running.stop_at_unix_ms,
@@ -27,11 +25,7 @@ pub(crate) fn policy_of(running: &Running) -> Policy {
         backoff_ms: millis(running.backoff.initial_ms),
         max_backoff_ms: millis(running.backoff.max_ms),
         jitter: Some(running.backoff.jitter),
-        retry_classes: classes.map(|classes| {
-            classes
-                .iter()
-                .map(|class| class.as_str().to_owned())
-                .collect()
-        }),
+        retry_classes: classes
+            .map(|classes| classes.iter().map(|class| class.as_str().to_owned()).collect()),
     }
 }

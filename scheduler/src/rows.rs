@@ -55,28 +55,17 @@ impl<'a> Rows<'a> {
     /// # Panics
     /// When `client` is missing for an input that lies in the object store: a bug of the caller.
     pub async fn open(client: Option<&Objects>, parsed: &'a Parsed) -> Result<Self, RowError> {
-        let objects = || {
-            client
-                .expect("the caller gives a client for inputs in the object store")
-                .clone()
-        };
+        let objects =
+            || client.expect("the caller gives a client for inputs in the object store").clone();
         let (source, limit) = match parsed.spec.input() {
             InputSpec::Inline { rows } => (Source::Inline(rows.iter()), None),
-            InputSpec::Manifest { limit, .. } => (
-                Source::Manifest(Box::new(Manifest::open(&objects(), parsed).await?)),
-                *limit,
-            ),
-            InputSpec::Prefix {
-                uri,
-                include,
-                exclude,
-                limit,
-            } => {
+            InputSpec::Manifest { limit, .. } => {
+                (Source::Manifest(Box::new(Manifest::open(&objects(), parsed).await?)), *limit)
+            }
+            InputSpec::Prefix { uri, include, exclude, limit } => {
                 let listing = Listing::new(objects(), uri, include, exclude, None);
                 (
-                    Source::Listing(Box::new(
-                        listing.map_err(|words| unreadable(parsed, &words))?,
-                    )),
+                    Source::Listing(Box::new(listing.map_err(|words| unreadable(parsed, &words))?)),
                     *limit,
                 )
             }
@@ -90,9 +79,7 @@ impl<'a> Rows<'a> {
                     Some(subjects.max_references),
                 );
                 (
-                    Source::Listing(Box::new(
-                        listing.map_err(|words| unreadable(parsed, &words))?,
-                    )),
+                    Source::Listing(Box::new(listing.map_err(|words| unreadable(parsed, &words))?)),
                     subjects.limit,
                 )
             }
@@ -130,9 +117,10 @@ impl<'a> Rows<'a> {
                 _ => 0,
             };
             return match self.given == 0 && !spec.allow_empty() {
-                true => Err(
-                    InputProblem::from(self.parsed.places.empty_input(spec.input(), seen)).into(),
-                ),
+                true => {
+                    Err(InputProblem::from(self.parsed.places.empty_input(spec.input(), seen))
+                        .into())
+                }
                 false => Ok(None),
             };
         };
@@ -208,8 +196,7 @@ impl<'a> Rows<'a> {
             }
         };
         let mut rows = 0;
-        self.read_keys(|_, key| rows += u64::from(key == same_key))
-            .await?;
+        self.read_keys(|_, key| rows += u64::from(key == same_key)).await?;
         let key = same_key.strip_prefix("data/").unwrap_or(&same_key);
         let places = &self.parsed.places;
         Err(InputProblem::from(places.name_not_unique(spec.input(), rows, key)).into())
@@ -258,10 +245,7 @@ fn duplicate(uri: &str, row: &InputRow, line: u64, first: u64) -> InputProblem {
         Some(id) => plan_errors::duplicate_id(at(line), id, at(first)),
         None => plan_errors::duplicate_row(at(line), at(first)),
     };
-    InputProblem::Manifest {
-        uri: uri.to_owned(),
-        diagnostic: Box::new(diagnostic),
-    }
+    InputProblem::Manifest { uri: uri.to_owned(), diagnostic: Box::new(diagnostic) }
 }
 
 #[cfg(test)]

@@ -57,20 +57,13 @@ mod tests {
     async fn six_days_of_two_schedulers_with_an_outage_have_one_run_a_due_time() {
         let mut lab = Lab::new().await;
         lab.set_clock(START);
-        let submission = Submission {
-            spec: SPEC.to_owned(),
-            ..Submission::default()
-        };
+        let submission = Submission { spec: SPEC.to_owned(), ..Submission::default() };
         lab.user.submit(&submission).await.unwrap();
         for hour in 0..6 * 24 {
             lab.set_clock(START + hour * HOUR);
             // Nobody looks for two days, from midday to midday; else who is first changes with every hour.
             if !(49..97).contains(&hour) {
-                let holders = if hour % 2 == 0 {
-                    ["a", "b"]
-                } else {
-                    ["b", "a"]
-                };
+                let holders = if hour % 2 == 0 { ["a", "b"] } else { ["b", "a"] };
                 for holder in holders {
                     lab.look(holder).await;
                     lab.look(holder).await;
@@ -83,11 +76,7 @@ mod tests {
             .iter()
             .map(|job| {
                 let started = job.planned_unix_ms.map(|at| (at - START) / HOUR);
-                format!(
-                    "{} {} {started:?}",
-                    job.state,
-                    job.dest.as_deref().unwrap_or("-")
-                )
+                format!("{} {} {started:?}", job.state, job.dest.as_deref().unwrap_or("-"))
             })
             .collect();
         assert_eq!(
@@ -116,9 +105,6 @@ mod tests {
         // Midnight in Berlin is 23:00 the day before.
         assert_eq!(said(82_799_999), (82_800_000, "1970-01-02".to_owned()));
         assert_eq!(said(82_800_000), (169_200_000, "1970-01-03".to_owned()));
-        assert_eq!(
-            said(9 * 86_400_000),
-            (10 * 86_400_000 - 3_600_000, "1970-01-11".to_owned())
-        );
+        assert_eq!(said(9 * 86_400_000), (10 * 86_400_000 - 3_600_000, "1970-01-11".to_owned()));
     }
 }

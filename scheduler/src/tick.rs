@@ -94,13 +94,7 @@ impl Scheduler {
     /// A scheduler that has not started.
     #[must_use]
     pub fn new(store: Store, objects: Objects, config: Config) -> Self {
-        Self {
-            store,
-            objects,
-            config,
-            metrics: Arc::default(),
-            metrics_listener: None,
-        }
+        Self { store, objects, config, metrics: Arc::default(), metrics_listener: None }
     }
 
     /// Answers Prometheus at this address from [`Scheduler::run`] on; returns the address, whose port may be chosen by the system.
@@ -180,11 +174,7 @@ impl Scheduler {
 
     /// Read, decide, write.
     async fn tick(&self, lead: &mut Option<Lead>) -> Result<(), StoreError> {
-        let Some(term) = self
-            .store
-            .lead(&self.config.holder, self.config.term_ttl)
-            .await?
-        else {
+        let Some(term) = self.store.lead(&self.config.holder, self.config.term_ttl).await? else {
             *lead = None;
             return Ok(());
         };
@@ -209,15 +199,10 @@ impl Scheduler {
         let ids: Vec<i64> = submitted.iter().map(|job| job.job).collect();
         lead.failures.retain(|job, _| ids.contains(job));
         let planning: BTreeSet<i64> = lead.jobs.values().map(|(job, _)| *job).collect();
-        let retry_at = lead
-            .failures
-            .iter()
-            .map(|(job, failures)| (*job, failures.retry_at))
-            .collect();
+        let retry_at =
+            lead.failures.iter().map(|(job, failures)| (*job, failures.retry_at)).collect();
         for (job, (_, decision)) in
-            submitted
-                .into_iter()
-                .zip(decide(&ids, &planning, &retry_at, Instant::now()))
+            submitted.into_iter().zip(decide(&ids, &planning, &retry_at, Instant::now()))
         {
             if decision == Decision::Plan {
                 self.start(lead, job);
@@ -227,25 +212,16 @@ impl Scheduler {
     }
 
     fn start(&self, lead: &mut Lead, job: Submitted) {
-        let (store, objects, term) = (
-            self.store.clone(),
-            self.objects.clone(),
-            lead.term.subscribe(),
-        );
+        let (store, objects, term) =
+            (self.store.clone(), self.objects.clone(), lead.term.subscribe());
         let planned = (job.job, Headline::of(&job.spec_text));
-        let task = lead
-            .tasks
-            .spawn(async move { plan_job(&store, &objects, &term, &job).await });
+        let task = lead.tasks.spawn(async move { plan_job(&store, &objects, &term, &job).await });
         lead.jobs.insert(task.id(), planned);
     }
 
     /// Deals with the planning tasks that have ended.
     async fn collect(&self, lead: &mut Lead, term: &LeaderTerm) -> Result<(), StoreError> {
-        while let Some(ended) = lead
-            .ended
-            .pop()
-            .or_else(|| lead.tasks.try_join_next_with_id())
-        {
+        while let Some(ended) = lead.ended.pop().or_else(|| lead.tasks.try_join_next_with_id()) {
             let (task, result) = match ended {
                 Ok((task, result)) => (task, result),
                 Err(error) => (error.id(), Err(PlanError::Rejected(BUG.to_owned()))),

@@ -80,9 +80,7 @@ async fn deliver(
         };
         metrics.delivery(outcome.error.is_none());
         let error = outcome.error.as_deref();
-        store
-            .webhook_told(term, &webhook, outcome.status, error)
-            .await?;
+        store.webhook_told(term, &webhook, outcome.status, error).await?;
         match error {
             None => tracing::info!(event = webhook.event_id, "a webhook is delivered"),
             Some(error) => {
@@ -115,17 +113,13 @@ impl Sender {
             .https_or_http()
             .enable_http1()
             .build();
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .build(connector);
+        let client =
+            Client::builder(TokioExecutor::new()).timer(TokioTimer::new()).build(connector);
         Self { client, secrets }
     }
 
     async fn post(&self, webhook: &Webhook) -> Outcome {
-        let failed = |status, error: String| Outcome {
-            status,
-            error: Some(error),
-        };
+        let failed = |status, error: String| Outcome { status, error: Some(error) };
         let request = match self.request(webhook, unix_seconds()) {
             Ok(request) => request,
             Err(error) => return failed(None, error),
@@ -134,10 +128,9 @@ impl Sender {
             Err(_) => failed(None, format!("no answer within {} s", TIMEOUT.as_secs())),
             // The address may hold a secret: only what went wrong is told.
             Ok(Err(error)) => failed(None, crate::tick::chain(&error)),
-            Ok(Ok(response)) if response.status().is_success() => Outcome {
-                status: Some(response.status().as_u16()),
-                error: None,
-            },
+            Ok(Ok(response)) if response.status().is_success() => {
+                Outcome { status: Some(response.status().as_u16()), error: None }
+            }
             Ok(Ok(response)) => {
                 let status: StatusCode = response.status();
                 failed(Some(status.as_u16()), format!("answered {status}"))
@@ -148,19 +141,13 @@ impl Sender {
     fn request(&self, webhook: &Webhook, at: u64) -> Result<Request<Full<Bytes>>, String> {
         let mut request = Request::post(&webhook.url)
             .header(header::CONTENT_TYPE, "application/json")
-            .header(
-                header::USER_AGENT,
-                concat!("nightshift/", env!("CARGO_PKG_VERSION")),
-            )
+            .header(header::USER_AGENT, concat!("nightshift/", env!("CARGO_PKG_VERSION")))
             .header("nightshift-event-id", &webhook.event_id)
             .header("nightshift-attempt", webhook.attempt);
         if let Some(name) = &webhook.secret_name {
             let secret = (self.secrets)(name)
                 .ok_or_else(|| format!("the scheduler's environment has no secret {name}"))?;
-            request = request.header(
-                "nightshift-signature",
-                signature(&secret, at, &webhook.body),
-            );
+            request = request.header("nightshift-signature", signature(&secret, at, &webhook.body));
         }
         request
             .body(Full::new(Bytes::from(webhook.body.clone())))
@@ -177,9 +164,7 @@ fn signature(secret: &str, at: u64, body: &str) -> String {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
@@ -203,14 +188,9 @@ mod tests {
     #[test]
     fn a_request_is_signed_over_time_and_body() {
         let sender = Sender::new(|name| (name == "HOOK").then(|| "sesame".to_owned()));
-        let request = sender
-            .request(&webhook(Some("HOOK")), 1_700_000_000)
-            .unwrap();
+        let request = sender.request(&webhook(Some("HOOK")), 1_700_000_000).unwrap();
         let header = |name: &str| request.headers()[name].to_str().unwrap().to_owned();
-        assert_eq!(
-            header("nightshift-signature"),
-            format!("t=1700000000,v1={KNOWN}")
-        );
+        assert_eq!(header("nightshift-signature"), format!("t=1700000000,v1={KNOWN}"));
         assert_eq!(
             (header("nightshift-event-id"), header("nightshift-attempt")),
             ("e1".to_owned(), "3".to_owned())

@@ -22,9 +22,7 @@ pub async fn refresh_windows(store: &Store, term: &LeaderTerm) -> Result<(), Err
 fn next_window(due: &WindowDue) -> Option<NextWindow> {
     let opening = match serde_json::from_value::<TimeWindow>(due.time_window.clone()) {
         Ok(window) => {
-            let from = due
-                .now_unix_ms
-                .max(due.not_before_unix_ms.unwrap_or(i64::MIN));
+            let from = due.now_unix_ms.max(due.not_before_unix_ms.unwrap_or(i64::MIN));
             window.opening(from)
         }
         Err(error) => {
@@ -32,11 +30,8 @@ fn next_window(due: &WindowDue) -> Option<NextWindow> {
             None
         }
     };
-    let opens = opening.map(|opening| {
-        opening
-            .opens_unix_ms
-            .max(due.not_before_unix_ms.unwrap_or(i64::MIN))
-    });
+    let opens = opening
+        .map(|opening| opening.opens_unix_ms.max(due.not_before_unix_ms.unwrap_or(i64::MIN)));
     if due.busy && opens.is_none_or(|opens| opens > due.now_unix_ms) {
         return None;
     }
@@ -80,13 +75,7 @@ mod tests {
 
     #[test]
     fn nothing_opens_before_it_may() {
-        assert_eq!(
-            hours(&due(6 * HOUR, Some(24 * HOUR), false)),
-            Some((24, 30))
-        );
-        assert_eq!(
-            hours(&due(6 * HOUR, Some(40 * HOUR), false)),
-            Some((46, 54))
-        );
+        assert_eq!(hours(&due(6 * HOUR, Some(24 * HOUR), false)), Some((24, 30)));
+        assert_eq!(hours(&due(6 * HOUR, Some(40 * HOUR), false)), Some((46, 54)));
     }
 }

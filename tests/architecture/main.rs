@@ -13,30 +13,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("nightshift-local", &[]),
     ("nightshift-objects", &[]),
     ("nightshift-store", &["nightshift-jobs"]),
-    (
-        "nightshift-scheduler",
-        &["nightshift-store", "nightshift-objects", "nightshift-jobs"],
-    ),
+    ("nightshift-scheduler", &["nightshift-store", "nightshift-objects", "nightshift-jobs"]),
     (
         "nightshift-worker",
-        &[
-            "nightshift-store",
-            "nightshift-objects",
-            "nightshift-jobs",
-            "nightshift-engine",
-        ],
+        &["nightshift-store", "nightshift-objects", "nightshift-jobs", "nightshift-engine"],
     ),
     ("nightshift", &["*"]),
     ("nightshift-tests", &["*"]),
 ];
 
 /// Packages whose tests may start real servers.
-const MAY_TEST_WITH_LOCAL: &[&str] = &[
-    "nightshift-store",
-    "nightshift-scheduler",
-    "nightshift-worker",
-    "nightshift-objects",
-];
+const MAY_TEST_WITH_LOCAL: &[&str] =
+    &["nightshift-store", "nightshift-scheduler", "nightshift-worker", "nightshift-objects"];
 
 /// Library -> the only packages that may declare it.
 const LIBRARIES: &[(&str, &[&str])] = &[
@@ -83,10 +71,8 @@ fn arrows() -> Vec<Arrow> {
 
 /// The arrows that the rules forbid, in words.
 fn violations(arrows: &[Arrow]) -> Vec<String> {
-    let allowed: BTreeMap<&str, BTreeSet<&str>> = ARROWS
-        .iter()
-        .map(|(from, to)| (*from, to.iter().copied().collect()))
-        .collect();
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        ARROWS.iter().map(|(from, to)| (*from, to.iter().copied().collect())).collect();
     let mut found = Vec::new();
     for Arrow { from, to, dev } in arrows {
         if to.starts_with("nightshift") {
@@ -113,20 +99,13 @@ fn violations(arrows: &[Arrow]) -> Vec<String> {
 fn every_declared_dependency_is_an_allowed_arrow() {
     let arrows = arrows();
     let ours: BTreeSet<&str> = arrows.iter().map(|a| a.from.as_str()).collect();
-    assert!(
-        ours.contains("nightshift-worker"),
-        "metadata covers the workspace"
-    );
+    assert!(ours.contains("nightshift-worker"), "metadata covers the workspace");
     assert_eq!(violations(&arrows), Vec::<String>::new());
 }
 
 #[test]
 fn a_forbidden_arrow_is_found() {
-    let arrow = |from: &str, to: &str, dev| Arrow {
-        from: from.to_owned(),
-        to: to.to_owned(),
-        dev,
-    };
+    let arrow = |from: &str, to: &str, dev| Arrow { from: from.to_owned(), to: to.to_owned(), dev };
     let found = violations(&[
         arrow("nightshift-worker", "nightshift-scheduler", false),
         arrow("nightshift-worker", "nightshift-local", true),

@@ -21,10 +21,7 @@ async fn a_taken_destination_is_refused_resumed_or_overwritten_as_the_spec_says(
     let refused = system.wait(second).await;
     assert_eq!(refused.state, JobState::Rejected);
     let errors = refused.errors.unwrap();
-    assert!(
-        errors.contains(&format!("job {first}")) && errors.contains("first"),
-        "{errors}"
-    );
+    assert!(errors.contains(&format!("job {first}")) && errors.contains("first"), "{errors}");
 
     // The same work plus two prompts: what lies there is adopted.
     let resume =
@@ -49,11 +46,7 @@ async fn a_taken_destination_is_refused_resumed_or_overwritten_as_the_spec_says(
         .map(|row| format!("taken/{}", row.artifacts[0].key))
         .collect();
     named.sort();
-    assert_eq!(
-        system.list("taken/data/").await,
-        named,
-        "only the new pictures are left"
-    );
+    assert_eq!(system.list("taken/data/").await, named, "only the new pictures are left");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,9 +69,5 @@ async fn resuming_draws_only_what_is_missing() {
     let second = system.submit(&resume).await;
     let view = system.wait(second).await;
     assert_eq!((view.state, view.n_ok), (JobState::Finished, 4), "{view:?}");
-    assert_eq!(
-        drawn(&worker),
-        5,
-        "four at first, then the one that was missing"
-    );
+    assert_eq!(drawn(&worker), 5, "four at first, then the one that was missing");
 }

@@ -27,9 +27,7 @@ fn example(kind: &str) -> String {
 fn sizes(job: &[(String, Vec<u8>)]) -> BTreeMap<String, (u32, u32)> {
     job.iter()
         .map(|(role, bytes)| {
-            let reader = png::Decoder::new(std::io::Cursor::new(bytes))
-                .read_info()
-                .unwrap();
+            let reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
             (role.clone(), (reader.info().width, reader.info().height))
         })
         .collect()
@@ -41,12 +39,8 @@ async fn every_kind_runs() {
     let _scheduler = system.scheduler();
     let _worker = system.worker("worker", 2);
     for folder in ["scenes", "maps", "subjects/cat"] {
-        system
-            .put(&format!("in/{folder}/chelsea.png"), photo("chelsea.png"))
-            .await;
-        system
-            .put(&format!("in/{folder}/coffee.jpg"), photo("coffee.jpg"))
-            .await;
+        system.put(&format!("in/{folder}/chelsea.png"), photo("chelsea.png")).await;
+        system.put(&format!("in/{folder}/coffee.jpg"), photo("coffee.jpg")).await;
     }
     let kinds = [
         ("text_to_image", vec!["image"]),
@@ -68,19 +62,13 @@ async fn every_kind_runs() {
         for row in &rows {
             assert_eq!(row.status, ItemStatus::Ok, "{kind}: {row:?}");
             for artifact in &row.artifacts {
-                let bytes = system
-                    .read(&format!("{dest}{}", artifact.key))
-                    .await
-                    .unwrap();
+                let bytes = system.read(&format!("{dest}{}", artifact.key)).await.unwrap();
                 pictures.push((artifact.role.clone(), bytes));
             }
         }
         let sizes = sizes(&pictures);
-        let found: Vec<&str> = sizes
-            .keys()
-            .map(String::as_str)
-            .filter(|role| *role != "joint")
-            .collect();
+        let found: Vec<&str> =
+            sizes.keys().map(String::as_str).filter(|role| *role != "joint").collect();
         assert_eq!(found, roles, "{kind}");
         for name in [
             "spec.yaml",
@@ -92,10 +80,7 @@ async fn every_kind_runs() {
             "_SUCCESS",
         ] {
             assert!(
-                system
-                    .read(&format!("{dest}_nightshift/{name}"))
-                    .await
-                    .is_some(),
+                system.read(&format!("{dest}_nightshift/{name}")).await.is_some(),
                 "{kind}: no {name}"
             );
         }
@@ -115,33 +100,21 @@ async fn the_same_spec_gives_the_same_bytes_however_it_is_worked() {
             command.env("NIGHTSHIFT_WORKER_THREADS", threads),
         );
         let dest = format!("s3://lab/same-{run}/");
-        let job = system
-            .submit(&specs::sized_prompts("same", 4, "64x64", &dest))
-            .await;
+        let job = system.submit(&specs::sized_prompts("same", 4, "64x64", &dest)).await;
         assert_eq!(system.wait(job).await.state, JobState::Finished);
         let rows = system.items(job).await;
-        sums.push(
-            rows.iter()
-                .map(|row| row.artifacts[0].sha256.clone())
-                .collect::<Vec<_>>(),
-        );
+        sums.push(rows.iter().map(|row| row.artifacts[0].sha256.clone()).collect::<Vec<_>>());
         worker.kill();
     }
     assert_eq!(sums[0].len(), 4);
     assert_eq!(sums[0], sums[1]);
     let distinct: std::collections::BTreeSet<_> = sums[0].iter().collect();
-    assert_eq!(
-        distinct.len(),
-        4,
-        "different prompts give different pictures"
-    );
+    assert_eq!(distinct.len(), 4, "different prompts give different pictures");
 }
 
 /// Pixels of a stored PNG.
 fn pixels(bytes: &[u8]) -> Vec<u8> {
-    let mut reader = png::Decoder::new(std::io::Cursor::new(bytes))
-        .read_info()
-        .unwrap();
+    let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     reader.next_frame(&mut pixels).unwrap();
     pixels
@@ -161,10 +134,7 @@ async fn every_number_format_and_decoder_runs_and_jacobi_draws_what_sequential_d
     ] {
         let spec = specs::sized_prompts(name, 2, "64x64", &format!("s3://lab/{name}/"))
             .replace("weights: f32, kv_cache: f32", model)
-            .replace(
-                "model: {",
-                &format!("sampler: {{decoding: {decoding}}}\nmodel: {{"),
-            )
+            .replace("model: {", &format!("sampler: {{decoding: {decoding}}}\nmodel: {{"))
             .replace("tiny, }", "tiny}");
         let job = system.submit(&spec).await;
         let view = system.wait(job).await;
@@ -177,8 +147,5 @@ async fn every_number_format_and_decoder_runs_and_jacobi_draws_what_sequential_d
         drawn.insert(name, pictures);
     }
     assert_eq!(drawn["plain"], drawn["windows"]);
-    assert_ne!(
-        drawn["plain"], drawn["defaults"],
-        "4-bit weights are other weights"
-    );
+    assert_ne!(drawn["plain"], drawn["defaults"], "4-bit weights are other weights");
 }

@@ -11,14 +11,8 @@ use serde_json::Value;
 fn nightshift(data: &Path) -> Command {
     let mut command = Command::new(nightshift_tests::system::program());
     // A user's own settings must not reach the test.
-    command
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap())
-        .env("HOME", data);
-    command
-        .current_dir(data)
-        .arg("--data")
-        .arg(data.join("data"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", data);
+    command.current_dir(data).arg("--data").arg(data.join("data"));
     command
 }
 
@@ -42,21 +36,15 @@ fn processes_of(data: &Path) -> Vec<String> {
 fn run_makes_pictures_and_leaves_nothing_running() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path();
-    std::fs::write(
-        data.join("job.yaml"),
-        specs::prompts("local", 3, "s3://nightshift/local/"),
-    )
-    .unwrap();
+    std::fs::write(data.join("job.yaml"), specs::prompts("local", 3, "s3://nightshift/local/"))
+        .unwrap();
     let output = nightshift(data).args(["run", "job.yaml"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned()
         + &String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");
     assert_eq!(processes_of(data), Vec::<String>::new());
     let pictures = data.join("data/s3/nightshift/local/data");
-    assert!(
-        said.contains("nightshift/local"),
-        "it says where the results are: {said}"
-    );
+    assert!(said.contains("nightshift/local"), "it says where the results are: {said}");
     let files = std::fs::read_dir(&pictures)
         .unwrap_or_else(|error| panic!("{}: {error}", pictures.display()));
     assert_eq!(files.count(), 3);
@@ -73,30 +61,16 @@ fn run_killed_without_warning_leaves_nothing_and_starts_again() {
     .unwrap();
     let mut first = Process::start("run", data, nightshift(data).args(["run", "job.yaml"]));
     let pictures = data.join("data/s3/nightshift/killed/data");
-    until(
-        Duration::from_secs(60),
-        "the first picture is there",
-        || std::fs::read_dir(&pictures).is_ok_and(|files| files.count() > 0),
-    );
-    first.kill();
-    until(Duration::from_secs(20), "its processes are gone", || {
-        processes_of(data).is_empty()
+    until(Duration::from_secs(60), "the first picture is there", || {
+        std::fs::read_dir(&pictures).is_ok_and(|files| files.count() > 0)
     });
+    first.kill();
+    until(Duration::from_secs(20), "its processes are gone", || processes_of(data).is_empty());
 
-    std::fs::write(
-        data.join("next.yaml"),
-        specs::prompts("next", 2, "s3://nightshift/next/"),
-    )
-    .unwrap();
-    let output = nightshift(data)
-        .args(["run", "next.yaml"])
-        .output()
+    std::fs::write(data.join("next.yaml"), specs::prompts("next", 2, "s3://nightshift/next/"))
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = nightshift(data).args(["run", "next.yaml"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(processes_of(data), Vec::<String>::new());
 }
 
@@ -107,9 +81,7 @@ fn env_of(data: &Path) -> Vec<(String, String)> {
         let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
         Some((name.to_owned(), value.trim_matches('\'').to_owned()))
     };
-    text.lines()
-        .map(|line| variable(line).unwrap_or_else(|| panic!("{line}")))
-        .collect()
+    text.lines().map(|line| variable(line).unwrap_or_else(|| panic!("{line}"))).collect()
 }
 
 /// A client of the object store of `up`.
@@ -166,9 +138,7 @@ async fn up_serves_the_examples_and_its_owner_as_the_readme_says() {
     // In a shell that sourced the file, nothing else says where anything is.
     let said = |words: &[String]| {
         let mut command = Command::new(nightshift_tests::system::program());
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap());
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         let output = command
             .envs(env.iter().map(|(name, value)| (name, value)))
             .env("HOME", data)
@@ -184,20 +154,13 @@ async fn up_serves_the_examples_and_its_owner_as_the_readme_says() {
 
     let objects = objects_of(&env).await;
     for place in ["scenes", "maps"] {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../ops/quickstart.d")
-            .join(place);
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/quickstart.d").join(place);
         for entry in std::fs::read_dir(from).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy();
-            let to: S3Uri = format!("s3://nightshift/quickstart/{place}/{name}")
-                .parse()
-                .unwrap();
+            let to: S3Uri = format!("s3://nightshift/quickstart/{place}/{name}").parse().unwrap();
             let body = std::fs::read(&path).unwrap();
-            objects
-                .put(&to, body.into(), &Put::default())
-                .await
-                .unwrap();
+            objects.put(&to, body.into(), &Put::default()).await.unwrap();
         }
     }
     let examples = runnable();
@@ -210,9 +173,7 @@ async fn up_serves_the_examples_and_its_owner_as_the_readme_says() {
         let queue: Value = said(&words("queue -o json")).0.parse().unwrap();
         queue.as_array().unwrap().clone()
     };
-    until(Duration::from_secs(30), "every example is planned", || {
-        queue().len() == examples.len()
-    });
+    until(Duration::from_secs(30), "every example is planned", || queue().len() == examples.len());
     for row in queue() {
         assert_eq!(row["n_workers"], 1, "no worker of `up` fits: {row}");
     }
@@ -227,10 +188,7 @@ async fn up_serves_the_examples_and_its_owner_as_the_readme_says() {
     assert!(commands.len() >= 7, "{commands:?}");
     for command in &commands {
         let (out, err) = said(&command[1..]);
-        assert!(
-            !out.is_empty() || !err.is_empty(),
-            "{command:?} says nothing"
-        );
+        assert!(!out.is_empty() || !err.is_empty(), "{command:?} says nothing");
     }
     up.signal("TERM");
     assert!(up.wait(Duration::from_secs(60)).success());

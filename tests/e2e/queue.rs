@@ -6,11 +6,7 @@ use serde_json::Value;
 
 /// What a verb printed: standard output, and standard error.
 fn said(system: &System, arguments: &[&str]) -> (String, String) {
-    let output = system
-        .command("lab_user", arguments)
-        .env("TZ", "UTC")
-        .output()
-        .unwrap();
+    let output = system.command("lab_user", arguments).env("TZ", "UTC").output().unwrap();
     let [out, err] = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
     assert!(output.status.success(), "{arguments:?}: {out}{err}");
     (out, err)
@@ -29,11 +25,7 @@ fn submit(system: &System, name: &str, n: usize, more: &str) -> i64 {
     let spec = specs::prompts(name, n, &dest) + more;
     let file = system.folder.path().join("job.yaml");
     std::fs::write(file, spec).unwrap();
-    said(system, &["submit", "job.yaml"])
-        .0
-        .trim()
-        .parse()
-        .unwrap()
+    said(system, &["submit", "job.yaml"]).0.trim().parse().unwrap()
 }
 
 /// The rows of `queue -o json` by the names of their jobs, in order.
@@ -51,13 +43,10 @@ fn cell(table: &str, row: &str, column: &str) -> String {
     let line = lines
         .find(|line| line.split_whitespace().any(|word| word == row))
         .unwrap_or_else(|| panic!("no row of {row} in\n{table}"));
-    let from = head
-        .find(column)
-        .unwrap_or_else(|| panic!("no column {column} in\n{table}"));
+    let from = head.find(column).unwrap_or_else(|| panic!("no column {column} in\n{table}"));
     let rest = &head[from + column.len()..];
-    let to = rest
-        .find(|c: char| !c.is_whitespace())
-        .map_or(usize::MAX, |at| from + column.len() + at);
+    let to =
+        rest.find(|c: char| !c.is_whitespace()).map_or(usize::MAX, |at| from + column.len() + at);
     let cell = line.chars().skip(from).take(to.saturating_sub(from));
     cell.collect::<String>().trim().to_owned()
 }
@@ -108,24 +97,15 @@ async fn the_queue_says_in_words_why_jobs_wait_and_predicts_when_they_run() {
     }
     let rows = queue(&system);
     let names: Vec<&str> = rows.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["later", "held"],
-        "a job that nobody lets run comes last"
-    );
+    assert_eq!(names, ["later", "held"], "a job that nobody lets run comes last");
     let (later_row, held_row) = (&rows[0].1, &rows[1].1);
     let query = format!("select extract(epoch from timestamptz '{until} UTC')::bigint * 1000");
-    let starts: i64 = cluster::psql(&system.database.url(), &query)
-        .parse()
-        .unwrap();
+    let starts: i64 = cluster::psql(&system.database.url(), &query).parse().unwrap();
     assert_eq!(later_row["job"], later);
     assert_eq!(later_row["starts_unix_ms"], starts);
     let finishes = later_row["finishes_unix_ms"].as_i64().unwrap();
     assert!(finishes > starts, "{later_row}");
-    assert!(
-        later_row["item_ms"].as_f64().unwrap() > 0.0,
-        "it was measured"
-    );
+    assert!(later_row["item_ms"].as_f64().unwrap() > 0.0, "it was measured");
     assert_eq!(held_row["starts_unix_ms"], Value::Null);
     let (table, _) = said(&system, &["queue"]);
     assert_eq!(cell(&table, "later", "STARTS"), format!("{until}:00 UTC"));
@@ -149,10 +129,7 @@ async fn a_schedule_is_made_listed_paused_resumed_and_removed() {
     let due = |view: &nightshift_store::JobView| why(view).contains("is due");
     let view = system.until(job, "its due time is known", due).await;
     let words = why(&view);
-    assert!(
-        words.starts_with("run 1 of schedule 1 (yearly) is due "),
-        "{words}"
-    );
+    assert!(words.starts_with("run 1 of schedule 1 (yearly) is due "), "{words}");
     assert!(words.ends_with("-01-01 04:30 Europe/Berlin"), "{words}");
 
     let list = || said(&system, &["schedule", "ls"]).0;
@@ -164,42 +141,20 @@ async fn a_schedule_is_made_listed_paused_resumed_and_removed() {
     // Half past four in Berlin in winter.
     let next = cell(&table, "yearly", "NEXT");
     assert!(next.ends_with("-01-01 03:30:00 UTC"), "{table}");
-    let json: Value = said(&system, &["schedule", "ls", "-o", "json"])
-        .0
-        .parse()
-        .unwrap();
+    let json: Value = said(&system, &["schedule", "ls", "-o", "json"]).0.parse().unwrap();
     assert_eq!(json[0]["when_still_running"], "skip");
     assert!(json[0]["next_due_unix_ms"].as_i64().is_some(), "{json}");
 
     let (_, note) = said(&system, &["schedule", "pause", "1"]);
-    assert!(
-        note.contains("schedule 1 is paused; runs that have started go on"),
-        "{note}"
-    );
+    assert!(note.contains("schedule 1 is paused; runs that have started go on"), "{note}");
     assert_eq!(cell(&list(), "yearly", "STATE"), "paused");
     let words = why(&system.job(job).await);
-    assert!(
-        words.contains("paused; select nightshift.resume_schedule(1)"),
-        "{words}"
-    );
-    refused(
-        &system,
-        &["schedule", "pause", "1"],
-        4,
-        "schedule 1 is not active",
-    );
+    assert!(words.contains("paused; select nightshift.resume_schedule(1)"), "{words}");
+    refused(&system, &["schedule", "pause", "1"], 4, "schedule 1 is not active");
     let (_, note) = said(&system, &["schedule", "resume", "1"]);
-    assert!(
-        note.contains("schedule 1 goes on with its next due time"),
-        "{note}"
-    );
+    assert!(note.contains("schedule 1 goes on with its next due time"), "{note}");
     assert_eq!(cell(&list(), "yearly", "STATE"), "active");
-    refused(
-        &system,
-        &["schedule", "resume", "1"],
-        4,
-        "schedule 1 is not paused",
-    );
+    refused(&system, &["schedule", "resume", "1"], 4, "schedule 1 is not paused");
 
     let (_, note) = said(&system, &["schedule", "rm", "1"]);
     assert!(note.contains("schedule 1 is removed"), "{note}");
@@ -207,16 +162,6 @@ async fn a_schedule_is_made_listed_paused_resumed_and_removed() {
     assert_eq!(list().lines().count(), 1, "only the head is left");
     let all = said(&system, &["schedule", "ls", "--all"]).0;
     assert_eq!(cell(&all, "yearly", "STATE"), "removed");
-    refused(
-        &system,
-        &["schedule", "rm", "1"],
-        4,
-        "schedule 1 was removed before",
-    );
-    refused(
-        &system,
-        &["schedule", "rm", "2"],
-        3,
-        "there is no schedule 2",
-    );
+    refused(&system, &["schedule", "rm", "1"], 4, "schedule 1 was removed before");
+    refused(&system, &["schedule", "rm", "2"], 3, "there is no schedule 2");
 }

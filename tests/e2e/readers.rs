@@ -21,17 +21,11 @@ async fn other_people_s_readers_open_a_destination() {
     let _scheduler = system.scheduler();
     let _worker = system.worker("worker", 2);
     for name in ["chelsea.png", "coffee.jpg", "clock.jpg"] {
-        system
-            .put(&format!("in/{name}"), crate::kinds::photo(name))
-            .await;
+        system.put(&format!("in/{name}"), crate::kinds::photo(name)).await;
     }
     let jobs = [
         (specs::prompts("words", 4, "s3://lab/words/"), "words/", 4),
-        (
-            specs::depth("depth", "s3://lab/in/", "s3://lab/depth/"),
-            "depth/",
-            3,
-        ),
+        (specs::depth("depth", "s3://lab/in/", "s3://lab/depth/"), "depth/", 3),
     ];
     for (spec, prefix, rows) in jobs {
         let job = system.submit(&spec).await;
@@ -39,17 +33,9 @@ async fn other_people_s_readers_open_a_destination() {
         let copy = system.folder.path().join("copy").join(prefix);
         system.download(prefix, &copy).await;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("readers/read.py");
-        let output = Command::new(&python)
-            .arg(script)
-            .arg(&copy)
-            .output()
-            .unwrap();
+        let output = Command::new(&python).arg(script).arg(&copy).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            output.status.success(),
-            "{said}\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
         let found: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
         assert_eq!(found["rows"], rows, "{found}");
         assert_eq!(found["dataset_rows"], rows, "{found}");
@@ -65,10 +51,7 @@ async fn other_people_s_readers_open_a_destination() {
             "fingerprint",
             "status",
         ] {
-            assert!(
-                columns.contains(&format!("\"{column}\"")),
-                "no column {column} in {columns}"
-            );
+            assert!(columns.contains(&format!("\"{column}\"")), "no column {column} in {columns}");
         }
     }
 }

@@ -62,10 +62,7 @@ fn read(stream: &mut TcpStream) -> Delivery {
     }
     let mut body = vec![0; headers["content-length"].parse().unwrap()];
     reader.read_exact(&mut body).unwrap();
-    Delivery {
-        headers,
-        body: String::from_utf8(body).unwrap(),
-    }
+    Delivery { headers, body: String::from_utf8(body).unwrap() }
 }
 
 /// HMAC-SHA256 as RFC 2104 writes it, for keys of at most a block.
@@ -124,39 +121,22 @@ async fn a_job_s_end_is_told_signed_though_the_scheduler_dies_and_the_receiver_f
         told.push(deliveries.recv_timeout(PATIENCE).unwrap());
     }
     let state = "select state || ' ' || attempts || ' ' || last_status from nightshift.webhooks";
-    until(PATIENCE, "the delivery is recorded", || {
-        system.database.sql(state) == "delivered 3 200"
-    });
+    until(PATIENCE, "the delivery is recorded", || system.database.sql(state) == "delivered 3 200");
 
     let view: serde_json::Value = told[0].body.parse().unwrap();
-    assert_eq!(
-        (&view["event"], &view["job"]["id"]),
-        (&"finished".into(), &job.into())
-    );
-    assert_eq!(
-        (&view["job"]["state"], &view["job"]["n_ok"]),
-        (&"finished".into(), &2.into())
-    );
+    assert_eq!((&view["event"], &view["job"]["id"]), (&"finished".into(), &job.into()));
+    assert_eq!((&view["job"]["state"], &view["job"]["n_ok"]), (&"finished".into(), &2.into()));
     for (n, delivery) in told.iter().enumerate() {
         assert_eq!(delivery.body, told[0].body, "byte for byte the same");
         assert_eq!(view["id"], delivery.headers["nightshift-event-id"].as_str());
         assert_eq!(delivery.headers["nightshift-attempt"], (n + 1).to_string());
         let signature = &delivery.headers["nightshift-signature"];
-        let (at, tag) = signature
-            .strip_prefix("t=")
-            .unwrap()
-            .split_once(",v1=")
-            .unwrap();
+        let (at, tag) = signature.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
         assert_eq!(tag, hmac(SECRET, &format!("{at}.{}", delivery.body)));
     }
-    assert!(
-        deliveries.try_recv().is_err(),
-        "nothing is told twice once it was accepted"
-    );
+    assert!(deliveries.try_recv().is_err(), "nothing is told twice once it was accepted");
     assert!(!(first.output() + &second.output()).contains(SECRET));
-    let stored = system
-        .database
-        .sql("select string_agg(w::text, '') from nightshift.webhook w");
+    let stored = system.database.sql("select string_agg(w::text, '') from nightshift.webhook w");
     assert!(!stored.contains(SECRET));
 }
 
@@ -182,10 +162,7 @@ async fn places_and_secrets_that_are_not_the_tenants_are_refused() {
         let view = system.wait(job).await;
         assert_eq!(view.state, JobState::Rejected);
         let errors = view.errors.unwrap();
-        assert!(
-            errors.contains(words) && errors.contains("notify:"),
-            "{errors}"
-        );
+        assert!(errors.contains(words) && errors.contains("notify:"), "{errors}");
     }
     assert!(deliveries.try_recv().is_err());
 }
@@ -193,11 +170,7 @@ async fn places_and_secrets_that_are_not_the_tenants_are_refused() {
 /// The page of figures at an address.
 fn scrape(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     page
@@ -219,9 +192,7 @@ async fn prometheus_reads_the_queue_from_a_scheduler() {
     });
     let address = address.unwrap();
     let holds = |line: &str| scrape(&address, "/metrics").lines().any(|l| l == line);
-    let job = system
-        .submit(&specs::prompts("counted", 3, "s3://lab/counted/"))
-        .await;
+    let job = system.submit(&specs::prompts("counted", 3, "s3://lab/counted/")).await;
     for line in [
         "nightshift_jobs{state=\"ready\"} 1",
         "nightshift_active_items{status=\"waiting\"} 3",
@@ -233,10 +204,8 @@ async fn prometheus_reads_the_queue_from_a_scheduler() {
     let page = scrape(&address, "/metrics");
     assert!(page.starts_with("HTTP/1.1 200"), "{page}");
     let value = |name: &str| -> f64 {
-        let line = page
-            .lines()
-            .find(|l| l.starts_with(name))
-            .unwrap_or_else(|| panic!("{name}\n{page}"));
+        let line =
+            page.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name}\n{page}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     };
     assert!(value("nightshift_oldest_waiting_seconds{state=\"ready\"}") > 0.0);

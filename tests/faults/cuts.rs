@@ -34,20 +34,13 @@ impl Cutting {
             // A lease whose claim was never answered has to run out.
             command.env("NIGHTSHIFT_WORKER_LEASE_MS", "1500");
             if who == victim {
-                command.env(
-                    "NIGHTSHIFT_DATABASE_URL",
-                    proxy.through(&system.database.url_as(login)),
-                );
+                command
+                    .env("NIGHTSHIFT_DATABASE_URL", proxy.through(&system.database.url_as(login)));
             }
             Process::start(name, system.folder.path(), &mut command)
         };
         let processes = [
-            start(
-                "scheduler",
-                Victim::Scheduler,
-                "lab_scheduler",
-                &["scheduler"],
-            ),
+            start("scheduler", Victim::Scheduler, "lab_scheduler", &["scheduler"]),
             start(
                 "worker",
                 Victim::Worker,
@@ -55,35 +48,21 @@ impl Cutting {
                 &["worker", "--name", "worker", "--slots", "2"],
             ),
         ];
-        Self {
-            system,
-            proxy,
-            _processes: processes,
-            jobs: 0,
-        }
+        Self { system, proxy, _processes: processes, jobs: 0 }
     }
 
     /// Runs a job to its end, whatever is cut.
     async fn run(&mut self, what: &str) {
         self.jobs += 1;
         let name = format!("cut-{}", self.jobs);
-        let job = self
-            .system
-            .submit(&specs::prompts(&name, ITEMS, &format!("s3://lab/{name}/")))
-            .await;
+        let job =
+            self.system.submit(&specs::prompts(&name, ITEMS, &format!("s3://lab/{name}/"))).await;
         let view = self.system.wait(job).await;
-        assert_eq!(
-            (view.state, view.n_ok),
-            (JobState::Finished, ITEMS as i64),
-            "{what}: {view:?}"
-        );
+        assert_eq!((view.state, view.n_ok), (JobState::Finished, ITEMS as i64), "{what}: {view:?}");
         let stored = self.system.list(&format!("{name}/data/")).await.len();
         assert_eq!(stored, ITEMS, "{what}: objects of the job");
         assert!(
-            self.system
-                .read(&format!("{name}/_nightshift/_SUCCESS"))
-                .await
-                .is_some(),
+            self.system.read(&format!("{name}/_nightshift/_SUCCESS")).await.is_some(),
             "{what}"
         );
     }
@@ -94,8 +73,7 @@ impl Cutting {
         let before = self.proxy.cuts();
         self.proxy.cut(statement, how);
         for _ in 0..JOBS {
-            self.run(&format!("statement {statement} cut {how:?}"))
-                .await;
+            self.run(&format!("statement {statement} cut {how:?}")).await;
             if self.proxy.cuts() > before {
                 return;
             }
@@ -115,10 +93,7 @@ async fn cut_everywhere(victim: Victim, least: usize) {
     cutting.proxy.count();
     cutting.run("counting").await;
     let statements = cutting.proxy.counted();
-    assert!(
-        statements >= least,
-        "only {statements} statements went through the proxy"
-    );
+    assert!(statements >= least, "only {statements} statements went through the proxy");
     // A scheduler goes on and on: what it does in the course of a job is over after that many.
     let statements = statements.min(60);
     let step = if full { 1 } else { statements.div_ceil(12) };

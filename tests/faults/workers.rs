@@ -8,10 +8,7 @@ use nightshift_tests::{System, specs};
 
 /// Pictures a worker's log says it drew.
 fn drawn(output: &str) -> usize {
-    output
-        .lines()
-        .filter(|line| line.contains("picture drawn"))
-        .count()
+    output.lines().filter(|line| line.contains("picture drawn")).count()
 }
 
 /// Each item has one row, and each row's objects exist with the recorded bytes; nothing else lies in the data folder.
@@ -27,19 +24,12 @@ async fn assert_published_once(system: &System, job: i64, dest: &str, items: usi
                 "{} is named twice",
                 artifact.key
             );
-            let body = system
-                .read(&format!("{dest}{}", artifact.key))
-                .await
-                .unwrap();
+            let body = system.read(&format!("{dest}{}", artifact.key)).await.unwrap();
             assert_eq!(i64::try_from(body.len()).unwrap(), artifact.bytes);
             assert_eq!(nightshift_tests::system::sha256(&body), artifact.sha256);
         }
     }
-    let stored: BTreeSet<String> = system
-        .list(&format!("{dest}data/"))
-        .await
-        .into_iter()
-        .collect();
+    let stored: BTreeSet<String> = system.list(&format!("{dest}data/")).await.into_iter().collect();
     assert_eq!(stored, named, "what is stored is what the rows name");
 }
 
@@ -50,23 +40,12 @@ async fn a_killed_worker_costs_at_most_the_pictures_in_its_slots() {
     let system = System::start().await;
     let _scheduler = system.scheduler();
     let mut first = system.worker("first", SLOTS);
-    let job = system
-        .submit(&specs::sized_prompts(
-            "killed",
-            ITEMS,
-            "96x96",
-            "s3://lab/killed/",
-        ))
-        .await;
-    system
-        .until(job, "some items are finished", |view| view.n_ok >= 4)
-        .await;
+    let job =
+        system.submit(&specs::sized_prompts("killed", ITEMS, "96x96", "s3://lab/killed/")).await;
+    system.until(job, "some items are finished", |view| view.n_ok >= 4).await;
     first.kill();
     let before = system.job(job).await;
-    assert!(
-        before.n_ok < ITEMS as i64,
-        "the kill came too late to mean anything"
-    );
+    assert!(before.n_ok < ITEMS as i64, "the kill came too late to mean anything");
 
     let second = system.worker("second", SLOTS);
     let after = system.wait(job).await;
@@ -74,15 +53,10 @@ async fn a_killed_worker_costs_at_most_the_pictures_in_its_slots() {
     assert_eq!(after.n_ok, ITEMS as i64);
     assert_published_once(&system, job, "killed/", ITEMS).await;
     let total = drawn(&first.output()) + drawn(&second.output());
-    assert!(
-        total <= ITEMS + SLOTS,
-        "{total} pictures were drawn for {ITEMS} items"
-    );
+    assert!(total <= ITEMS + SLOTS, "{total} pictures were drawn for {ITEMS} items");
     let attempts = system.user().attempts(job, 100).await.unwrap();
     assert!(
-        attempts
-            .iter()
-            .any(|attempt| attempt.outcome == Some(AttemptOutcome::Lost)),
+        attempts.iter().any(|attempt| attempt.outcome == Some(AttemptOutcome::Lost)),
         "{attempts:?}"
     );
     assert!(system.read("killed/_nightshift/_SUCCESS").await.is_some());
@@ -94,31 +68,16 @@ async fn a_worker_asked_to_stop_finishes_what_it_draws_and_gives_the_rest_back()
     let system = System::start().await;
     let _scheduler = system.scheduler();
     let mut first = system.worker("first", 2);
-    let job = system
-        .submit(&specs::sized_prompts(
-            "drained",
-            ITEMS,
-            "96x96",
-            "s3://lab/drained/",
-        ))
-        .await;
-    system
-        .until(job, "some items are finished", |view| view.n_ok >= 2)
-        .await;
+    let job =
+        system.submit(&specs::sized_prompts("drained", ITEMS, "96x96", "s3://lab/drained/")).await;
+    system.until(job, "some items are finished", |view| view.n_ok >= 2).await;
     first.signal("TERM");
     let status = first.wait(Duration::from_secs(30));
     assert!(status.success(), "a drained worker ends well: {status}");
     let between = system.job(job).await;
     assert_eq!(between.n_leased, 0, "nothing is leased after a drain");
-    assert!(
-        between.n_ok < ITEMS as i64,
-        "the signal came too late to mean anything"
-    );
-    assert_eq!(
-        drawn(&first.output()) as i64,
-        between.n_ok,
-        "what was drawn was also reported"
-    );
+    assert!(between.n_ok < ITEMS as i64, "the signal came too late to mean anything");
+    assert_eq!(drawn(&first.output()) as i64, between.n_ok, "what was drawn was also reported");
 
     let second = system.worker("second", 2);
     assert_eq!(system.wait(job).await.state, JobState::Finished);
@@ -144,17 +103,9 @@ async fn a_worker_frozen_past_its_lease_publishes_nothing_more() {
     let system = System::start().await;
     let _scheduler = system.scheduler();
     let mut frozen = system.worker("frozen", 2);
-    let job = system
-        .submit(&specs::sized_prompts(
-            "frozen",
-            ITEMS,
-            "96x96",
-            "s3://lab/frozen/",
-        ))
-        .await;
-    system
-        .until(job, "some items are finished", |view| view.n_ok >= 2)
-        .await;
+    let job =
+        system.submit(&specs::sized_prompts("frozen", ITEMS, "96x96", "s3://lab/frozen/")).await;
+    system.until(job, "some items are finished", |view| view.n_ok >= 2).await;
     frozen.signal("STOP");
     let second = system.worker("second", 2);
     let ended = system.wait(job).await;
@@ -170,23 +121,12 @@ async fn a_worker_frozen_past_its_lease_publishes_nothing_more() {
     );
     frozen.signal("TERM");
     frozen.wait(Duration::from_secs(30));
-    assert_eq!(
-        format!("{:?}", system.items(job).await),
-        rows_before,
-        "no row changed"
-    );
-    assert_eq!(
-        system.list("frozen/").await,
-        objects_before,
-        "no object appeared"
-    );
+    assert_eq!(format!("{:?}", system.items(job).await), rows_before, "no row changed");
+    assert_eq!(system.list("frozen/").await, objects_before, "no object appeared");
     assert_eq!(system.job(job).await.state, JobState::Finished);
     assert_published_once(&system, job, "frozen/", ITEMS).await;
     let total = drawn(&frozen.output()) + drawn(&second.output());
-    assert!(
-        (ITEMS..=ITEMS + 2).contains(&total),
-        "{total} pictures were drawn for {ITEMS} items"
-    );
+    assert!((ITEMS..=ITEMS + 2).contains(&total), "{total} pictures were drawn for {ITEMS} items");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,9 +142,7 @@ async fn an_idle_worker_takes_over_within_two_seconds_of_the_end_of_a_dead_ones_
             specs::sized_prompts("rescued", ITEMS, "96x96", "s3://lab/rescued/")
         ))
         .await;
-    system
-        .until(job, "some items are finished", |view| view.n_ok >= 1)
-        .await;
+    system.until(job, "some items are finished", |view| view.n_ok >= 1).await;
     let second = system.worker("second", 1);
     nightshift_tests::until(Duration::from_secs(30), "the second worker waits", || {
         second.output().contains("registered")

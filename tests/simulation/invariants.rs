@@ -68,39 +68,22 @@ fn leases(model: &Model, after: &World) -> Result<(), String> {
             )
         })
         .collect();
-    let leased: BTreeSet<_> = (after
-        .shards
-        .iter()
-        .filter(|shard| shard.state == ShardState::Leased))
-    .map(|shard| {
-        (
-            shard.job,
-            shard.shard,
-            shard.token,
-            shard.worker,
-            shard.leased_until,
-        )
-    })
-    .collect();
+    let leased: BTreeSet<_> =
+        (after.shards.iter().filter(|shard| shard.state == ShardState::Leased))
+            .map(|shard| (shard.job, shard.shard, shard.token, shard.worker, shard.leased_until))
+            .collect();
     demand!(
         granted == leased,
         "leased (job, shard, token, worker, until) is {leased:?}, granted is {granted:?}"
     );
     let mut tokens = BTreeSet::new();
     for shard in &after.shards {
-        demand!(
-            tokens.insert(shard.token),
-            "two shards have the token {}",
-            shard.token
-        );
+        demand!(tokens.insert(shard.token), "two shards have the token {}", shard.token);
     }
     let lost = model.grants.iter().find(|grant| {
         grant.end == Some(AttemptOutcome::Lost) && tokens.contains(&grant.lease.token)
     });
-    demand!(
-        lost.is_none(),
-        "the token of a lost lease is still good: {lost:?}"
-    );
+    demand!(lost.is_none(), "the token of a lost lease is still good: {lost:?}");
     Ok(())
 }
 
@@ -120,16 +103,7 @@ fn attempts(model: &Model, after: &World) -> Result<(), String> {
         .collect();
     granted.sort_by_key(|grant| grant.0);
     let stored: Vec<_> = (after.attempts.iter())
-        .map(|row| {
-            (
-                row.token,
-                row.job,
-                row.shard,
-                row.attempt,
-                row.worker,
-                row.outcome,
-            )
-        })
+        .map(|row| (row.token, row.job, row.shard, row.attempt, row.worker, row.outcome))
         .collect();
     demand!(
         granted == stored,
@@ -180,10 +154,7 @@ fn budgets(model: &Model, after: &World) -> Result<(), String> {
             .rev()
             .find(|grant| (grant.lease.job, grant.lease.shard) == (shard.job, shard.shard));
         if let (Some(at), Some(last)) = (shard.ready_at, last) {
-            let costs = matches!(
-                last.end,
-                Some(AttemptOutcome::Failed | AttemptOutcome::Lost)
-            );
+            let costs = matches!(last.end, Some(AttemptOutcome::Failed | AttemptOutcome::Lost));
             demand!(
                 costs || at <= model.now,
                 "shard {shard:?} waits although its last attempt was given back"
@@ -273,15 +244,10 @@ fn stopped(model: &Model, before: &World, after: &World) -> Result<(), String> {
 
 /// Shards of items tile [0, `next_item`) without gap or overlap; there is at most one closing, of the whole job.
 fn tiles(job: &Job, after: &World) -> Result<(), String> {
-    let of_kind = |kind| {
-        after
-            .shards
-            .iter()
-            .filter(move |shard| shard.job == job.id && shard.kind == kind)
-    };
-    let mut ranges: Vec<_> = of_kind(ShardKind::Items)
-        .map(|shard| (shard.first_item, shard.end_item))
-        .collect();
+    let of_kind =
+        |kind| after.shards.iter().filter(move |shard| shard.job == job.id && shard.kind == kind);
+    let mut ranges: Vec<_> =
+        of_kind(ShardKind::Items).map(|shard| (shard.first_item, shard.end_item)).collect();
     ranges.sort_unstable();
     let mut next = 0;
     for (first, end) in &ranges {
@@ -296,21 +262,15 @@ fn tiles(job: &Job, after: &World) -> Result<(), String> {
         next == job.next_item && next <= job.n_items.unwrap_or(0),
         "job {job:?} is carved up to {next}"
     );
-    demand!(
-        of_kind(ShardKind::Close).count() <= 1,
-        "job {} has two closings",
-        job.id
-    );
+    demand!(of_kind(ShardKind::Close).count() <= 1, "job {} has two closings", job.id);
     Ok(())
 }
 
 /// Counters of shards and jobs are those of the items.
 fn counts(job: &Job, model: &Model, after: &World) -> Result<(), String> {
     let mut sum = [job.n_ok, job.n_failed, job.n_skipped];
-    for shard in after
-        .shards
-        .iter()
-        .filter(|shard| shard.job == job.id && shard.kind == ShardKind::Items)
+    for shard in
+        after.shards.iter().filter(|shard| shard.job == job.id && shard.kind == ShardKind::Items)
     {
         let of = |status| {
             let in_shard = |item: &&crate::world::Item| {
@@ -318,11 +278,7 @@ fn counts(job: &Job, model: &Model, after: &World) -> Result<(), String> {
             };
             after.items.iter().filter(in_shard).count() as i64
         };
-        let items = [
-            of(ItemStatus::Ok),
-            of(ItemStatus::Failed),
-            of(ItemStatus::Skipped),
-        ];
+        let items = [of(ItemStatus::Ok), of(ItemStatus::Failed), of(ItemStatus::Skipped)];
         demand!(
             [shard.n_ok, shard.n_failed, shard.n_skipped] == items,
             "shard {shard:?} has items {items:?}"
@@ -351,10 +307,7 @@ fn states(job: &Job, model: &Model, after: &World) -> Result<(), String> {
         .map(|status| model.count(job.id, status));
     let all = job.n_items == Some(ok + failed + skipped);
     let open = after.open_shards(job.id).count();
-    let closings = after
-        .open_shards(job.id)
-        .filter(|shard| shard.kind == ShardKind::Close)
-        .count();
+    let closings = after.open_shards(job.id).filter(|shard| shard.kind == ShardKind::Close).count();
     let running = open > 0 || job.n_items.is_some_and(|n| job.next_item < n);
     let too_many = job.max_failed_items.is_some_and(|max| failed > max);
     let fits = match job.state {
@@ -362,10 +315,7 @@ fn states(job: &Job, model: &Model, after: &World) -> Result<(), String> {
         JobState::Ready | JobState::Paused => running && closings == 0 && !too_many,
         JobState::Closing => all && (open, closings) == (1, 1),
         JobState::Cancelling => {
-            open > 0
-                && after
-                    .open_shards(job.id)
-                    .all(|shard| shard.state == ShardState::Leased)
+            open > 0 && after.open_shards(job.id).all(|shard| shard.state == ShardState::Leased)
         }
         JobState::Cancelled => open == 0,
         JobState::Finished => open == 0 && all && failed == 0,
@@ -376,9 +326,6 @@ fn states(job: &Job, model: &Model, after: &World) -> Result<(), String> {
         fits,
         "job {job:?} has {ok} ok, {failed} failed, {skipped} skipped items, {open} open shards, {closings} open closings"
     );
-    demand!(
-        job.finished_at.is_some() == job.state.is_final(),
-        "job {job:?} has the wrong end"
-    );
+    demand!(job.finished_at.is_some() == job.state.is_final(), "job {job:?} has the wrong end");
     Ok(())
 }

@@ -62,9 +62,7 @@ impl Lab {
 
     /// A bare connection of a login.
     pub(crate) async fn connection(&self, login: &str) -> PgConnection {
-        PgConnection::connect(&self.database.url_as(login))
-            .await
-            .unwrap()
+        PgConnection::connect(&self.database.url_as(login)).await.unwrap()
     }
 
     /// Another connection of the superuser.
@@ -109,10 +107,7 @@ impl Lab {
 
     /// One number.
     pub(crate) async fn number(&mut self, query: &'static str) -> i64 {
-        sqlx::query_scalar(query)
-            .fetch_one(&mut self.admin)
-            .await
-            .unwrap()
+        sqlx::query_scalar(query).fetch_one(&mut self.admin).await.unwrap()
     }
 }
 
@@ -146,9 +141,6 @@ pub(crate) fn plan(job: i64, n_items: i64, shard_items: i32) -> Plan {
         shard_items: Some(shard_items),
         max_attempts: 3,
         max_failed_items: None,
-        policy: Policy {
-            jitter: Some(false),
-            ..Policy::default()
-        },
+        policy: Policy { jitter: Some(false), ..Policy::default() },
     }
 }

@@ -14,12 +14,8 @@ impl Run<'_> {
         self.lead().await?;
         let scheduler = &self.lab.scheduler;
         let submitted = scheduler.submitted(&self.term, 1).await.map_err(words)?;
-        let expected = self
-            .world
-            .jobs
-            .iter()
-            .find(|job| job.state == JobState::Submitted)
-            .map(|job| job.id);
+        let expected =
+            self.world.jobs.iter().find(|job| job.state == JobState::Submitted).map(|job| job.id);
         demand!(
             submitted.first().map(|job| job.job) == expected,
             "the oldest submitted job is {expected:?}, not {submitted:?}"
@@ -35,24 +31,16 @@ impl Run<'_> {
             let mut plan = plan(job.job, wish.items.into(), wish.shard_items.into());
             wish.put(&promise, &mut plan);
             self.model.promises.insert(job.job, promise);
-            let planned = scheduler
-                .planned(&self.term, job.job, &plan)
-                .await
-                .map_err(words)?;
+            let planned = scheduler.planned(&self.term, job.job, &plan).await.map_err(words)?;
             demand!(planned == Planned::Ready, "the plan came to {planned:?}");
             let was_held = self.world.job(job.job).held;
             self.look().await?;
             let row = self.world.job(job.job);
-            demand!(
-                row.held == (was_held || wish.hold),
-                "{row:?} was planned with {wish:?}"
-            );
+            demand!(row.held == (was_held || wish.hold), "{row:?} was planned with {wish:?}");
             return Ok(());
         } else {
-            let rejected = scheduler
-                .rejected(&self.term, job.job, "no", None, None)
-                .await
-                .map_err(words)?;
+            let rejected =
+                scheduler.rejected(&self.term, job.job, "no", None, None).await.map_err(words)?;
             demand!(rejected, "a submitted job could not be rejected");
         }
         self.look().await
@@ -69,27 +57,17 @@ impl Run<'_> {
             "{expected} leases had run out, the tick counts {counts:?}"
         );
         let count = |states: &[JobState]| {
-            self.world
-                .jobs
-                .iter()
-                .filter(|job| states.contains(&job.state))
-                .count() as i64
+            self.world.jobs.iter().filter(|job| states.contains(&job.state)).count() as i64
         };
-        let active = count(&[
-            JobState::Ready,
-            JobState::Paused,
-            JobState::Closing,
-            JobState::Cancelling,
-        ]);
+        let active =
+            count(&[JobState::Ready, JobState::Paused, JobState::Closing, JobState::Cancelling]);
         demand!(
             (counts.submitted, counts.active) == (count(&[JobState::Submitted]), active),
             "the tick counts {counts:?}"
         );
         self.model.saw(&self.world, true);
         self.waits()?;
-        refresh_windows(&self.lab.scheduler, &self.term)
-            .await
-            .map_err(words)?;
+        refresh_windows(&self.lab.scheduler, &self.term).await.map_err(words)?;
         self.look().await?;
         self.windows()
     }
@@ -121,10 +99,7 @@ impl Run<'_> {
                 continue;
             };
             let keeps = rule != WhenWindowCloses::Overrun
-                && self
-                    .world
-                    .open_shards(job.id)
-                    .any(|shard| shard.worker.is_some());
+                && self.world.open_shards(job.id).any(|shard| shard.worker.is_some());
             let inside = promise.is_some_and(|promise| promise.is_inside(now));
             demand!(
                 !matches!(job.state, JobState::Ready | JobState::Paused)
@@ -152,17 +127,8 @@ impl Run<'_> {
     pub(crate) async fn depose(&mut self, resigned: bool) -> Result<(), String> {
         self.lead().await?;
         let holder = format!("{}-{}", self.mark, self.n_leaders);
-        let early = self
-            .lab
-            .scheduler
-            .lead(&holder, TERM)
-            .await
-            .map_err(words)?;
-        demand!(
-            early.is_none(),
-            "two schedulers lead: {early:?} beside {:?}",
-            self.term
-        );
+        let early = self.lab.scheduler.lead(&holder, TERM).await.map_err(words)?;
+        demand!(early.is_none(), "two schedulers lead: {early:?} beside {:?}", self.term);
         if resigned {
             self.lab.scheduler.resign(&self.term).await.map_err(words)?;
         } else {
@@ -173,11 +139,7 @@ impl Run<'_> {
         self.n_leaders += 1;
         let before = self.term.clone();
         self.lead().await?;
-        demand!(
-            self.term.term > before.term,
-            "the term {:?} is not after {before:?}",
-            self.term
-        );
+        demand!(self.term.term > before.term, "the term {:?} is not after {before:?}", self.term);
         Ok(())
     }
 
@@ -186,10 +148,7 @@ impl Run<'_> {
             return Ok(());
         };
         let answer = self.lab.scheduler.tick(&deposed).await;
-        demand!(
-            matches!(answer, Err(Error::NotLeader)),
-            "a deposed scheduler ticked: {answer:?}"
-        );
+        demand!(matches!(answer, Err(Error::NotLeader)), "a deposed scheduler ticked: {answer:?}");
         self.nothing_changed("a deposed scheduler").await
     }
 }

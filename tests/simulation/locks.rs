@@ -28,23 +28,14 @@ impl Scene {
         let term = lab.scheduler.lead("locks", TERM).await.unwrap().unwrap();
         let mut jobs = Vec::new();
         for priority in [0, 9] {
-            let submission = Submission {
-                spec: "{}".to_owned(),
-                ..Submission::default()
-            };
+            let submission = Submission { spec: "{}".to_owned(), ..Submission::default() };
             let job = lab.user.submit(&submission).await.unwrap();
             if priority == 0 {
-                lab.scheduler
-                    .planned(&term, job, &plan(job, 8, 2))
-                    .await
-                    .unwrap();
+                lab.scheduler.planned(&term, job, &plan(job, 8, 2)).await.unwrap();
                 let leases = lab.worker.claim(worker, 2, LEASE).await.unwrap();
                 lab.forward(9_000).await;
                 let mut first = leases[0].clone();
-                lab.worker
-                    .progress(&mut first, &Default::default())
-                    .await
-                    .unwrap();
+                lab.worker.progress(&mut first, &Default::default()).await.unwrap();
                 jobs.push((job, first));
             } else {
                 let mut urgent = plan(job, 8, 2);
@@ -60,41 +51,25 @@ impl Scene {
             .execute(&mut lab.admin)
             .await
             .unwrap();
-        Self {
-            term: term.term,
-            worker,
-            leased,
-            urgent: jobs[0].0,
-            lab,
-        }
+        Self { term: term.term, worker, leased, urgent: jobs[0].0, lab }
     }
 
     /// What a worker says about the leased shard.
     fn say(&self, what: &str, rest: &str) -> String {
-        let Lease {
-            job, shard, token, ..
-        } = self.leased;
-        format!(
-            "select nightshift.{what}({}, {job}, {shard}, {token}{rest})",
-            self.worker.0
-        )
+        let Lease { job, shard, token, .. } = self.leased;
+        format!("select nightshift.{what}({}, {job}, {shard}, {token}{rest})", self.worker.0)
     }
 
     /// A connection that would rather fail than wait.
     async fn impatient(&self, login: &str) -> PgConnection {
         let mut connection = self.lab.connection(login).await;
-        run(&mut connection, "set lock_timeout = '500ms'")
-            .await
-            .unwrap();
+        run(&mut connection, "set lock_timeout = '500ms'").await.unwrap();
         connection
     }
 }
 
 async fn run(connection: &mut PgConnection, sql: &str) -> sqlx::Result<()> {
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
-        .execute(connection)
-        .await
-        .map(|_| ())
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(connection).await.map(|_| ())
 }
 
 #[tokio::test]
@@ -106,30 +81,19 @@ async fn a_tick_waits_for_nobody() {
         ("lab_worker", scene.say("progress", "")),
         ("lab_worker", scene.say("release", "")),
         ("lab_worker", scene.say("fail", ", 'x', 'y'")),
-        (
-            "lab_worker",
-            format!("select nightshift.claim({}, 1, 10000)", scene.worker.0),
-        ),
-        (
-            "lab_worker",
-            format!("select nightshift.claim({}, 64, 10000)", scene.worker.0),
-        ),
+        ("lab_worker", format!("select nightshift.claim({}, 1, 10000)", scene.worker.0)),
+        ("lab_worker", format!("select nightshift.claim({}, 64, 10000)", scene.worker.0)),
         ("lab_user", format!("select nightshift.pause({job})")),
         ("lab_user", format!("select nightshift.cancel({job})")),
-        (
-            "lab_user",
-            format!("select nightshift.hold({})", scene.urgent),
-        ),
+        ("lab_user", format!("select nightshift.hold({})", scene.urgent)),
         ("lab_user", "select nightshift.submit('{}')".to_owned()),
     ];
     for (login, call) in held {
         let mut holder = scene.lab.connection(login).await;
         run(&mut holder, &format!("begin; {call}")).await.unwrap();
-        let ticked = run(
-            &mut tick,
-            &format!("begin; select nightshift.tick({}); rollback", scene.term),
-        )
-        .await;
+        let ticked =
+            run(&mut tick, &format!("begin; select nightshift.tick({}); rollback", scene.term))
+                .await;
         assert!(ticked.is_ok(), "a tick waited for {call}: {ticked:?}");
         run(&mut holder, "rollback").await.unwrap();
     }
@@ -159,14 +123,8 @@ async fn a_retry_waits_for_a_late_report_without_keeping_its_job_from_others() {
     }
     let mut other = scene.impatient("lab_user").await;
     let got = run(&mut other, &format!("select nightshift.hold({job})")).await;
-    assert!(
-        got.is_ok(),
-        "a retry waits with the cursor in hand: {got:?}"
-    );
-    assert!(
-        !retry.is_finished(),
-        "it retried what another call has locked"
-    );
+    assert!(got.is_ok(), "a retry waits with the cursor in hand: {got:?}");
+    assert!(!retry.is_finished(), "it retried what another call has locked");
     run(&mut late, "rollback").await.unwrap();
     retry.await.unwrap().unwrap();
     let state = scene.lab.user.job(job).await.unwrap().state;

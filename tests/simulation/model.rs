@@ -69,40 +69,21 @@ pub(crate) struct Model {
 impl Model {
     /// Nothing has happened, and it is `now`.
     pub(crate) fn at(now: i64) -> Self {
-        Self {
-            now,
-            ..Self::default()
-        }
+        Self { now, ..Self::default() }
     }
 
     /// Items as they are stored, for rules that need no history.
     pub(crate) fn of(world: &World, now: i64) -> Self {
         let item = |row: &crate::world::Item| {
             let (status, shard, attempt) = (row.status, row.shard, row.attempt);
-            (
-                (row.job, row.index),
-                Item {
-                    status,
-                    shard,
-                    attempt,
-                },
-            )
+            ((row.job, row.index), Item { status, shard, attempt })
         };
-        Self {
-            items: world.items.iter().map(item).collect(),
-            ..Self::at(now)
-        }
+        Self { items: world.items.iter().map(item).collect(), ..Self::at(now) }
     }
 
     pub(crate) fn granted(&mut self, lease: Lease, round: i32, believed: bool) {
         let until = self.now + LEASE_MS;
-        self.grants.push(Grant {
-            lease,
-            round,
-            until,
-            end: None,
-            believed,
-        });
+        self.grants.push(Grant { lease, round, until, end: None, believed });
     }
 
     /// Whether the holder of this grant may write.
@@ -112,9 +93,7 @@ impl Model {
 
     /// Grants that are believed in by their workers, in order.
     pub(crate) fn believed(&self) -> Vec<usize> {
-        (0..self.grants.len())
-            .filter(|i| self.grants[*i].believed)
-            .collect()
+        (0..self.grants.len()).filter(|i| self.grants[*i].believed).collect()
     }
 
     /// Attempts of a shard in a round that ended so.
@@ -135,10 +114,7 @@ impl Model {
     /// Whether a job has used more engine time than it may.
     pub(crate) fn is_over_budget(&self, job: i64) -> bool {
         let used = self.gpu_ms.get(&job).copied().unwrap_or(0);
-        let max = self
-            .promises
-            .get(&job)
-            .and_then(|promise| promise.max_gpu_ms);
+        let max = self.promises.get(&job).and_then(|promise| promise.max_gpu_ms);
         max.is_some_and(|max| used > max)
     }
 
@@ -175,18 +151,11 @@ impl Model {
         };
         let now_well = after.jobs.iter().map(|job| job.id).filter(well);
         self.ended_well.extend(now_well);
-        let waits = |id: &i64| {
-            self.promises
-                .get(id)
-                .is_some_and(|p| !p.after.iter().all(well))
-        };
+        let waits = |id: &i64| self.promises.get(id).is_some_and(|p| !p.after.iter().all(well));
         self.freed.retain(|id| !waits(id));
         if ticked {
             let active = |job: &&Job| {
-                matches!(
-                    job.state,
-                    JobState::Ready | JobState::Paused | JobState::Closing
-                )
+                matches!(job.state, JobState::Ready | JobState::Paused | JobState::Closing)
             };
             let free = after.jobs.iter().filter(active).map(|job| job.id);
             self.freed.extend(free.filter(|id| !waits(id)));
@@ -212,9 +181,7 @@ impl Model {
             Items::None | Items::Stray => Vec::new(),
             Items::Some => missing.into_iter().take(2).map(|i| (i, Ok)).collect(),
             Items::Failed => missing.into_iter().take(1).map(|i| (i, Failed)).collect(),
-            Items::All => (lease.first_item..lease.end_item)
-                .map(|i| (i, Ok))
-                .collect(),
+            Items::All => (lease.first_item..lease.end_item).map(|i| (i, Ok)).collect(),
             Items::Mixed => (lease.first_item..lease.end_item)
                 .map(|i| match i {
                     i if i == lease.end_item - 1 => (i, Failed),
@@ -245,11 +212,7 @@ impl Model {
             return Expect::Refused;
         }
         for (index, status) in items {
-            let item = Item {
-                status: *status,
-                shard: lease.shard,
-                attempt: lease.attempt,
-            };
+            let item = Item { status: *status, shard: lease.shard, attempt: lease.attempt };
             if let Entry::Vacant(entry) = self.items.entry((lease.job, *index)) {
                 entry.insert(item);
                 *self.gpu_ms.entry(lease.job).or_default() += ITEM_GPU_MS;
@@ -287,8 +250,7 @@ impl Model {
 
     /// A user retries what failed.
     pub(crate) fn retried(&mut self, job: i64) {
-        self.items
-            .retain(|(of, _), item| *of != job || item.status != ItemStatus::Failed);
+        self.items.retain(|(of, _), item| *of != job || item.status != ItemStatus::Failed);
     }
 
     /// A new call begins.
@@ -314,11 +276,7 @@ impl Model {
         let dead = attempts >= job.max_attempts.map(|max| max as usize);
         if dead && !whole && !cancelling && lease.kind == ShardKind::Items {
             for index in missing {
-                let item = Item {
-                    status: ItemStatus::Failed,
-                    shard: lease.shard,
-                    attempt: 0,
-                };
+                let item = Item { status: ItemStatus::Failed, shard: lease.shard, attempt: 0 };
                 self.items.insert((job.id, index), item);
             }
         }

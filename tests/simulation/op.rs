@@ -11,44 +11,23 @@ use crate::promise::{Hours, Wish};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
     /// A user submits; `dropped`: the answer is lost and the call repeated with the same key.
-    Submit {
-        wish: Wish,
-        held: bool,
-        dropped: bool,
-    },
+    Submit { wish: Wish, held: bool, dropped: bool },
     /// The scheduler plans the oldest submitted job, or rejects it.
     Plan { good: bool },
     /// A worker asks for `n` shards; `dropped`: it never hears the answer.
     Claim { worker: u8, n: u8, dropped: bool },
     /// A worker says something about a lease that it believes in; `calls` times, since replies get lost.
-    Say {
-        lease: u8,
-        what: What,
-        items: Items,
-        calls: u8,
-    },
+    Say { lease: u8, what: What, items: Items, calls: u8 },
     /// The worker of a lease says something about all of its leases in one call.
-    Report {
-        lease: u8,
-        whats: [What; 4],
-        items: Items,
-    },
+    Report { lease: u8, whats: [What; 4], items: Items },
     /// A worker is killed: nobody goes on with its leases.
     Vanish { worker: u8 },
     /// Somebody who was thought dead writes after all: any lease ever granted, or one that nobody was granted.
-    Zombie {
-        grant: u8,
-        what: What,
-        forged: Forged,
-    },
+    Zombie { grant: u8, what: What, forged: Forged },
     /// An administrator drains a worker, or undoes it.
     Drain { worker: u8, on: bool },
     /// A user does something to a job; `calls` times.
-    Command {
-        job: u8,
-        command: Command,
-        calls: u8,
-    },
+    Command { job: u8, command: Command, calls: u8 },
     /// The leading scheduler's tick.
     Tick,
     /// Time passes.
@@ -216,14 +195,10 @@ impl Chance {
     fn step(&mut self) -> Op {
         match self.below(100) {
             0..8 => self.submit_for_later(),
-            8..16 => Op::Plan {
-                good: !self.once_in(10),
-            },
-            16..34 => Op::Claim {
-                worker: self.below(3),
-                n: 1 + self.below(4),
-                dropped: self.once_in(6),
-            },
+            8..16 => Op::Plan { good: !self.once_in(10) },
+            16..34 => {
+                Op::Claim { worker: self.below(3), n: 1 + self.below(4), dropped: self.once_in(6) }
+            }
             34..54 => Op::Say {
                 lease: self.below(8),
                 what: self.what(),
@@ -235,9 +210,7 @@ impl Chance {
                 whats: [self.what(), self.what(), self.what(), self.what()],
                 items: self.items(),
             },
-            59..62 => Op::Vanish {
-                worker: self.below(3),
-            },
+            59..62 => Op::Vanish { worker: self.below(3) },
             62..68 => Op::Zombie {
                 grant: self.below(32),
                 what: self.what(),
@@ -249,10 +222,7 @@ impl Chance {
                     Forged::Shard,
                 ]),
             },
-            68..70 => Op::Drain {
-                worker: self.below(3),
-                on: self.once_in(2),
-            },
+            68..70 => Op::Drain { worker: self.below(3), on: self.once_in(2) },
             70..79 => Op::Command {
                 job: self.below(4),
                 command: self.one_of(&[
@@ -267,16 +237,11 @@ impl Chance {
                 calls: self.calls(),
             },
             79..88 => Op::Tick,
-            88..91 => Op::Forward {
-                ms: self.one_of(&[1, 1_000, 4_000, 9_999, 10_000, 10_001, 60_000]),
-            },
-            91..97 => Op::Border {
-                job: self.below(4),
-                off: self.one_of(&[-1, 0, 0, 1]),
-            },
-            97..99 => Op::Depose {
-                resigned: self.once_in(2),
-            },
+            88..91 => {
+                Op::Forward { ms: self.one_of(&[1, 1_000, 4_000, 9_999, 10_000, 10_001, 60_000]) }
+            }
+            91..97 => Op::Border { job: self.below(4), off: self.one_of(&[-1, 0, 0, 1]) },
+            97..99 => Op::Depose { resigned: self.once_in(2) },
             _ => Op::StaleTick,
         }
     }

@@ -52,9 +52,7 @@ impl Wish {
         let after = self.after.filter(|_| !earlier.is_empty());
         Promise {
             window: self.hours.map(|hours| hours.window(now)),
-            not_before: self
-                .not_before
-                .map(|seconds| now + i64::from(seconds) * 1000),
+            not_before: self.not_before.map(|seconds| now + i64::from(seconds) * 1000),
             after: after
                 .map(|number| earlier[usize::from(number) % earlier.len()])
                 .into_iter()
@@ -118,10 +116,7 @@ impl Promise {
     pub(crate) fn next_border(&self, now: i64) -> Option<i64> {
         let opening = self.window.as_ref().and_then(|window| window.opening(now));
         let borders = opening.map(|opening| [opening.opens_unix_ms, opening.closes_unix_ms]);
-        (borders.into_iter().flatten())
-            .chain(self.not_before)
-            .filter(|at| *at > now)
-            .min()
+        (borders.into_iter().flatten()).chain(self.not_before).filter(|at| *at > now).min()
     }
 
     /// The next moment at which something may start, if that is not now.

@@ -23,68 +23,31 @@ const PLAIN: Wish = Wish {
 #[tokio::test]
 async fn a_shard_that_is_given_back_counts_against_the_limit_of_failed_items() {
     let ops = [
-        Op::Submit {
-            wish: Wish {
-                max_failed: Some(0),
-                ..PLAIN
-            },
-            held: false,
-            dropped: false,
-        },
+        Op::Submit { wish: Wish { max_failed: Some(0), ..PLAIN }, held: false, dropped: false },
         Op::Plan { good: true },
-        Op::Claim {
-            worker: 0,
-            n: 3,
-            dropped: false,
-        },
-        Op::Say {
-            lease: 0,
-            what: What::Release,
-            items: Items::Failed,
-            calls: 1,
-        },
+        Op::Claim { worker: 0, n: 3, dropped: false },
+        Op::Say { lease: 0, what: What::Release, items: Items::Failed, calls: 1 },
     ];
     run::replay("given back over the limit", &ops).await;
 }
 
 fn submit(wish: Wish) -> Op {
-    Op::Submit {
-        wish,
-        held: false,
-        dropped: false,
-    }
+    Op::Submit { wish, held: false, dropped: false }
 }
 
 fn claim(worker: u8, n: u8) -> Op {
-    Op::Claim {
-        worker,
-        n,
-        dropped: false,
-    }
+    Op::Claim { worker, n, dropped: false }
 }
 
 /// The worker of the only lease says this.
 fn say(what: What, items: Items) -> Op {
-    Op::Say {
-        lease: 0,
-        what,
-        items,
-        calls: 1,
-    }
+    Op::Say { lease: 0, what, items, calls: 1 }
 }
 
 #[tokio::test]
 async fn a_window_that_closes_on_a_lease_is_over_for_it_by_its_rule() {
-    for rule in [
-        WhenWindowCloses::Pause,
-        WhenWindowCloses::FinishItem,
-        WhenWindowCloses::Overrun,
-    ] {
-        let hours = Some(Hours {
-            opens: 1,
-            minutes: 2,
-            rule,
-        });
+    for rule in [WhenWindowCloses::Pause, WhenWindowCloses::FinishItem, WhenWindowCloses::Overrun] {
+        let hours = Some(Hours { opens: 1, minutes: 2, rule });
         let ops = [
             submit(Wish { hours, ..PLAIN }),
             Op::Plan { good: true },
@@ -115,10 +78,7 @@ async fn a_job_that_has_started_goes_on_when_what_it_waited_for_runs_again() {
     let ops = [
         submit(Wish { items: 2, ..PLAIN }),
         Op::Plan { good: true },
-        submit(Wish {
-            after: Some(0),
-            ..PLAIN
-        }),
+        submit(Wish { after: Some(0), ..PLAIN }),
         Op::Plan { good: true },
         claim(0, 1),
         say(What::Finish, Items::Mixed),
@@ -140,11 +100,7 @@ async fn a_job_without_items_is_closed_when_what_it_waits_for_has_ended() {
     let ops = [
         submit(PLAIN),
         Op::Plan { good: true },
-        submit(Wish {
-            items: 0,
-            after: Some(0),
-            ..PLAIN
-        }),
+        submit(Wish { items: 0, after: Some(0), ..PLAIN }),
         Op::Plan { good: true },
         claim(0, 4),
     ];
@@ -152,9 +108,5 @@ async fn a_job_without_items_is_closed_when_what_it_waits_for_has_ended() {
 }
 
 fn command(job: u8, command: Command) -> Op {
-    Op::Command {
-        job,
-        command,
-        calls: 1,
-    }
+    Op::Command { job, command, calls: 1 }
 }

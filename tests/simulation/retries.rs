@@ -45,10 +45,7 @@ async fn retries_beside_leases_that_run_out_meet_no_deadlock() {
     let term = lab.scheduler.lead("storm", TERM).await.unwrap().unwrap();
     let mut jobs = Vec::new();
     for _ in 0..JOBS {
-        let submission = Submission {
-            spec: "{}".to_owned(),
-            ..Submission::default()
-        };
+        let submission = Submission { spec: "{}".to_owned(), ..Submission::default() };
         let job = lab.user.submit(&submission).await.unwrap();
         let mut plan = plan(job, 6, 1);
         plan.max_attempts = 100;
@@ -57,11 +54,8 @@ async fn retries_beside_leases_that_run_out_meet_no_deadlock() {
         jobs.push(job);
     }
     let id = lab.register("retries").await;
-    let [a, b, c] = [
-        lab.store("lab_user").await,
-        lab.store("lab_user").await,
-        lab.store("lab_user").await,
-    ];
+    let [a, b, c] =
+        [lab.store("lab_user").await, lab.store("lab_user").await, lab.store("lab_user").await];
     let [d, e, f] = [
         lab.store("lab_worker").await,
         lab.store("lab_worker").await,
@@ -123,9 +117,8 @@ async fn work(store: Store, id: WorkerId, mut chance: Chance, rounds: usize) -> 
                 .collect();
             count.note(store.report(id, &mut calls).await);
         }
-        let mut calls: Vec<_> = (leases.iter_mut())
-            .map(|lease| (Call::Release, lease, Report::default()))
-            .collect();
+        let mut calls: Vec<_> =
+            (leases.iter_mut()).map(|lease| (Call::Release, lease, Report::default())).collect();
         count.note(store.report(id, &mut calls).await);
     }
     count

@@ -30,17 +30,9 @@ pub(crate) struct Broken {
 pub(crate) async fn run(lab: &mut Lab, ops: &[Op]) -> Result<(), Broken> {
     let mut run = Run::begin(lab, ops).await;
     for (step, op) in ops.iter().enumerate() {
-        run.step(*op).await.map_err(|words| Broken {
-            step,
-            op: Some(*op),
-            words,
-        })?;
+        run.step(*op).await.map_err(|words| Broken { step, op: Some(*op), words })?;
     }
-    run.quiet().await.map_err(|words| Broken {
-        step: ops.len(),
-        op: None,
-        words,
-    })
+    run.quiet().await.map_err(|words| Broken { step: ops.len(), op: None, words })
 }
 
 /// Runs a sequence on a fresh database; when it breaks, looks for a shorter one that breaks too, and panics with it.
@@ -62,18 +54,12 @@ pub(crate) async fn replay(title: &str, ops: &[Op]) {
         }
         piece /= 2;
     }
-    let list: String = shortest
-        .iter()
-        .map(|op| format!("    Op::{op:?},\n"))
-        .collect();
+    let list: String = shortest.iter().map(|op| format!("    Op::{op:?},\n")).collect();
     let at = match broken.op {
         Some(op) => format!("at step {}, {op:?}", broken.step),
         None => "when everything was to end".to_owned(),
     };
-    panic!(
-        "{title} broke {at}: {}\nshortest operations that break a rule:\n{list}",
-        broken.words
-    );
+    panic!("{title} broke {at}: {}\nshortest operations that break a rule:\n{list}", broken.words);
 }
 
 pub(crate) struct Run<'a> {
@@ -95,9 +81,7 @@ pub(crate) struct Run<'a> {
 
 impl<'a> Run<'a> {
     async fn begin(lab: &'a mut Lab, ops: &[Op]) -> Self {
-        let after_job = lab
-            .number("select coalesce(max(id), 0) from nightshift.job")
-            .await;
+        let after_job = lab.number("select coalesce(max(id), 0) from nightshift.job").await;
         let mut workers = Vec::new();
         for _ in 0..WORKERS {
             workers.push(lab.register("w").await);
@@ -105,12 +89,7 @@ impl<'a> Run<'a> {
         let mark = format!("{after_job}-{}", ops.len());
         // Whoever led before does no more; and a window that was given in minutes is the same in every run.
         lab.forward(2 * DAY_MS - lab.now % DAY_MS).await;
-        let term = lab
-            .scheduler
-            .lead(&format!("{mark}-0"), TERM)
-            .await
-            .unwrap()
-            .unwrap();
+        let term = lab.scheduler.lead(&format!("{mark}-0"), TERM).await.unwrap().unwrap();
         let model = Model::at(lab.now);
         let world = World::read(&mut lab.admin, after_job).await;
         Self {
@@ -130,41 +109,22 @@ impl<'a> Run<'a> {
 
     async fn step(&mut self, op: Op) -> Result<(), String> {
         match op {
-            Op::Submit {
-                wish,
-                held,
-                dropped,
-            } => self.submit(wish, held, if dropped { 2 } else { 1 }).await,
+            Op::Submit { wish, held, dropped } => {
+                self.submit(wish, held, if dropped { 2 } else { 1 }).await
+            }
             Op::Plan { good } => self.plan(good).await,
             Op::Claim { worker, n, dropped } => {
                 self.claim(usize::from(worker) % WORKERS, n, !dropped).await
             }
-            Op::Say {
-                lease,
-                what,
-                items,
-                calls,
-            } => self.say(lease, what, items, calls).await,
-            Op::Report {
-                lease,
-                whats,
-                items,
-            } => self.report(lease, whats, items).await,
+            Op::Say { lease, what, items, calls } => self.say(lease, what, items, calls).await,
+            Op::Report { lease, whats, items } => self.report(lease, whats, items).await,
             Op::Vanish { worker } => self.vanish(usize::from(worker) % WORKERS).await,
-            Op::Zombie {
-                grant,
-                what,
-                forged,
-            } => self.zombie(grant, what, forged).await,
+            Op::Zombie { grant, what, forged } => self.zombie(grant, what, forged).await,
             Op::Drain { worker, on } => {
                 let worker = self.workers[usize::from(worker) % WORKERS];
                 self.drain(worker, on).await
             }
-            Op::Command {
-                job,
-                command,
-                calls,
-            } => {
+            Op::Command { job, command, calls } => {
                 for _ in 0..calls {
                     self.command(job, command).await?;
                 }
@@ -204,11 +164,7 @@ impl<'a> Run<'a> {
     pub(crate) async fn nothing_changed(&mut self, what: &str) -> Result<(), String> {
         let before = self.world.clone();
         self.look().await?;
-        demand!(
-            before == self.world,
-            "{what} changed something: {before:?} -> {:?}",
-            self.world
-        );
+        demand!(before == self.world, "{what} changed something: {before:?} -> {:?}", self.world);
         Ok(())
     }
 
@@ -220,10 +176,7 @@ impl<'a> Run<'a> {
     /// Undoes what holds jobs up.
     async fn let_all_run(&mut self) -> Result<(), String> {
         for i in 0..self.world.jobs.len() {
-            let (number, job) = (
-                u8::try_from(i).expect("few jobs"),
-                self.world.jobs[i].clone(),
-            );
+            let (number, job) = (u8::try_from(i).expect("few jobs"), self.world.jobs[i].clone());
             if job.held && !job.state.is_final() {
                 self.command(number, Command::Unhold).await?;
             }
@@ -240,12 +193,7 @@ impl<'a> Run<'a> {
             self.vanish(worker).await?;
         }
         for round in 0..100 {
-            if self
-                .world
-                .jobs
-                .iter()
-                .any(|job| job.state == JobState::Submitted)
-            {
+            if self.world.jobs.iter().any(|job| job.state == JobState::Submitted) {
                 self.plan(true).await?;
             }
             self.let_all_run().await?;
@@ -261,15 +209,11 @@ impl<'a> Run<'a> {
             self.forward(pause).await;
             self.tick().await?;
             self.claim(0, 64, true).await?;
-            let finish = (self.model.believed().into_iter())
-                .map(|grant| (grant, What::Finish))
-                .collect();
+            let finish =
+                (self.model.believed().into_iter()).map(|grant| (grant, What::Finish)).collect();
             self.tell_all(finish, Items::All).await?;
             let left = self.model.believed();
-            demand!(
-                left.is_empty(),
-                "a worker that does everything right still holds {left:?}"
-            );
+            demand!(left.is_empty(), "a worker that does everything right still holds {left:?}");
             if self.world.jobs.iter().all(|job| job.state.is_final()) {
                 return Ok(());
             }

@@ -27,10 +27,7 @@ async fn calls_at_the_same_time_never_deadlock_and_leave_everything_in_order() {
     for _ in 0..JOBS {
         jobs.push(
             lab.user
-                .submit(&Submission {
-                    spec: "{}".to_owned(),
-                    ..Submission::default()
-                })
+                .submit(&Submission { spec: "{}".to_owned(), ..Submission::default() })
                 .await
                 .unwrap(),
         );
@@ -49,34 +46,16 @@ async fn calls_at_the_same_time_never_deadlock_and_leave_everything_in_order() {
     let ids = [lab.register("storm").await, lab.register("storm").await];
     for seed in 0..WORKERS as u64 {
         let id = ids[seed as usize % 2];
-        workers.push(work(
-            lab.store("lab_worker").await,
-            id,
-            Chance::new(seed),
-            rounds,
-        ));
+        workers.push(work(lab.store("lab_worker").await, id, Chance::new(seed), rounds));
     }
     let users = [
-        command(
-            lab.store("lab_user").await,
-            jobs.clone(),
-            Chance::new(100),
-            rounds,
-        ),
-        command(
-            lab.store("lab_user").await,
-            jobs.clone(),
-            Chance::new(101),
-            rounds,
-        ),
+        command(lab.store("lab_user").await, jobs.clone(), Chance::new(100), rounds),
+        command(lab.store("lab_user").await, jobs.clone(), Chance::new(101), rounds),
     ];
     let scheduler = lab.scheduler.clone();
     let ticks = async {
         for _ in 0..rounds {
-            scheduler
-                .tick(&term)
-                .await
-                .map_err(|error| format!("tick: {error:?}"))?;
+            scheduler.tick(&term).await.map_err(|error| format!("tick: {error:?}"))?;
         }
         Ok(())
     };
@@ -128,11 +107,9 @@ async fn look(lab: &mut Lab) {
 
 fn all(kind: ShardKind, range: std::ops::Range<i64>) -> Report {
     match kind {
-        ShardKind::Items => report_of(
-            &range
-                .map(|index| (index, ItemStatus::Ok))
-                .collect::<Vec<_>>(),
-        ),
+        ShardKind::Items => {
+            report_of(&range.map(|index| (index, ItemStatus::Ok)).collect::<Vec<_>>())
+        }
         ShardKind::Close => Report::default(),
     }
 }
@@ -143,10 +120,7 @@ async fn work(store: Store, id: WorkerId, mut chance: Chance, rounds: usize) -> 
         let n = 1 + u32::from(chance.below(4));
         let claimed = store.claim(id, n, LEASE).await;
         let mut leases = claimed.map_err(|error| format!("claim: {error:?}"))?;
-        let calls: Vec<_> = leases
-            .iter_mut()
-            .filter_map(|lease| say(&mut chance, lease))
-            .collect();
+        let calls: Vec<_> = leases.iter_mut().filter_map(|lease| say(&mut chance, lease)).collect();
         let mut reports = Vec::new();
         if chance.below(2) == 0 {
             reports.push(calls);
@@ -168,10 +142,7 @@ fn say<'a>(chance: &mut Chance, lease: &'a mut Lease) -> Option<(Call, &'a mut L
         (ShardKind::Items, 0) => report_of(&[(lease.first_item, ItemStatus::Failed)]),
         (ShardKind::Items, _) => report_of(&[(lease.first_item, ItemStatus::Ok)]),
     };
-    let failure = || Call::Fail {
-        code: "storm".to_owned(),
-        message: "it storms".to_owned(),
-    };
+    let failure = || Call::Fail { code: "storm".to_owned(), message: "it storms".to_owned() };
     match chance.below(6) {
         0 => Some((Call::Release, lease, first)),
         1 => Some((failure(), lease, first)),

@@ -18,17 +18,9 @@ impl Run<'_> {
     pub(crate) async fn claim(&mut self, worker: usize, n: u8, heard: bool) -> Result<(), String> {
         let id = self.workers[worker];
         let lease = Duration::from_millis(LEASE_MS as u64);
-        let leases = self
-            .lab
-            .worker
-            .claim(id, n.into(), lease)
-            .await
-            .map_err(words)?;
+        let leases = self.lab.worker.claim(id, n.into(), lease).await.map_err(words)?;
         let drains = self.world.draining.contains(&id.0);
-        demand!(
-            leases.is_empty() || !drains,
-            "a draining worker got {leases:?}"
-        );
+        demand!(leases.is_empty() || !drains, "a draining worker got {leases:?}");
         let mut priority = i32::MAX;
         for lease in &leases {
             self.granted(lease, &mut priority)?;
@@ -61,17 +53,9 @@ impl Run<'_> {
         );
         let why_not = self.model.why_not(lease, job);
         demand!(why_not.is_none(), "{lease:?} of {job:?} starts {why_not:?}");
-        demand!(
-            job.priority <= *priority,
-            "{lease:?} comes after one of lower priority"
-        );
+        demand!(job.priority <= *priority, "{lease:?} comes after one of lower priority");
         *priority = job.priority;
-        let newest = self
-            .model
-            .grants
-            .iter()
-            .map(|grant| grant.lease.token)
-            .max();
+        let newest = self.model.grants.iter().map(|grant| grant.lease.token).max();
         demand!(
             newest.is_none_or(|newest| lease.token > newest),
             "the token of {lease:?} is not new"
@@ -149,10 +133,7 @@ impl Run<'_> {
             }
         }
         let answer = tell(&self.lab.worker, &mut lease, what, &items).await?;
-        demand!(
-            answer == Said::Lost,
-            "{what:?} of a forged lease ({forged:?}) got {answer:?}"
-        );
+        demand!(answer == Said::Lost, "{what:?} of a forged lease ({forged:?}) got {answer:?}");
         self.nothing_changed("a forged lease").await
     }
 
@@ -187,19 +168,13 @@ impl Run<'_> {
             (Expect::Accepted, Said::Verdict(verdict)) => verdict == self.verdict(lease),
             _ => false,
         };
-        demand!(
-            fits,
-            "{what:?} of {lease:?} got {answer:?}, expected was {expect:?}"
-        );
+        demand!(fits, "{what:?} of {lease:?} got {answer:?}, expected was {expect:?}");
         Ok(())
     }
 
     /// What a worker must hear about a live lease, by what is stored now.
     fn verdict(&self, lease: &Lease) -> Verdict {
-        let shard = self
-            .world
-            .shard(lease.job, lease.shard)
-            .expect("a leased shard");
+        let shard = self.world.shard(lease.job, lease.shard).expect("a leased shard");
         let job = self.world.job(lease.job);
         let promise = &self.model.promises[&lease.job];
         // A window that closed is over for those who started in it, also when the next one was not stored yet.
@@ -226,9 +201,8 @@ impl Run<'_> {
             return Ok(());
         };
         let worker = self.model.grants[first].lease.worker;
-        let of_worker = believed
-            .into_iter()
-            .filter(|grant| self.model.grants[*grant].lease.worker == worker);
+        let of_worker =
+            believed.into_iter().filter(|grant| self.model.grants[*grant].lease.worker == worker);
         // The last one first: answers come in the order of the calls, whatever order they are done in.
         let said: Vec<(usize, What)> = of_worker.zip(whats).collect();
         self.tell_all(said.into_iter().rev().collect(), items).await
@@ -248,19 +222,11 @@ impl Run<'_> {
         let mut expected = vec![Expect::Refused; said.len()];
         let mut in_order: Vec<usize> = (0..said.len()).collect();
         in_order.sort_by_key(|i| {
-            (
-                model.grants[said[*i].0].lease.job,
-                model.grants[said[*i].0].lease.shard,
-            )
+            (model.grants[said[*i].0].lease.job, model.grants[said[*i].0].lease.shard)
         });
-        let mut leases: Vec<Lease> = said
-            .iter()
-            .map(|(grant, _)| model.grants[*grant].lease.clone())
-            .collect();
-        let chosen: Vec<_> = leases
-            .iter()
-            .map(|lease| model.choose(lease, items))
-            .collect();
+        let mut leases: Vec<Lease> =
+            said.iter().map(|(grant, _)| model.grants[*grant].lease.clone()).collect();
+        let chosen: Vec<_> = leases.iter().map(|lease| model.choose(lease, items)).collect();
         for i in in_order {
             expected[i] = model.say(said[i].0, said[i].1, &chosen[i], &self.world);
         }
@@ -295,12 +261,7 @@ impl Run<'_> {
 
     pub(crate) async fn vanish(&mut self, worker: usize) -> Result<(), String> {
         let gone = self.workers[worker];
-        for grant in self
-            .model
-            .grants
-            .iter_mut()
-            .filter(|grant| grant.lease.worker == gone)
-        {
+        for grant in self.model.grants.iter_mut().filter(|grant| grant.lease.worker == gone) {
             grant.believed = false;
         }
         // A process that is started again is a new worker.
@@ -362,10 +323,7 @@ fn call_of(what: What) -> Call {
         What::Progress => Call::Progress,
         What::Finish => Call::Finish,
         What::Release => Call::Release,
-        What::Fail => Call::Fail {
-            code: "broken".to_owned(),
-            message: "it broke".to_owned(),
-        },
+        What::Fail => Call::Fail { code: "broken".to_owned(), message: "it broke".to_owned() },
     }
 }
 
@@ -395,8 +353,5 @@ pub(crate) fn report_of(items: &[(i64, ItemStatus)]) -> Report {
             info: None,
         }
     };
-    Report {
-        items: items.iter().map(item).collect(),
-        ..Report::default()
-    }
+    Report { items: items.iter().map(item).collect(), ..Report::default() }
 }

@@ -113,25 +113,17 @@ const READ: &str = "
 impl World {
     /// Everything about jobs with ids greater than `after_job`.
     pub(crate) async fn read(connection: &mut PgConnection, after_job: i64) -> Self {
-        let text: String = sqlx::query_scalar(READ)
-            .bind(after_job)
-            .fetch_one(connection)
-            .await
-            .unwrap();
+        let text: String =
+            sqlx::query_scalar(READ).bind(after_job).fetch_one(connection).await.unwrap();
         serde_json::from_str(&text).unwrap()
     }
 
     pub(crate) fn job(&self, id: i64) -> &Job {
-        self.jobs
-            .iter()
-            .find(|job| job.id == id)
-            .expect("a job of this sequence")
+        self.jobs.iter().find(|job| job.id == id).expect("a job of this sequence")
     }
 
     pub(crate) fn shard(&self, job: i64, shard: i32) -> Option<&Shard> {
-        self.shards
-            .iter()
-            .find(|row| (row.job, row.shard) == (job, shard))
+        self.shards.iter().find(|row| (row.job, row.shard) == (job, shard))
     }
 
     /// Shards of a job that may be claimed, or are.
@@ -146,9 +138,7 @@ impl World {
         matches!(job.state, JobState::Ready | JobState::Closing)
             && !job.held
             && (job.n_items.is_some_and(|n| job.next_item < n)
-                || self
-                    .open_shards(job.id)
-                    .any(|shard| shard.ready_at.is_some_and(|at| at <= now)))
+                || self.open_shards(job.id).any(|shard| shard.ready_at.is_some_and(|at| at <= now)))
     }
 
     /// Whether the window that is stored is open. Closing a job takes no window.

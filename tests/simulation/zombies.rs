@@ -88,45 +88,28 @@ async fn no_write_of_a_zombie_is_accepted() {
         wave(&mut lab, &mut zombies, shards).await;
     }
     let enough = if crate::is_full() { 100_000 } else { 4_000 };
-    assert!(
-        zombies.attempts >= enough,
-        "only {} attempts",
-        zombies.attempts
-    );
+    assert!(zombies.attempts >= enough, "only {} attempts", zombies.attempts);
     assert_eq!(zombies.accepted, 0, "of {} attempts", zombies.attempts);
     assert_eq!(lab.number(MARKS).await, 0, "a refused call left a trace");
 }
 
 async fn wave(lab: &mut Lab, zombies: &mut Zombies, shards: usize) {
-    let term = lab
-        .scheduler
-        .lead("zombies", Duration::from_secs(3600))
-        .await
-        .unwrap()
-        .unwrap();
+    let term = lab.scheduler.lead("zombies", Duration::from_secs(3600)).await.unwrap().unwrap();
     let job = lab
         .user
-        .submit(&Submission {
-            spec: "{}".to_owned(),
-            ..Submission::default()
-        })
+        .submit(&Submission { spec: "{}".to_owned(), ..Submission::default() })
         .await
         .unwrap();
     let n_items = shards as i64 * ITEMS_PER_SHARD;
-    let planned = lab
-        .scheduler
-        .planned(&term, job, &plan(job, n_items, ITEMS_PER_SHARD as i32))
-        .await;
+    let planned =
+        lab.scheduler.planned(&term, job, &plan(job, n_items, ITEMS_PER_SHARD as i32)).await;
     assert_eq!(planned.unwrap(), Planned::Ready);
     let (dying, heir) = (lab.register("dying").await, lab.register("heir").await);
     let late = claim_all(lab, dying, shards).await;
     // Half of them said something while they were alive: half of each shard.
     for lease in late.iter().step_by(2) {
         let half = report(lease.first_item..lease.first_item + 1);
-        lab.worker
-            .progress(&mut lease.clone(), &half)
-            .await
-            .unwrap();
+        lab.worker.progress(&mut lease.clone(), &half).await.unwrap();
     }
 
     lab.forward(LEASE.as_millis() as i64).await;
@@ -145,10 +128,7 @@ async fn wave(lab: &mut Lab, zombies: &mut Zombies, shards: usize) {
         for lease in &mut heirs {
             let first = report(lease.first_item..lease.first_item + 1);
             worker.progress(lease, &first).await.unwrap();
-            worker
-                .finish(lease, &report(lease.first_item..lease.end_item))
-                .await
-                .unwrap();
+            worker.finish(lease, &report(lease.first_item..lease.end_item)).await.unwrap();
         }
     };
     tokio::join!(work, zombies.speak(calls));
@@ -157,10 +137,7 @@ async fn wave(lab: &mut Lab, zombies: &mut Zombies, shards: usize) {
     let done = lab.user.job(job).await.unwrap();
     assert_eq!((done.n_ok, done.n_failed), (n_items, 0));
     let mut close = lab.worker.claim(heir, 1, LEASE).await.unwrap();
-    lab.worker
-        .finish(&close.pop().expect("the closing"), &Report::default())
-        .await
-        .unwrap();
+    lab.worker.finish(&close.pop().expect("the closing"), &Report::default()).await.unwrap();
 }
 
 impl Zombies {
@@ -175,10 +152,7 @@ impl Zombies {
     ) {
         let before = lab.number(FINGERPRINT).await;
         self.speak(calls(late, current, heir)).await;
-        assert_eq!(
-            self.accepted, 0,
-            "writes were accepted on leases that were {when}"
-        );
+        assert_eq!(self.accepted, 0, "writes were accepted on leases that were {when}");
         assert_eq!(
             lab.number(FINGERPRINT).await,
             before,
@@ -203,12 +177,7 @@ impl Zombies {
 
 /// By the workers' login, and by another: each shard, each call, each credential that is not the right one.
 fn calls(late: &[Lease], current: &[Lease], heir: WorkerId) -> (Vec<Attempt>, Vec<Attempt>) {
-    let newest = current
-        .iter()
-        .chain(late)
-        .map(|lease| lease.token)
-        .max()
-        .expect("some leases");
+    let newest = current.iter().chain(late).map(|lease| lease.token).max().expect("some leases");
     let (mut own, mut strange) = (Vec::new(), Vec::new());
     for (i, lease) in late.iter().enumerate() {
         // `current` is in the order of the shards, as `late` is.
@@ -238,37 +207,12 @@ async fn speak(connection: &mut PgConnection, attempts: &[Attempt]) -> i64 {
     let mut accepted = 0;
     for batch in attempts.chunks(BATCH) {
         let count: i64 = sqlx::query_scalar(SPEAK)
-            .bind(
-                batch
-                    .iter()
-                    .map(|attempt| attempt.worker.0)
-                    .collect::<Vec<_>>(),
-            )
+            .bind(batch.iter().map(|attempt| attempt.worker.0).collect::<Vec<_>>())
             .bind(batch.iter().map(|attempt| attempt.job).collect::<Vec<_>>())
-            .bind(
-                batch
-                    .iter()
-                    .map(|attempt| attempt.shard)
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                batch
-                    .iter()
-                    .map(|attempt| attempt.token)
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                batch
-                    .iter()
-                    .map(|attempt| attempt.first)
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                batch
-                    .iter()
-                    .map(|attempt| attempt.what.to_owned())
-                    .collect::<Vec<_>>(),
-            )
+            .bind(batch.iter().map(|attempt| attempt.shard).collect::<Vec<_>>())
+            .bind(batch.iter().map(|attempt| attempt.token).collect::<Vec<_>>())
+            .bind(batch.iter().map(|attempt| attempt.first).collect::<Vec<_>>())
+            .bind(batch.iter().map(|attempt| attempt.what.to_owned()).collect::<Vec<_>>())
             .fetch_one(&mut *connection)
             .await
             .unwrap();
@@ -282,11 +226,7 @@ async fn claim_all(lab: &Lab, worker: WorkerId, shards: usize) -> Vec<Lease> {
     let mut leases = Vec::new();
     while leases.len() < shards {
         let more = lab.worker.claim(worker, 64, LEASE).await.unwrap();
-        assert!(
-            !more.is_empty(),
-            "{} of {shards} shards could be claimed",
-            leases.len()
-        );
+        assert!(!more.is_empty(), "{} of {shards} shards could be claimed", leases.len());
         leases.extend(more);
     }
     leases.sort_by_key(|lease| lease.shard);
@@ -295,9 +235,5 @@ async fn claim_all(lab: &Lab, worker: WorkerId, shards: usize) -> Vec<Lease> {
 
 /// These items, ok.
 fn report(indices: std::ops::Range<i64>) -> Report {
-    report_of(
-        &indices
-            .map(|index| (index, ItemStatus::Ok))
-            .collect::<Vec<_>>(),
-    )
+    report_of(&indices.map(|index| (index, ItemStatus::Ok)).collect::<Vec<_>>())
 }

@@ -20,11 +20,7 @@ pub(crate) const PASSWORD: &str = "test";
 
 /// A cluster without durability: a killed server loses nothing, a crashed machine does.
 fn options() -> PostgresOptions {
-    PostgresOptions {
-        fsync: false,
-        max_connections: 200,
-        ..PostgresOptions::default()
-    }
+    PostgresOptions { fsync: false, max_connections: 200, ..PostgresOptions::default() }
 }
 
 /// Starts a cluster, runs the command with [`CLUSTER_VARIABLE`] set, stops the cluster, passes the exit code on.
@@ -46,43 +42,28 @@ pub fn run_under(command: impl Iterator<Item = OsString>) -> ExitCode {
         .env(CLUSTER_VARIABLE, url)
         .status()
         .expect("the command starts");
-    runtime
-        .block_on(postgres.stop())
-        .expect("the cluster stops");
+    runtime.block_on(postgres.stop()).expect("the cluster stops");
     ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1))
 }
 
 fn make_template(runtime: &tokio::runtime::Runtime, cluster: &str) {
-    let _made = psql(
-        &format!("{cluster}/postgres"),
-        &format!("create database {TEMPLATE}"),
-    );
+    let _made = psql(&format!("{cluster}/postgres"), &format!("create database {TEMPLATE}"));
     runtime.block_on(prepare(&format!("{cluster}/{TEMPLATE}")));
 }
 
 /// Migrates a database and gives it a user, a scheduler and a worker; tenant `default` may use every bucket.
 async fn prepare(url: &str) {
-    nightshift_store::migrate(url)
-        .await
-        .expect("the database migrates");
-    let admin = Store::connect(&DatabaseConfig::new(url))
-        .await
-        .expect("the database answers");
+    nightshift_store::migrate(url).await.expect("the database migrates");
+    let admin = Store::connect(&DatabaseConfig::new(url)).await.expect("the database answers");
     for (kind, name, tenant) in [
         (LoginKind::Tenant, "lab_user", Some("default")),
         (LoginKind::Scheduler, "lab_scheduler", None),
         (LoginKind::Worker, "lab_worker", None),
     ] {
-        admin
-            .create_login(kind, name, PASSWORD, tenant)
-            .await
-            .expect("a login");
+        admin.create_login(kind, name, PASSWORD, tenant).await.expect("a login");
     }
     let everywhere = ["s3://".to_owned()];
-    admin
-        .set_prefixes("default", &everywhere, &everywhere)
-        .await
-        .expect("prefixes");
+    admin.set_prefixes("default", &everywhere, &everywhere).await.expect("prefixes");
     admin.close().await;
 }
 
@@ -106,11 +87,7 @@ impl Database {
                 let name = format!("t_{}_{}", std::process::id(), unique());
                 let make = format!("create database {name} template {TEMPLATE}");
                 let _made = psql(&format!("{cluster}/postgres"), &make);
-                Self {
-                    cluster,
-                    name,
-                    own: None,
-                }
+                Self { cluster, name, own: None }
             }
             Err(_) => Self::on_own_cluster(folder).await,
         }
@@ -126,15 +103,8 @@ impl Database {
             .unwrap_or_else(|error| panic!("no Postgres cluster for this test: {error}"));
         let cluster = postgres.url("").trim_end_matches('/').to_owned();
         let name = "nightshift".to_owned();
-        let _made = psql(
-            &format!("{cluster}/postgres"),
-            &format!("create database {name}"),
-        );
-        let database = Self {
-            cluster,
-            name,
-            own: Some(postgres),
-        };
+        let _made = psql(&format!("{cluster}/postgres"), &format!("create database {name}"));
+        let database = Self { cluster, name, own: Some(postgres) };
         prepare(&database.url()).await;
         database
     }
@@ -158,8 +128,7 @@ impl Database {
     #[must_use]
     pub fn port(&self) -> u16 {
         let port = self.cluster.rsplit(':').next();
-        port.and_then(|port| port.parse().ok())
-            .expect("a URL with a port")
+        port.and_then(|port| port.parse().ok()).expect("a URL with a port")
     }
 
     /// URL of this database for `lab_user`, `lab_scheduler` or `lab_worker`.
@@ -186,10 +155,7 @@ impl Database {
     /// # Panics
     /// When the cluster is shared or does not stop.
     pub async fn stop(&mut self) {
-        let postgres = self
-            .own
-            .take()
-            .expect("only a cluster of its own can be stopped");
+        let postgres = self.own.take().expect("only a cluster of its own can be stopped");
         postgres.stop().await.expect("the server stops");
     }
 
@@ -198,17 +164,11 @@ impl Database {
     /// # Panics
     /// When it does not start.
     pub async fn start_again(&mut self, folder: &Path) {
-        let port = self
-            .cluster
-            .rsplit(':')
-            .next()
-            .and_then(|port| port.parse().ok());
-        let postgres = Postgres::start(
-            &folder.join("postgres"),
-            PostgresOptions { port, ..options() },
-        )
-        .await
-        .expect("the server starts again");
+        let port = self.cluster.rsplit(':').next().and_then(|port| port.parse().ok());
+        let postgres =
+            Postgres::start(&folder.join("postgres"), PostgresOptions { port, ..options() })
+                .await
+                .expect("the server starts again");
         self.own = Some(postgres);
     }
 }

@@ -37,10 +37,8 @@ impl PgBouncer {
             .expect("a free port")
             .port();
         let logins = ["lab_user", "lab_scheduler", "lab_worker"];
-        let users: String = logins
-            .iter()
-            .map(|login| format!("\"{login}\" \"{PASSWORD}\"\n"))
-            .collect();
+        let users: String =
+            logins.iter().map(|login| format!("\"{login}\" \"{PASSWORD}\"\n")).collect();
         let users_file = folder.path().join("users.txt");
         std::fs::write(&users_file, users).expect("a file");
         let config = folder.path().join("pgbouncer.ini");
@@ -64,21 +62,14 @@ impl PgBouncer {
         until(Duration::from_secs(10), "PgBouncer listens", || {
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
-        Some(Self {
-            port,
-            process,
-            _folder: folder,
-        })
+        Some(Self { port, process, _folder: folder })
     }
 
     /// URL of the database through the pooler.
     #[must_use]
     pub fn url_as(&self, login: &str, database: &Database) -> String {
         let name = database.name();
-        format!(
-            "postgres://{login}:{PASSWORD}@127.0.0.1:{}/{name}",
-            self.port
-        )
+        format!("postgres://{login}:{PASSWORD}@127.0.0.1:{}/{name}", self.port)
     }
 
     /// Rows of a `show` command of its console.
@@ -87,14 +78,8 @@ impl PgBouncer {
     /// When the console does not answer.
     #[must_use]
     pub fn show(&self, what: &str) -> Vec<String> {
-        let url = format!(
-            "postgres://lab_user:{PASSWORD}@127.0.0.1:{}/pgbouncer",
-            self.port
-        );
-        cluster::psql(&url, &format!("show {what}"))
-            .lines()
-            .map(str::to_owned)
-            .collect()
+        let url = format!("postgres://lab_user:{PASSWORD}@127.0.0.1:{}/pgbouncer", self.port);
+        cluster::psql(&url, &format!("show {what}")).lines().map(str::to_owned).collect()
     }
 
     /// What it logged.

@@ -20,22 +20,14 @@ impl Process {
     /// When it cannot be started.
     pub fn start(name: &str, folder: &Path, command: &mut Command) -> Self {
         let log = folder.join(format!("{name}.log"));
-        let file = File::options()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .expect("a log file");
+        let file = File::options().create(true).append(true).open(&log).expect("a log file");
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a second handle"))
             .stderr(file)
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
-        Self {
-            name: name.to_owned(),
-            child,
-            log,
-        }
+        Self { name: name.to_owned(), child, log }
     }
 
     /// Its process id.
@@ -53,11 +45,7 @@ impl Process {
             .args(["-s", signal, &self.child.id().to_string()])
             .status()
             .expect("kill runs");
-        assert!(
-            done.success(),
-            "{} is not there to get SIG{signal}",
-            self.name
-        );
+        assert!(done.success(), "{} is not there to get SIG{signal}", self.name);
     }
 
     /// Kills it with SIGKILL and waits until it is gone.
@@ -66,9 +54,7 @@ impl Process {
     /// When it cannot be waited for.
     pub fn kill(&mut self) {
         self.signal("KILL");
-        self.child
-            .wait()
-            .expect("a killed process can be waited for");
+        self.child.wait().expect("a killed process can be waited for");
     }
 
     /// Waits until it ends by itself.
@@ -89,10 +75,7 @@ impl Process {
     /// # Panics
     /// When the system cannot say.
     pub fn runs(&mut self) -> bool {
-        self.child
-            .try_wait()
-            .expect("a process can be asked")
-            .is_none()
+        self.child.try_wait().expect("a process can be asked").is_none()
     }
 
     /// What it printed so far.
@@ -113,10 +96,7 @@ impl Drop for Process {
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "a failed test shows what its processes said"
-)]
+#[expect(clippy::print_stderr, reason = "a failed test shows what its processes said")]
 fn eprintln_log(name: &str, output: &str) {
     eprintln!("--- {name} ---\n{output}");
 }
@@ -128,10 +108,7 @@ fn eprintln_log(name: &str, output: &str) {
 pub fn until(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
     while !holds() {
-        assert!(
-            Instant::now() < end,
-            "waited {limit:?} in vain until {what}"
-        );
+        assert!(Instant::now() < end, "waited {limit:?} in vain until {what}");
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }

@@ -73,17 +73,9 @@ impl Proxy {
         let port = listener.local_addr().expect("an address").port();
         let superuser = database.url();
         let server = address(&superuser).to_owned();
-        let shared = Arc::new(Shared {
-            server,
-            superuser,
-            state: Mutex::default(),
-        });
+        let shared = Arc::new(Shared { server, superuser, state: Mutex::default() });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Self {
-            port,
-            shared,
-            accepting,
-        }
+        Self { port, shared, accepting }
     }
 
     /// The url of a database, through this proxy.
@@ -94,8 +86,7 @@ impl Proxy {
 
     /// Begins to count statements at zero, without cutting any.
     pub fn count(&self) {
-        self.shared
-            .state(|state| (state.statements, state.cut) = (0, None));
+        self.shared.state(|state| (state.statements, state.cut) = (0, None));
     }
 
     /// Statements since then.
@@ -106,8 +97,7 @@ impl Proxy {
 
     /// Cuts the statement with this number (from 0, counted from now).
     pub fn cut(&self, statement: usize, how: Cut) {
-        self.shared
-            .state(|state| (state.statements, state.cut) = (0, Some((statement, how))));
+        self.shared.state(|state| (state.statements, state.cut) = (0, Some((statement, how))));
     }
 
     /// How many statements were cut.
@@ -126,10 +116,7 @@ impl Proxy {
             std::mem::take(&mut state.listening)
         });
         for process in listening {
-            self.shared
-                .terminate(process)
-                .await
-                .expect("the server ends the process");
+            self.shared.terminate(process).await.expect("the server ends the process");
         }
     }
 

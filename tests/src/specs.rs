@@ -12,11 +12,8 @@ pub fn sized_prompts(name: &str, n: usize, size: &str, dest: &str) -> String {
     use std::fmt::Write as _;
     let mut rows = String::new();
     for i in 0..n {
-        writeln!(
-            rows,
-            "    - {{id: p{i}, prompt: \"a picture of number {i}\"}}"
-        )
-        .expect("a string takes text");
+        writeln!(rows, "    - {{id: p{i}, prompt: \"a picture of number {i}\"}}")
+            .expect("a string takes text");
     }
     format!(
         "apiVersion: nightshift/v1\nkind: text_to_image\nmetadata: {{name: {name}}}\ninput:\n  inline:\n{rows}\

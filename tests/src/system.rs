@@ -56,15 +56,9 @@ impl System {
     }
 
     async fn with(folder: TempDir, database: Database) -> Self {
-        let s3 = S3Server::start(&folder.path().join("s3"), None)
-            .await
-            .expect("an object store");
+        let s3 = S3Server::start(&folder.path().join("s3"), None).await.expect("an object store");
         let keys = (s3.access_key().to_owned(), s3.secret_key().to_owned());
-        let s3_address = s3
-            .endpoint()
-            .trim_start_matches("http://")
-            .parse()
-            .expect("an address");
+        let s3_address = s3.endpoint().trim_start_matches("http://").parse().expect("an address");
         let objects = Objects::connect(StoreConfig {
             endpoint: Some(s3.endpoint()),
             access_key_id: Some(keys.0.clone()),
@@ -76,15 +70,7 @@ impl System {
         objects.create_bucket(BUCKET).await.expect("a bucket");
         let user = connect(&database.url_as("lab_user")).await;
         write_model(&folder.path().join("models/tiny"));
-        Self {
-            folder,
-            database,
-            s3: Some(s3),
-            s3_address,
-            keys,
-            user,
-            objects,
-        }
+        Self { folder, database, s3: Some(s3), s3_address, keys, user, objects }
     }
 
     /// The program with the environment of this system, as `login` (`lab_user`, `lab_scheduler`, `lab_worker`).
@@ -103,10 +89,7 @@ impl System {
             .env("NIGHTSHIFT_SCHEDULER_TICK_MS", "100")
             .env("NIGHTSHIFT_WORKER_THREADS", "1")
             .env("NIGHTSHIFT_WORKER_FORMATS", "f32/f32,int4/bf16,bf16/int8")
-            .env(
-                "NIGHTSHIFT_LOG",
-                "info,nightshift_worker=debug,nightshift_objects=debug",
-            );
+            .env("NIGHTSHIFT_LOG", "info,nightshift_worker=debug,nightshift_objects=debug");
         command
     }
 
@@ -125,11 +108,7 @@ impl System {
     pub fn worker(&self, name: &str, slots: usize) -> Process {
         let slots = slots.to_string();
         let arguments = ["worker", "--name", name, "--slots", &slots];
-        Process::start(
-            name,
-            self.folder.path(),
-            &mut self.command("lab_worker", &arguments),
-        )
+        Process::start(name, self.folder.path(), &mut self.command("lab_worker", &arguments))
     }
 
     /// The system as its user sees it.
@@ -149,14 +128,8 @@ impl System {
     /// # Panics
     /// When the store refuses.
     pub async fn submit(&self, spec: &str) -> i64 {
-        let submission = Submission {
-            spec: spec.to_owned(),
-            ..Submission::default()
-        };
-        self.user
-            .submit(&submission)
-            .await
-            .expect("the store takes the spec")
+        let submission = Submission { spec: spec.to_owned(), ..Submission::default() };
+        self.user.submit(&submission).await.expect("the store takes the spec")
     }
 
     /// The job, now.
@@ -179,10 +152,7 @@ impl System {
             // The server may be away: some tests stop it.
             match self.user.job(job).await {
                 Ok(view) if holds(&view) => return view,
-                answer => assert!(
-                    Instant::now() < end,
-                    "waited in vain until {what}: {answer:?}"
-                ),
+                answer => assert!(Instant::now() < end, "waited in vain until {what}: {answer:?}"),
             }
         }
     }
@@ -192,8 +162,7 @@ impl System {
     /// # Panics
     /// When that takes more than two minutes.
     pub async fn wait(&self, job: i64) -> JobView {
-        self.until(job, "the job ends", |view| ended(view.state))
-            .await
+        self.until(job, "the job ends", |view| ended(view.state)).await
     }
 
     /// What was reported of all finished items of a job.
@@ -227,15 +196,8 @@ impl System {
     /// When the store cannot be asked.
     pub async fn read(&self, key: &str) -> Option<Vec<u8>> {
         let uri = uri(key);
-        self.objects
-            .head(&uri)
-            .await
-            .expect("the object store answers")?;
-        let got = self
-            .objects
-            .get(&uri, 1 << 30, None)
-            .await
-            .expect("the object can be read");
+        self.objects.head(&uri).await.expect("the object store answers")?;
+        let got = self.objects.get(&uri, 1 << 30, None).await.expect("the object can be read");
         Some(got.body.to_vec())
     }
 
@@ -247,11 +209,7 @@ impl System {
         let mut keys = Vec::new();
         let mut after = None;
         loop {
-            let page = self
-                .objects
-                .list_page(&uri(prefix), after)
-                .await
-                .expect("a listing");
+            let page = self.objects.list_page(&uri(prefix), after).await.expect("a listing");
             keys.extend(page.objects.into_iter().map(|object| object.key));
             after = page.next;
             if after.is_none() {
@@ -335,9 +293,7 @@ pub fn program() -> PathBuf {
 }
 
 async fn connect(url: &str) -> Store {
-    Store::connect(&DatabaseConfig::new(url))
-        .await
-        .expect("the database answers")
+    Store::connect(&DatabaseConfig::new(url)).await.expect("the database answers")
 }
 
 /// A model with random weights, made once for the whole run beside the program and linked into each system.

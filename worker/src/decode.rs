@@ -112,10 +112,7 @@ async fn converse(mut child: Child, order: &Order, bytes: Bytes) -> std::io::Res
 async fn listen(stdout: tokio::process::ChildStdout, order: &Order) -> std::io::Result<Answered> {
     let mut stdout = BufReader::new(stdout);
     let mut line = String::new();
-    (&mut stdout)
-        .take(LINE_BYTES_MAX)
-        .read_line(&mut line)
-        .await?;
+    (&mut stdout).take(LINE_BYTES_MAX).read_line(&mut line).await?;
     if line.is_empty() {
         return Err(std::io::Error::other("no answer"));
     }

@@ -89,10 +89,7 @@ fn work() -> std::io::Result<()> {
 
 /// The panel that an order asks for.
 fn decode(bytes: &[u8], order: &Order) -> Result<(RgbImage, Facts), image::DecodeError> {
-    let limits = Limits {
-        max_pixels: order.max_pixels,
-        ..Limits::default()
-    };
+    let limits = Limits { max_pixels: order.max_pixels, ..Limits::default() };
     let mut raw = image::decode(bytes, &limits)?;
     let orientation = raw.orientation;
     if orientation != 1 {
@@ -103,15 +100,7 @@ fn decode(bytes: &[u8], order: &Order) -> Result<(RgbImage, Facts), image::Decod
         Fit::CenterCrop => fit::center_crop(&raw, order.width, order.height),
         Fit::Pad => fit::pad(&raw, order.width, order.height, fit::Border::White),
     };
-    Ok((
-        panel,
-        Facts {
-            width: raw.width,
-            height: raw.height,
-            orientation,
-            crop,
-        },
-    ))
+    Ok((panel, Facts { width: raw.width, height: raw.height, orientation, crop }))
 }
 
 /// Bounds this process before it looks at a single byte of the image.
@@ -123,14 +112,8 @@ fn limit(order: &Order) -> std::io::Result<()> {
         (libc::RLIMIT_CORE, 0),
     ];
     for (what, most) in limits {
-        let value = libc::rlimit {
-            rlim_cur: most,
-            rlim_max: most,
-        };
-        #[expect(
-            unsafe_code,
-            reason = "the standard library cannot set resource limits"
-        )]
+        let value = libc::rlimit { rlim_cur: most, rlim_max: most };
+        #[expect(unsafe_code, reason = "the standard library cannot set resource limits")]
         // SAFETY: `value` is a valid rlimit for the duration of the call, which only reads it.
         let done = unsafe { libc::setrlimit(what, &raw const value) };
         if done != 0 {

@@ -19,20 +19,12 @@ pub(crate) struct Failure {
 impl Failure {
     /// The input is to blame.
     pub(crate) fn bad_input(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            code: code.into(),
-            message: message.into(),
-            bad_input: true,
-        }
+        Self { code: code.into(), message: message.into(), bad_input: true }
     }
 
     /// Something else is.
     pub(crate) fn own(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            code: code.into(),
-            message: message.into(),
-            bad_input: false,
-        }
+        Self { code: code.into(), message: message.into(), bad_input: false }
     }
 
     /// The row of an item that failed or was skipped.
@@ -91,10 +83,7 @@ pub(crate) enum ShardError {
 
 impl ShardError {
     pub(crate) fn failed(code: &'static str, message: impl std::fmt::Display) -> Self {
-        Self::Failed {
-            code,
-            message: message.to_string(),
-        }
+        Self::Failed { code, message: message.to_string() }
     }
 }
 

@@ -78,10 +78,7 @@ pub(crate) async fn feed(
         }
         let given = match &item.given {
             None => None,
-            Some(wanted) => match panels
-                .get(shared, &job, guard, wanted, item.picture)
-                .await?
-            {
+            Some(wanted) => match panels.get(shared, &job, guard, wanted, item.picture).await? {
                 Ok(given) => Some(given),
                 Err(failure) => {
                     let report = failure.report(item.index, Some(&item), status(&job, &failure));
@@ -90,12 +87,7 @@ pub(crate) async fn feed(
                 }
             },
         };
-        let prepared = Prepared {
-            token: lease.token,
-            job: Arc::clone(&job),
-            item,
-            given,
-        };
+        let prepared = Prepared { token: lease.token, job: Arc::clone(&job), item, given };
         outlets.prepared.send(prepared).await.map_err(|_| Ended)?;
     }
     Ok(())
@@ -148,11 +140,7 @@ fn info(item: &Item, given: Option<&GivenFacts>) -> Option<serde_json::Value> {
 
 async fn tell(outlets: &Outlets, lease: &Lease, fed: Fed) -> Result<(), ShardError> {
     // Nobody listens: the worker is ending.
-    outlets
-        .fed
-        .send((lease.token, fed))
-        .await
-        .map_err(|_| ShardError::from(Ended))
+    outlets.fed.send((lease.token, fed)).await.map_err(|_| ShardError::from(Ended))
 }
 
 /// Indices of the shard's items that are final.
@@ -215,9 +203,7 @@ impl Panels {
         {
             return Ok(given.clone());
         }
-        let given = inputs::given(shared, job, guard, wanted, picture)
-            .await?
-            .map(Arc::new);
+        let given = inputs::given(shared, job, guard, wanted, picture).await?.map(Arc::new);
         self.last = Some((wanted.clone(), picture, given.clone()));
         Ok(given)
     }

@@ -44,14 +44,8 @@ pub struct Offer {
 
 /// What the agent asks of the engine's thread.
 pub(crate) enum Command {
-    Admit {
-        ticket: u64,
-        model: String,
-        request: Box<Request>,
-    },
-    Cancel {
-        ticket: u64,
-    },
+    Admit { ticket: u64, model: String, request: Box<Request> },
+    Cancel { ticket: u64 },
 }
 
 /// How a ticket ended. Exactly one of them is sent for each ticket that was admitted and not cancelled; a cancelled one
@@ -91,15 +85,8 @@ impl EngineThread {
         // The agent has at most one admission and one cancellation per slot on the way, so that sending never blocks.
         let (commands, todo) = sync_channel(2 * slots + 2);
         let (tell, outcomes) = mpsc::channel(2 * slots + 2);
-        let thread = Thread {
-            generator,
-            tell,
-            running: BTreeMap::new(),
-            panicked: false,
-        };
-        std::thread::Builder::new()
-            .name("engine".to_owned())
-            .spawn(move || thread.run(&todo))?;
+        let thread = Thread { generator, tell, running: BTreeMap::new(), panicked: false };
+        std::thread::Builder::new().name("engine".to_owned()).spawn(move || thread.run(&todo))?;
         Ok(Self { commands, outcomes })
     }
 
@@ -144,11 +131,7 @@ impl Thread {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Admit {
-                ticket,
-                model,
-                request,
-            } => {
+            Command::Admit { ticket, model, request } => {
                 let admitted = catch_unwind(AssertUnwindSafe(|| {
                     self.generator.admit(ticket, &model, *request)
                 }));
@@ -188,11 +171,7 @@ impl Thread {
                 Event::Finished { id, picture } => {
                     self.panicked = false;
                     let busy = self.running.remove(&id).unwrap_or_default();
-                    self.send(Outcome::Finished {
-                        ticket: id,
-                        picture,
-                        busy,
-                    });
+                    self.send(Outcome::Finished { ticket: id, picture, busy });
                 }
                 Event::Failed { id, error } => {
                     self.running.remove(&id);
@@ -205,10 +184,7 @@ impl Thread {
 
     /// Fails what was running. The second panic without a picture in between ends the thread, and with it the process.
     fn survive_panic(&mut self) -> Result<(), ()> {
-        tracing::error!(
-            requests = self.running.len(),
-            "the engine panicked; its requests fail"
-        );
+        tracing::error!(requests = self.running.len(), "the engine panicked; its requests fail");
         let again = std::mem::replace(&mut self.panicked, true);
         for ticket in std::mem::take(&mut self.running).into_keys() {
             self.fail(
@@ -224,11 +200,7 @@ impl Thread {
     }
 
     fn fail(&self, ticket: u64, code: &'static str, message: String) {
-        self.send(Outcome::Failed {
-            ticket,
-            code,
-            message,
-        });
+        self.send(Outcome::Failed { ticket, code, message });
     }
 
     fn send(&self, outcome: Outcome) {

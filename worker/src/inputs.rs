@@ -49,10 +49,8 @@ pub(crate) async fn rows(
     from: u64,
     to: u64,
 ) -> Result<BTreeMap<u64, InputRow>, ShardError> {
-    let chunks = patiently(guard, || {
-        shared.store.inputs(lease, signed(from), signed(to))
-    })
-    .await??;
+    let chunks =
+        patiently(guard, || shared.store.inputs(lease, signed(from), signed(to))).await??;
     let mut rows = BTreeMap::new();
     for chunk in &chunks {
         for row in unpack(chunk)? {
@@ -63,9 +61,7 @@ pub(crate) async fn rows(
     }
     match rows.len() as u64 == to - from {
         true => Ok(rows),
-        false => Err(bad_chunk(format!(
-            "input rows {from}..{to} are not all there"
-        ))),
+        false => Err(bad_chunk(format!("input rows {from}..{to} are not all there"))),
     }
 }
 
@@ -81,20 +77,14 @@ fn unpack(chunk: &InputChunk) -> Result<Vec<InputRow>, ShardError> {
             let row: InputRow = serde_json::from_str(line).map_err(bad_chunk)?;
             match row.index == index {
                 true => Ok(row),
-                false => Err(bad_chunk(format!(
-                    "row {index} says that it is row {}",
-                    row.index
-                ))),
+                false => Err(bad_chunk(format!("row {index} says that it is row {}", row.index))),
             }
         })
         .collect()
 }
 
 fn bad_chunk(why: impl std::fmt::Display) -> ShardError {
-    ShardError::failed(
-        "bad_chunk",
-        format!("the stored input cannot be read: {why}"),
-    )
+    ShardError::failed("bad_chunk", format!("the stored input cannot be read: {why}"))
 }
 
 /// Fetches and fits the upper panel of an item.
@@ -118,31 +108,17 @@ pub(crate) async fn given(
         Err(error) => return Ok(Err(Failure::bad_input("input_missing", format!("{error}")))),
     };
     let limit = shared.config.input.max_bytes;
-    let got = match patiently(guard, || {
-        shared.objects.get(&uri, limit, wanted.etag.as_deref())
-    })
-    .await?
-    {
-        Ok(got) => got,
-        Err(error @ ObjectError::Unauthenticated { .. }) => return Err(error.into()),
-        Err(error) => return Ok(Err(Failure::bad_input(code_of(&error), error.to_string()))),
-    };
+    let got =
+        match patiently(guard, || shared.objects.get(&uri, limit, wanted.etag.as_deref())).await? {
+            Ok(got) => got,
+            Err(error @ ObjectError::Unauthenticated { .. }) => return Err(error.into()),
+            Err(error) => return Ok(Err(Failure::bad_input(code_of(&error), error.to_string()))),
+        };
     let (sha256, bytes) = (sha256_hex(&got.body), got.bytes);
-    let panel = Size {
-        width: picture.width,
-        height: picture.height / 2,
-    };
-    let decoded = guard
-        .run(decode(&shared.config, got.body, panel, wanted.fit))
-        .await?;
-    Ok(decoded.map(|(panel, picture)| Given {
-        panel,
-        facts: GivenFacts {
-            sha256,
-            bytes,
-            picture,
-        },
-    }))
+    let panel = Size { width: picture.width, height: picture.height / 2 };
+    let decoded = guard.run(decode(&shared.config, got.body, panel, wanted.fit)).await?;
+    Ok(decoded
+        .map(|(panel, picture)| Given { panel, facts: GivenFacts { sha256, bytes, picture } }))
 }
 
 fn code_of(error: &ObjectError) -> &'static str {
@@ -164,11 +140,7 @@ mod tests {
     fn chunk(lines: &str) -> InputChunk {
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packed.write_all(lines.as_bytes()).unwrap();
-        InputChunk {
-            first_row: 5,
-            n_rows: 2,
-            data: packed.finish().unwrap(),
-        }
+        InputChunk { first_row: 5, n_rows: 2, data: packed.finish().unwrap() }
     }
 
     #[test]
@@ -177,16 +149,7 @@ mod tests {
         assert_eq!((rows[0].id.as_deref(), rows[1].index), (Some("a"), 6));
         for broken in ["{\"index\":6}\n", "{}", "nonsense"] {
             let error = unpack(&chunk(broken)).unwrap_err();
-            assert!(
-                matches!(
-                    error,
-                    ShardError::Failed {
-                        code: "bad_chunk",
-                        ..
-                    }
-                ),
-                "{error}"
-            );
+            assert!(matches!(error, ShardError::Failed { code: "bad_chunk", .. }), "{error}");
         }
     }
 }

@@ -54,15 +54,10 @@ impl Job {
         let bad = |error: String| ShardError::failed("bad_spec", error);
         let spec: JobSpec = serde_json::from_value(info.resolved.clone())
             .map_err(|error| bad(error.to_string()))?;
-        let dest: S3Uri = info
-            .dest
-            .parse()
-            .map_err(|error| bad(format!("{}: {error}", info.dest)))?;
+        let dest: S3Uri =
+            info.dest.parse().map_err(|error| bad(format!("{}: {error}", info.dest)))?;
         if !is_allowed(&info.dest, &info.dest_prefixes) {
-            let message = format!(
-                "{} is not below a destination prefix of this tenant",
-                info.dest
-            );
+            let message = format!("{} is not below a destination prefix of this tenant", info.dest);
             return Err(ShardError::failed("dest_forbidden", message));
         }
         let model = spec.model().key();
@@ -127,10 +122,7 @@ impl Job {
 
     /// The object of a key relative to the destination.
     pub(crate) fn uri(&self, key: &str) -> S3Uri {
-        S3Uri {
-            bucket: self.dest.bucket.clone(),
-            key: format!("{}{key}", self.dest.key),
-        }
+        S3Uri { bucket: self.dest.bucket.clone(), key: format!("{}{key}", self.dest.key) }
     }
 
     /// The object of a name below `_nightshift/`.
@@ -161,11 +153,8 @@ impl Job {
         if let (Some(other), false) = (&owner, ours)
             && self.spec.on_existing() == OnExisting::Refuse
         {
-            let message = format!(
-                "{} already holds the results of {}",
-                self.info.dest,
-                named(other)
-            );
+            let message =
+                format!("{} already holds the results of {}", self.info.dest, named(other));
             return Err(ShardError::failed("dest_taken", message));
         }
         if owner.is_some() && (!ours || self.info.round > 1) {
@@ -173,17 +162,10 @@ impl Job {
             patiently(guard, || shared.objects.delete(&success)).await??;
         }
         if !ours {
-            self.write(
-                shared,
-                guard,
-                "spec.yaml",
-                "application/yaml",
-                self.info.spec_text.clone(),
-            )
-            .await?;
-            let text = format!("{plan:#}\n");
-            self.write(shared, guard, "plan.json", "application/json", text)
+            self.write(shared, guard, "spec.yaml", "application/yaml", self.info.spec_text.clone())
                 .await?;
+            let text = format!("{plan:#}\n");
+            self.write(shared, guard, "plan.json", "application/json", text).await?;
         }
         if let Ok(mut map) = shared.touched.lock() {
             while map.len() >= TOUCHED_MAX {
@@ -204,11 +186,8 @@ impl Job {
         text: String,
     ) -> Result<(), ShardError> {
         let (uri, body) = (self.own_uri(name), bytes::Bytes::from(text));
-        let how = Put {
-            create_only: false,
-            content_type: content_type.to_owned(),
-            ..Put::default()
-        };
+        let how =
+            Put { create_only: false, content_type: content_type.to_owned(), ..Put::default() };
         patiently(guard, || shared.objects.put(&uri, body.clone(), &how)).await??;
         Ok(())
     }

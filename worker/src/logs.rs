@@ -19,12 +19,7 @@ pub(crate) struct AttemptLog {
 
 impl AttemptLog {
     pub(crate) fn new(began: Instant) -> Self {
-        Self {
-            began,
-            waiting: String::new(),
-            left_out: 0,
-            in_doubt: None,
-        }
+        Self { began, waiting: String::new(), left_out: 0, in_doubt: None }
     }
 
     /// Adds a line.
@@ -38,10 +33,8 @@ impl AttemptLog {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        let clean: String = text[..end]
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let clean: String =
+            text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         self.waiting.push_str(&format!("{seconds:9.3}s {clean}\n"));
     }
 
@@ -53,8 +46,7 @@ impl AttemptLog {
         if self.left_out > 0 {
             let lines = self.left_out;
             self.left_out = 0;
-            self.waiting
-                .push_str(&format!("          ({lines} lines left out)\n"));
+            self.waiting.push_str(&format!("          ({lines} lines left out)\n"));
         }
         (!self.waiting.is_empty()).then(|| std::mem::take(&mut self.waiting))
     }
@@ -84,11 +76,7 @@ mod tests {
             log.line(&"é".repeat(5_000));
         }
         let full = log.take().unwrap();
-        assert!(
-            full.len() < WAITING_BYTES_MAX + 2 * LINE_BYTES_MAX,
-            "{}",
-            full.len()
-        );
+        assert!(full.len() < WAITING_BYTES_MAX + 2 * LINE_BYTES_MAX, "{}", full.len());
         assert!(full.ends_with("lines left out)\n"));
     }
 }

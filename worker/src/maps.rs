@@ -19,11 +19,8 @@ const SPECTRAL: [[u8; 3]; 11] = [
 
 /// Distance of each pixel in steps of 1/765 above the nearest one, and the farthest of them (at least 1).
 fn steps(map: &RgbImage) -> (Vec<u32>, u32) {
-    let sums: Vec<u32> = map
-        .data
-        .chunks_exact(3)
-        .map(|p| p.iter().map(|&c| u32::from(c)).sum())
-        .collect();
+    let sums: Vec<u32> =
+        map.data.chunks_exact(3).map(|p| p.iter().map(|&c| u32::from(c)).sum()).collect();
     let brightest = sums.iter().copied().max().unwrap_or(0);
     let steps: Vec<u32> = sums.iter().map(|sum| brightest - sum).collect();
     let farthest = steps.iter().copied().max().unwrap_or(0).max(1);
@@ -34,19 +31,13 @@ fn steps(map: &RgbImage) -> (Vec<u32>, u32) {
 pub(crate) fn depth_16(map: &RgbImage) -> Vec<u16> {
     let (steps, farthest) = steps(map);
     let scaled = |step: u32| (step * 2 * 65_535 + farthest) / (2 * farthest);
-    steps
-        .into_iter()
-        .map(|step| u16::try_from(scaled(step)).expect("a share of 65535"))
-        .collect()
+    steps.into_iter().map(|step| u16::try_from(scaled(step)).expect("a share of 65535")).collect()
 }
 
 /// Distance of each pixel in 0..1, scaled over the picture; 0 is near.
 pub(crate) fn distances(map: &RgbImage) -> Vec<f32> {
     let (steps, farthest) = steps(map);
-    steps
-        .into_iter()
-        .map(|step| step as f32 / farthest as f32)
-        .collect()
+    steps.into_iter().map(|step| step as f32 / farthest as f32).collect()
 }
 
 /// Mean of the three channels in 0..1.
@@ -94,21 +85,13 @@ mod tests {
 
     fn row(greys: &[u8]) -> RgbImage {
         let data = greys.iter().flat_map(|&g| [g, g, g]).collect();
-        RgbImage {
-            width: greys.len() as u32,
-            height: 1,
-            data,
-        }
+        RgbImage { width: greys.len() as u32, height: 1, data }
     }
 
     #[test]
     fn bright_is_near_and_near_is_zero() {
         assert_eq!(depth_16(&row(&[255, 0, 128])), [0, 65_535, 32_639]);
-        assert_eq!(
-            depth_16(&row(&[200, 100])),
-            [0, 65_535],
-            "scaled over the picture"
-        );
+        assert_eq!(depth_16(&row(&[200, 100])), [0, 65_535], "scaled over the picture");
         assert_eq!(depth_16(&row(&[7, 7])), [0, 0], "a flat map is all near");
         assert_eq!(distances(&row(&[255, 0])), [0.0, 1.0]);
     }
@@ -121,11 +104,7 @@ mod tests {
 
     #[test]
     fn normals_have_unit_length() {
-        let map = RgbImage {
-            width: 2,
-            height: 1,
-            data: vec![128, 128, 255, 0, 0, 0],
-        };
+        let map = RgbImage { width: 2, height: 1, data: vec![128, 128, 255, 0, 0, 0] };
         for n in normals(&map).chunks_exact(3) {
             let length: f32 = n.iter().map(|x| x * x).sum();
             assert!((length - 1.0).abs() < 1e-6, "{n:?}");

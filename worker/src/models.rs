@@ -90,38 +90,17 @@ impl Models {
         let mut by_key = BTreeMap::new();
         for name in names {
             for &(weights, kv_cache) in &config.formats {
-                let options = LoadOptions {
-                    weights,
-                    kv_cache,
-                    threads: config.threads,
-                    codes_only: false,
-                };
-                let model =
-                    Model::load(&config.models_dir.join(&name), &options).map_err(|source| {
-                        ModelsError::Load {
-                            name: name.clone(),
-                            source,
-                        }
-                    })?;
+                let options =
+                    LoadOptions { weights, kv_cache, threads: config.threads, codes_only: false };
+                let model = Model::load(&config.models_dir.join(&name), &options)
+                    .map_err(|source| ModelsError::Load { name: name.clone(), source })?;
                 let key = model_key(&name, weights, kv_cache);
                 tracing::info!(model = %key, fingerprint = model.fingerprint(), "loaded a model");
                 let engine = engine(&model, config.slots, config.cache_bytes);
-                by_key.insert(
-                    key,
-                    Loaded {
-                        model,
-                        engine,
-                        running: 0,
-                        waiting: VecDeque::new(),
-                    },
-                );
+                by_key.insert(key, Loaded { model, engine, running: 0, waiting: VecDeque::new() });
             }
         }
-        Ok(Self {
-            slots: config.slots,
-            cache_bytes: config.cache_bytes,
-            by_key,
-        })
+        Ok(Self { slots: config.slots, cache_bytes: config.cache_bytes, by_key })
     }
 }
 
@@ -147,14 +126,9 @@ fn folders(dir: &Path) -> Result<Vec<String>, ModelsError> {
         names.sort_unstable();
         Ok(names)
     };
-    let names = list().map_err(|source| ModelsError::Folder {
-        dir: dir.to_owned(),
-        source,
-    })?;
+    let names = list().map_err(|source| ModelsError::Folder { dir: dir.to_owned(), source })?;
     match names.is_empty() {
-        true => Err(ModelsError::Empty {
-            dir: dir.to_owned(),
-        }),
+        true => Err(ModelsError::Empty { dir: dir.to_owned() }),
         false => Ok(names),
     }
 }
@@ -165,10 +139,7 @@ impl Generator for Models {
             fingerprint: model.fingerprint().to_owned(),
             coupled_window: u32::try_from(model.coupled_window()).unwrap_or(u32::MAX),
         };
-        self.by_key
-            .iter()
-            .map(|(key, loaded)| (key.clone(), offer(&loaded.model)))
-            .collect()
+        self.by_key.iter().map(|(key, loaded)| (key.clone(), offer(&loaded.model))).collect()
     }
 
     /// One more than the engine has: while a picture is decoded, its slot draws the next one.
@@ -178,9 +149,7 @@ impl Generator for Models {
 
     fn admit(&mut self, ticket: u64, model: &str, request: Request) -> Result<(), EngineError> {
         let Some(loaded) = self.by_key.get_mut(model) else {
-            return Err(EngineError::BadRequest(format!(
-                "this worker has no model {model}"
-            )));
+            return Err(EngineError::BadRequest(format!("this worker has no model {model}")));
         };
         if loaded.waiting.is_empty() && loaded.engine.free_slots() > 0 {
             loaded.engine.admit(ticket, request)?;
@@ -199,10 +168,8 @@ impl Generator for Models {
                 continue;
             }
             let new = loaded.engine.step();
-            loaded.running -= new
-                .iter()
-                .filter(|event| !matches!(event, Event::Progress { .. }))
-                .count();
+            loaded.running -=
+                new.iter().filter(|event| !matches!(event, Event::Progress { .. })).count();
             events.extend(new);
         }
         events
@@ -250,20 +217,16 @@ mod tests {
         let dir = folder.path();
         random::write(&dir.join("tiny"), Preset::Tiny, 3).expect("a model is written");
         let load = |cache_bytes| {
-            let config = Config {
-                models_dir: dir.to_owned(),
-                cache_bytes,
-                ..Config::default()
-            };
+            let config = Config { models_dir: dir.to_owned(), cache_bytes, ..Config::default() };
             Models::load(&config).expect("it loads")
         };
         let key = model_key("tiny", Weights::F32, KvCache::F32);
         let mut models = load(Some(2_000));
         for _ in 0..2 {
             match models.admit(1, &key, request()) {
-                Err(EngineError::OutOfBudget {
-                    needed, available, ..
-                }) => assert!(needed > available && available == 1_000, "{needed}"),
+                Err(EngineError::OutOfBudget { needed, available, .. }) => {
+                    assert!(needed > available && available == 1_000, "{needed}")
+                }
                 other => panic!("{other:?}"),
             }
             models.reset();

@@ -30,11 +30,7 @@ struct Drawn {
 
 impl Pace {
     pub(crate) fn new(slots: usize) -> Self {
-        Self {
-            slots,
-            since: None,
-            jobs: Vec::new(),
-        }
+        Self { slots, since: None, jobs: Vec::new() }
     }
 
     /// Whether items are in hand now.

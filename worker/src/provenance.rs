@@ -16,16 +16,10 @@ pub(crate) fn texts(
     origin: Origin<'_>,
 ) -> Vec<Text> {
     let facts = canonical_json(&facts(item, output, given, origin));
-    [
-        ("parameters", parameters(item, origin)),
-        ("nightshift", facts),
-    ]
-    .into_iter()
-    .map(|(key, value)| Text {
-        key: key.to_owned(),
-        value,
-    })
-    .collect()
+    [("parameters", parameters(item, origin)), ("nightshift", facts)]
+        .into_iter()
+        .map(|(key, value)| Text { key: key.to_owned(), value })
+        .collect()
 }
 
 fn parameters(item: &Item, origin: Origin<'_>) -> String {

@@ -61,10 +61,7 @@ pub(crate) fn files(
 
 /// Lower-case hex sha256.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The pixels that a file of this role shows.
@@ -112,45 +109,26 @@ fn encode(
     }
     match output.encoding {
         Encoding::Png8 => png::write(png::Pixels::Rgb8(&shown.data), width, height, &texts),
-        Encoding::NormalPng8 {
-            frame: NormalFrame::OpenglCamera,
-        } => {
+        Encoding::NormalPng8 { frame: NormalFrame::OpenglCamera } => {
             texts.push(text("normal:frame", "opengl_camera"));
             png::write(png::Pixels::Rgb8(&shown.data), width, height, &texts)
         }
         Encoding::DepthPng16 => {
             // The factor stands in the file, whatever else is embedded: without it the numbers mean nothing.
-            texts.push(text(
-                "depth:encoding",
-                "affine_0_1 as png16, 0 is near, 65535 is far",
-            ));
-            png::write(
-                png::Pixels::Gray16(&maps::depth_16(shown)),
-                width,
-                height,
-                &texts,
-            )
+            texts.push(text("depth:encoding", "affine_0_1 as png16, 0 is near, 65535 is far"));
+            png::write(png::Pixels::Gray16(&maps::depth_16(shown)), width, height, &texts)
         }
-        Encoding::PreviewSpectral => png::write(
-            png::Pixels::Rgb8(&maps::spectral(shown)),
-            width,
-            height,
-            &texts,
-        ),
+        Encoding::PreviewSpectral => {
+            png::write(png::Pixels::Rgb8(&maps::spectral(shown)), width, height, &texts)
+        }
         Encoding::NpyF16 | Encoding::NpyF32 => {
             let (values, channels) = match &item.task {
-                Task::Dense {
-                    map: MapKind::Normal,
+                Task::Dense { map: MapKind::Normal } | Task::Pair { map: MapKind::Normal } => {
+                    (maps::normals(shown), 3)
                 }
-                | Task::Pair {
-                    map: MapKind::Normal,
-                } => (maps::normals(shown), 3),
-                Task::Dense {
-                    map: MapKind::Depth,
+                Task::Dense { map: MapKind::Depth } | Task::Pair { map: MapKind::Depth } => {
+                    (maps::distances(shown), 1)
                 }
-                | Task::Pair {
-                    map: MapKind::Depth,
-                } => (maps::distances(shown), 1),
                 _ => (maps::brightness(shown), 1),
             };
             let mut shape = vec![height as usize, width as usize];
@@ -167,8 +145,5 @@ fn encode(
 }
 
 fn text(key: &str, value: &str) -> png::Text {
-    png::Text {
-        key: key.to_owned(),
-        value: value.to_owned(),
-    }
+    png::Text { key: key.to_owned(), value: value.to_owned() }
 }

@@ -105,10 +105,7 @@ impl Script {
 
 impl Generator for Scripted {
     fn models(&self) -> BTreeMap<String, Offer> {
-        let offer = Offer {
-            fingerprint: format!("{:064x}", 0x5c21_97ed),
-            coupled_window: 24,
-        };
+        let offer = Offer { fingerprint: format!("{:064x}", 0x5c21_97ed), coupled_window: 24 };
         BTreeMap::from([(self.model.clone(), offer)])
     }
 
@@ -122,9 +119,7 @@ impl Generator for Scripted {
             return Err(EngineError::NoFreeSlot);
         }
         if request.prompt.contains("refuse!") {
-            return Err(EngineError::BadRequest(
-                "the script refuses this prompt".to_owned(),
-            ));
+            return Err(EngineError::BadRequest("the script refuses this prompt".to_owned()));
         }
         if request.prompt.contains("abort!") {
             std::process::abort();
@@ -143,10 +138,7 @@ impl Generator for Scripted {
         let Some((&id, request)) = self.running.first_key_value() else {
             return Vec::new();
         };
-        assert!(
-            !request.prompt.contains("panic!"),
-            "the script panics on this prompt"
-        );
+        assert!(!request.prompt.contains("panic!"), "the script panics on this prompt");
         let mut state = self.script.state();
         if state.allowed == Some(0) {
             let waited = self.script.0.1.wait_timeout(state, STEP);
@@ -174,9 +166,10 @@ impl Generator for Scripted {
 
 /// A flat picture below the given panel, if there is one.
 fn draw(request: &Request) -> Picture {
-    let mixed = request.prompt.bytes().fold(request.seed, |hash, byte| {
-        hash.wrapping_mul(31).wrapping_add(u64::from(byte))
-    });
+    let mixed = request
+        .prompt
+        .bytes()
+        .fold(request.seed, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let [r, g, b, ..] = mixed.to_le_bytes();
     let flat = |height: u32| RgbImage {
         width: request.width,
@@ -188,13 +181,7 @@ fn draw(request: &Request) -> Picture {
         None => flat(request.height),
     };
     let tokens = (request.width / 8) * (request.height / 8);
-    Picture {
-        image: Some(image),
-        codes: Vec::new(),
-        generated: Vec::new(),
-        tokens,
-        steps: 1,
-    }
+    Picture { image: Some(image), codes: Vec::new(), generated: Vec::new(), tokens, steps: 1 }
 }
 
 #[cfg(test)]
@@ -215,10 +202,7 @@ mod tests {
         };
         generator.admit(1, "m/f32/f32", request(1)).unwrap();
         generator.admit(2, "m/f32/f32", request(2)).unwrap();
-        assert_eq!(
-            generator.admit(3, "m/f32/f32", request(3)),
-            Err(EngineError::NoFreeSlot)
-        );
+        assert_eq!(generator.admit(3, "m/f32/f32", request(3)), Err(EngineError::NoFreeSlot));
         assert_eq!(generator.step().len(), 1);
         assert_eq!(generator.step().len(), 0);
         script.open();

@@ -29,11 +29,7 @@ impl ShutdownHandle {
     /// What a signal does: drain at first, release at once when asked again.
     pub fn signal(&self) {
         self.0.send_modify(|level| {
-            *level = if *level == Level::Run {
-                Level::Drain
-            } else {
-                Level::Now
-            };
+            *level = if *level == Level::Run { Level::Drain } else { Level::Now };
         });
     }
 }

@@ -89,10 +89,7 @@ async fn publish_file(
             Err(error) => return Err(error.into()),
         }
     }
-    Err(ShardError::failed(
-        "storage",
-        format!("{uri} appears and vanishes"),
-    ))
+    Err(ShardError::failed("storage", format!("{uri} appears and vanishes")))
 }
 
 fn metadata(
@@ -123,10 +120,7 @@ fn recognise(
     key: &str,
 ) -> Option<Artifact> {
     let same = says(there, ITEM_KEY, &item.item_id) && is_of(job, there);
-    let sha256 = there
-        .metadata
-        .get(SHA256_KEY)
-        .filter(|sha256| sha256.len() == 64 && same)?;
+    let sha256 = there.metadata.get(SHA256_KEY).filter(|sha256| sha256.len() == 64 && same)?;
     Some(Artifact {
         role: role.to_owned(),
         key: key.to_owned(),
@@ -180,11 +174,8 @@ impl Existing {
         guard: &Guard,
         items: &[Item],
     ) -> Result<Self, ShardError> {
-        let keys: Vec<&str> = items
-            .iter()
-            .flat_map(|item| &item.outputs)
-            .map(|output| output.key.as_str())
-            .collect();
+        let keys: Vec<&str> =
+            items.iter().flat_map(|item| &item.outputs).map(|output| output.key.as_str()).collect();
         let prefix = job.uri(common_prefix(&keys));
         let mut found = BTreeSet::new();
         let mut after = None;
@@ -214,12 +205,7 @@ fn common_prefix<'a>(keys: &[&'a str]) -> &'a str {
     };
     let mut length = first.len();
     for key in rest {
-        length = first
-            .bytes()
-            .zip(key.bytes())
-            .take(length)
-            .take_while(|(a, b)| a == b)
-            .count();
+        length = first.bytes().zip(key.bytes()).take(length).take_while(|(a, b)| a == b).count();
     }
     &first[..first.floor_char_boundary(length)]
 }
@@ -241,15 +227,8 @@ pub(crate) async fn adopt(
     item: &Item,
     existing: &Existing,
 ) -> Result<Option<Adopted>, ShardError> {
-    let mut adopted = Adopted {
-        artifacts: Vec::new(),
-        given: None,
-    };
-    if !item
-        .outputs
-        .iter()
-        .all(|output| existing.may_hold(&job.uri(&output.key).key))
-    {
+    let mut adopted = Adopted { artifacts: Vec::new(), given: None };
+    if !item.outputs.iter().all(|output| existing.may_hold(&job.uri(&output.key).key)) {
         return Ok(None);
     }
     for output in &item.outputs {
@@ -261,10 +240,8 @@ pub(crate) async fn adopt(
             return Ok(None);
         };
         adopted.artifacts.push(artifact);
-        adopted.given = there
-            .metadata
-            .get(INPUT_KEY)
-            .and_then(|text| serde_json::from_str(text).ok());
+        adopted.given =
+            there.metadata.get(INPUT_KEY).and_then(|text| serde_json::from_str(text).ok());
     }
     Ok(Some(adopted))
 }
@@ -275,10 +252,7 @@ mod tests {
 
     #[test]
     fn the_common_prefix_is_cut_at_a_character() {
-        assert_eq!(
-            common_prefix(&["data/a/1.png", "data/a/2.png", "data/ab"]),
-            "data/a"
-        );
+        assert_eq!(common_prefix(&["data/a/1.png", "data/a/2.png", "data/ab"]), "data/a");
         assert_eq!(common_prefix(&["data/é.png", "data/è.png"]), "data/");
         assert_eq!(common_prefix(&["same"]), "same");
         assert_eq!(common_prefix(&[]), "");

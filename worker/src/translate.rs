@@ -35,12 +35,7 @@ pub(crate) fn prompt_text(item: &Item) -> String {
     if let Some(prompt) = &item.prompt {
         return prompt.clone();
     }
-    prompt::text(
-        &task(&item.task),
-        item.picture.width,
-        item.picture.height,
-        &item.caption,
-    )
+    prompt::text(&task(&item.task), item.picture.width, item.picture.height, &item.caption)
 }
 
 fn task(task: &Task) -> PromptTask {
@@ -48,12 +43,8 @@ fn task(task: &Task) -> PromptTask {
         Task::TextToImage => PromptTask::TextToImage,
         Task::Pair { map: kind } => PromptTask::Pair { map: map(*kind) },
         Task::Control { map: kind } => PromptTask::Control { map: map(*kind) },
-        Task::Subject { description } => PromptTask::Subject {
-            description: description.clone(),
-        },
-        Task::Edit { instruction } => PromptTask::Edit {
-            instruction: instruction.clone(),
-        },
+        Task::Subject { description } => PromptTask::Subject { description: description.clone() },
+        Task::Edit { instruction } => PromptTask::Edit { instruction: instruction.clone() },
         Task::Dense { map: kind } => PromptTask::Dense { map: map(*kind) },
     }
 }

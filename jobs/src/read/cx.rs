@@ -17,12 +17,7 @@ pub(crate) struct Cx<'t> {
 
 impl<'t> Cx<'t> {
     pub(crate) fn new(root: Node, text: &'t str) -> Self {
-        Self {
-            root,
-            lines: text.split('\n').collect(),
-            found: Vec::new(),
-            said: HashSet::new(),
-        }
+        Self { root, lines: text.split('\n').collect(), found: Vec::new(), said: HashSet::new() }
     }
 
     /// Everything that was found.
@@ -39,9 +34,7 @@ impl<'t> Cx<'t> {
 
     /// Whether there is no error so far.
     pub(crate) fn is_clean(&self) -> bool {
-        self.found
-            .iter()
-            .all(|diagnostic| diagnostic.severity != Severity::Error)
+        self.found.iter().all(|diagnostic| diagnostic.severity != Severity::Error)
     }
 
     /// How many things were found so far.
@@ -79,10 +72,7 @@ impl<'t> Cx<'t> {
     fn find(&self, path: &str, want_key: bool) -> Pos {
         let mut node = &self.root;
         // The key of the deepest thing that is there, for blocks that start on the next line.
-        let mut key = Pos {
-            width: 1,
-            ..node.at
-        };
+        let mut key = Pos { width: 1, ..node.at };
         for step in steps(path) {
             match step {
                 Step::Key(name) => match node.entry(name) {
@@ -97,11 +87,7 @@ impl<'t> Cx<'t> {
         }
         // Mappings and lists in block style start at their first key: their own key says more.
         let block = node.text().is_none() && node.at.line != key.line;
-        if want_key || block || node.is_null() {
-            key
-        } else {
-            node.at
-        }
+        if want_key || block || node.is_null() { key } else { node.at }
     }
 
     /// The position of the n-th occurrence of a text inside the scalar at a position, else the position itself.
@@ -109,19 +95,11 @@ impl<'t> Cx<'t> {
         let mut left = nth;
         for (n, line) in self.lines.iter().enumerate().skip(at.line - 1).take(500) {
             let first = n + 1 == at.line;
-            let from = if first {
-                byte_of(line, at.column - 1)
-            } else {
-                0
-            };
+            let from = if first { byte_of(line, at.column - 1) } else { 0 };
             for (byte, _) in line[from..].match_indices(needle) {
                 if left == 0 {
                     let column = line[..from + byte].chars().count() + 1;
-                    return Pos {
-                        line: n + 1,
-                        column,
-                        width: needle.chars().count(),
-                    };
+                    return Pos { line: n + 1, column, width: needle.chars().count() };
                 }
                 left -= 1;
             }
@@ -130,11 +108,7 @@ impl<'t> Cx<'t> {
     }
 
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
-        if self.said.insert((
-            diagnostic.line,
-            diagnostic.column,
-            diagnostic.message.clone(),
-        )) {
+        if self.said.insert((diagnostic.line, diagnostic.column, diagnostic.message.clone())) {
             self.found.push(diagnostic);
         }
     }
@@ -192,19 +166,8 @@ impl<'t> Cx<'t> {
     /// Something valid that this build cannot run, and what it can.
     pub(crate) fn cannot_run_but(&mut self, path: &str, feature: &str, help: Option<String>) {
         let message = format!("valid; this build cannot run: {feature}");
-        let at = if self.given(path) {
-            self.value_at(path)
-        } else {
-            self.key_at(path)
-        };
-        self.say(
-            Severity::CannotRun,
-            at,
-            path,
-            "spec::cannot_run",
-            message,
-            help,
-        );
+        let at = if self.given(path) { self.value_at(path) } else { self.key_at(path) };
+        self.say(Severity::CannotRun, at, path, "spec::cannot_run", message, help);
     }
 
     fn say(
@@ -236,21 +199,17 @@ enum Step<'p> {
 
 /// The steps of `input.inline[3].id`.
 fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
-    path.split('.')
-        .filter(|part| !part.is_empty())
-        .flat_map(|part| {
-            let (key, rest) = part.split_once('[').unwrap_or((part, ""));
-            let indices = rest
-                .split('[')
-                .filter_map(|index| index.trim_end_matches(']').parse().ok())
-                .map(Step::Index);
-            std::iter::once(Step::Key(key)).chain(indices)
-        })
+    path.split('.').filter(|part| !part.is_empty()).flat_map(|part| {
+        let (key, rest) = part.split_once('[').unwrap_or((part, ""));
+        let indices = rest
+            .split('[')
+            .filter_map(|index| index.trim_end_matches(']').parse().ok())
+            .map(Step::Index);
+        std::iter::once(Step::Key(key)).chain(indices)
+    })
 }
 
 /// The byte at which a character of a line starts; its end when the line is shorter.
 fn byte_of(line: &str, chars: usize) -> usize {
-    line.char_indices()
-        .nth(chars)
-        .map_or(line.len(), |(byte, _)| byte)
+    line.char_indices().nth(chars).map_or(line.len(), |(byte, _)| byte)
 }

@@ -6,23 +6,15 @@ pub(crate) fn nearest<'a>(
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
     const LONGEST: usize = 40;
-    let written: Vec<char> = written
-        .chars()
-        .take(LONGEST + 1)
-        .flat_map(char::to_lowercase)
-        .collect();
+    let written: Vec<char> =
+        written.chars().take(LONGEST + 1).flat_map(char::to_lowercase).collect();
     if written.is_empty() || written.len() > LONGEST {
         return None;
     }
     let allowed = (written.len() / 3).clamp(1, 4);
     known
         .into_iter()
-        .map(|word| {
-            (
-                distance(&written, &word.to_lowercase().chars().collect::<Vec<_>>()),
-                word,
-            )
-        })
+        .map(|word| (distance(&written, &word.to_lowercase().chars().collect::<Vec<_>>()), word))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)

@@ -118,11 +118,7 @@ impl Node {
 pub(crate) fn quoted(text: &str) -> String {
     const SHOWN_CHARS: usize = 60;
     let visible = |c: char| {
-        if c.is_control() || crate::template::is_bidi_control(c) {
-            '\u{FFFD}'
-        } else {
-            c
-        }
+        if c.is_control() || crate::template::is_bidi_control(c) { '\u{FFFD}' } else { c }
     };
     let mut shown: String = text.chars().take(SHOWN_CHARS).map(visible).collect();
     if text.chars().nth(SHOWN_CHARS).is_some() {
@@ -154,9 +150,8 @@ fn resolve(text: &str) -> Value {
         return Value::Number((sign * f64::INFINITY).into());
     }
     for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
-        if let Some(digits) = unsigned
-            .strip_prefix(prefix)
-            .filter(|digits| !digits.starts_with(['+', '-']))
+        if let Some(digits) =
+            unsigned.strip_prefix(prefix).filter(|digits| !digits.starts_with(['+', '-']))
         {
             return match i128::from_str_radix(digits, radix) {
                 Ok(n) => whole(if text.starts_with('-') { -n } else { n })

@@ -30,11 +30,7 @@ pub(crate) struct Scanned {
 /// # Errors
 /// The mistakes that were found up to and with the one that stopped the reading.
 pub(crate) fn scan(text: &str) -> Result<Scanned, Vec<Diagnostic>> {
-    let start = Pos {
-        line: 1,
-        column: 1,
-        width: 1,
-    };
+    let start = Pos { line: 1, column: 1, width: 1 };
     if text.len() > MAX_BYTES {
         #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
         let mib = text.len() as f64 / f64::from(1 << 20);
@@ -65,10 +61,7 @@ pub(crate) fn scan(text: &str) -> Result<Scanned, Vec<Diagnostic>> {
         }
     }
     match builder.root {
-        Some(root) if !root.is_null() => Ok(Scanned {
-            root,
-            mistakes: builder.mistakes,
-        }),
+        Some(root) if !root.is_null() => Ok(Scanned { root, mistakes: builder.mistakes }),
         _ => Err(vec![mistake(
             "spec::empty",
             start,
@@ -101,11 +94,7 @@ fn find_control(text: &str) -> Option<Diagnostic> {
             '\n' => (line, column) = (line + 1, 0),
             '\t' | '\r' | '\u{85}' => {}
             c if c.is_control() => {
-                let at = Pos {
-                    line,
-                    column,
-                    width: 1,
-                };
+                let at = Pos { line, column, width: 1 };
                 let message = format!("control character U+{:04X} is not allowed", u32::from(c));
                 return Some(mistake("spec::control_character", at, message, None));
             }
@@ -140,11 +129,7 @@ struct Open {
 
 enum OpenContent {
     List(Vec<Node>),
-    Map {
-        entries: Vec<Entry>,
-        seen: BTreeMap<Rc<str>, Pos>,
-        key: Option<(Rc<str>, Pos)>,
-    },
+    Map { entries: Vec<Entry>, seen: BTreeMap<Rc<str>, Pos>, key: Option<(Rc<str>, Pos)> },
 }
 
 struct Builder<'t> {
@@ -186,21 +171,14 @@ impl Builder<'_> {
                     if text.contains('\0') {
                         // Postgres keeps no such text.
                         let message = "control character U+0000 is not allowed".to_owned();
-                        self.mistakes
-                            .push(mistake("spec::control_character", at, message, None));
+                        self.mistakes.push(mistake("spec::control_character", at, message, None));
                     }
                     let text: Rc<str> = Rc::from(&*text);
-                    let size = Size {
-                        nodes: 1,
-                        bytes: text.len(),
-                    };
+                    let size = Size { nodes: 1, bytes: text.len() };
                     self.count(size, at)?;
                     let plain = style == ScalarStyle::Plain;
                     self.place(
-                        Node {
-                            at,
-                            content: Content::Scalar { text, plain },
-                        },
+                        Node { at, content: Content::Scalar { text, plain } },
                         anchor,
                         size,
                     )?;
@@ -212,11 +190,7 @@ impl Builder<'_> {
                 Event::MappingStart(anchor, tag) => {
                     self.refuse_tag(tag.as_deref(), at);
                     self.open(
-                        OpenContent::Map {
-                            entries: Vec::new(),
-                            seen: BTreeMap::new(),
-                            key: None,
-                        },
+                        OpenContent::Map { entries: Vec::new(), seen: BTreeMap::new(), key: None },
                         anchor,
                         at,
                     )?;
@@ -239,12 +213,7 @@ impl Builder<'_> {
         }
         let before = self.total;
         self.count(Size { nodes: 1, bytes: 0 }, at)?;
-        self.stack.push(Open {
-            at,
-            anchor,
-            before,
-            content,
-        });
+        self.stack.push(Open { at, anchor, before, content });
         Ok(())
     }
 
@@ -260,14 +229,7 @@ impl Builder<'_> {
             OpenContent::List(elements) => Content::List(elements.into()),
             OpenContent::Map { entries, .. } => Content::Map(entries.into()),
         };
-        self.place(
-            Node {
-                at: open.at,
-                content,
-            },
-            open.anchor,
-            size,
-        )
+        self.place(Node { at: open.at, content }, open.anchor, size)
     }
 
     /// Puts a finished node where it belongs.
@@ -278,34 +240,20 @@ impl Builder<'_> {
         match self.stack.last_mut().map(|open| &mut open.content) {
             None => self.root = Some(node),
             Some(OpenContent::List(elements)) => elements.push(node),
-            Some(OpenContent::Map {
-                key: waiting @ None,
-                ..
-            }) => {
+            Some(OpenContent::Map { key: waiting @ None, .. }) => {
                 let Content::Scalar { text, .. } = &node.content else {
                     let message = "a key must be a text, not a list or a mapping".to_owned();
                     let help = "templates need quotes: \"{{ path }}\"".to_owned();
-                    return Err(Box::new(mistake(
-                        "spec::bad_key",
-                        node.at,
-                        message,
-                        Some(help),
-                    )));
+                    return Err(Box::new(mistake("spec::bad_key", node.at, message, Some(help))));
                 };
                 *waiting = Some((Rc::clone(text), node.at));
             }
             Some(OpenContent::Map { entries, seen, key }) => {
-                let (key, key_at) = key
-                    .take()
-                    .expect("the arm above took the case without a key");
+                let (key, key_at) = key.take().expect("the arm above took the case without a key");
                 if let Some(first) = seen.get(&key) {
-                    let message = format!(
-                        "{} is given twice (first on line {})",
-                        quoted(&key),
-                        first.line
-                    );
-                    self.mistakes
-                        .push(mistake("spec::duplicate_key", key_at, message, None));
+                    let message =
+                        format!("{} is given twice (first on line {})", quoted(&key), first.line);
+                    self.mistakes.push(mistake("spec::duplicate_key", key_at, message, None));
                 } else if &*key == "<<" {
                     let help = "write the keys out, or use an alias for the whole value".to_owned();
                     self.mistakes.push(mistake(
@@ -316,11 +264,7 @@ impl Builder<'_> {
                     ));
                 } else {
                     seen.insert(Rc::clone(&key), key_at);
-                    entries.push(Entry {
-                        key,
-                        key_at,
-                        value: node,
-                    });
+                    entries.push(Entry { key, key_at, value: node });
                 }
             }
         }
@@ -330,12 +274,7 @@ impl Builder<'_> {
     fn alias(&mut self, anchor: usize, at: Pos) -> Result<(), Fatal> {
         let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
             let message = "an alias stands inside its own anchor".to_owned();
-            return Err(Box::new(mistake(
-                "spec::recursive_alias",
-                at,
-                message,
-                None,
-            )));
+            return Err(Box::new(mistake("spec::recursive_alias", at, message, None)));
         };
         self.count(size, at)?;
         self.place(node, 0, size)
@@ -404,12 +343,7 @@ impl Builder<'_> {
     /// Where a text stands last before a position, on the same line or the two before; else the position itself.
     fn find_before(&self, written: &str, at: Pos) -> Pos {
         let first = at.line.saturating_sub(3);
-        let lines: Vec<&str> = self
-            .text
-            .split('\n')
-            .skip(first)
-            .take(at.line - first)
-            .collect();
+        let lines: Vec<&str> = self.text.split('\n').skip(first).take(at.line - first).collect();
         for (n, line) in lines.iter().enumerate().rev() {
             let limit = if first + n + 1 == at.line {
                 at.column + written.chars().count()
@@ -419,11 +353,7 @@ impl Builder<'_> {
             if let Some(byte) = line.rfind(written) {
                 let column = line[..byte].chars().count() + 1;
                 if column <= limit {
-                    return Pos {
-                        line: first + n + 1,
-                        column,
-                        width: written.chars().count(),
-                    };
+                    return Pos { line: first + n + 1, column, width: written.chars().count() };
                 }
             }
         }
@@ -432,41 +362,17 @@ impl Builder<'_> {
 
     fn syntax(&self, error: &saphyr_parser::ScanError) -> Diagnostic {
         let marker = error.marker();
-        let at = Pos {
-            line: marker.line().max(1),
-            column: marker.col() + 1,
-            width: 1,
-        };
+        let at = Pos { line: marker.line().max(1), column: marker.col() + 1, width: 1 };
         if error.info().contains("recursion limit") {
-            return mistake(
-                "spec::too_deep",
-                at,
-                format!("nested deeper than {MAX_DEPTH}"),
-                None,
-            );
+            return mistake("spec::too_deep", at, format!("nested deeper than {MAX_DEPTH}"), None);
         }
         // The parser words a tab in many ways: what the user must know is one.
-        let after = if error.info().contains("tab") {
-            at.line + 1
-        } else {
-            0
-        };
+        let after = if error.info().contains("tab") { at.line + 1 } else { 0 };
         for line in [at.line, at.line.saturating_sub(1), after] {
-            let source = self
-                .text
-                .split('\n')
-                .nth(line.saturating_sub(1))
-                .unwrap_or_default();
-            let blank: String = source
-                .chars()
-                .take_while(|c| matches!(c, ' ' | '\t'))
-                .collect();
+            let source = self.text.split('\n').nth(line.saturating_sub(1)).unwrap_or_default();
+            let blank: String = source.chars().take_while(|c| matches!(c, ' ' | '\t')).collect();
             if let Some(tab) = blank.find('\t').filter(|_| line > 0) {
-                let at = Pos {
-                    line,
-                    column: tab + 1,
-                    width: 1,
-                };
+                let at = Pos { line, column: tab + 1, width: 1 };
                 let message = "a tab is used for indentation here; YAML needs spaces".to_owned();
                 return mistake("spec::tab", at, message, None);
             }
@@ -477,25 +383,12 @@ impl Builder<'_> {
             .nth(at.line - 1)
             .filter(|line| line.contains("{{"))
             .map(|_| "templates need quotes: \"{{ path }}\"".to_owned());
-        mistake(
-            "spec::syntax",
-            at,
-            format!("this is not YAML: {}", error.info()),
-            help,
-        )
+        mistake("spec::syntax", at, format!("this is not YAML: {}", error.info()), help)
     }
 }
 
 fn position(span: Span) -> Pos {
     let one_line = span.start.line() == span.end.line() && span.end.col() > span.start.col();
-    let width = if one_line {
-        span.end.col() - span.start.col()
-    } else {
-        1
-    };
-    Pos {
-        line: span.start.line().max(1),
-        column: span.start.col() + 1,
-        width,
-    }
+    let width = if one_line { span.end.col() - span.start.col() } else { 1 };
+    Pos { line: span.start.line().max(1), column: span.start.col() + 1, width }
 }

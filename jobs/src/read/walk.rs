@@ -14,9 +14,8 @@ use crate::sweep;
 const HELPED_MISTAKES: usize = 100;
 
 /// Keys that other YAML readers take for truth values or nothing.
-const TRAPS: [&str; 13] = [
-    "on", "off", "yes", "no", "y", "n", "true", "false", "null", "~", "On", "Off", "Yes",
-];
+const TRAPS: [&str; 13] =
+    ["on", "off", "yes", "no", "y", "n", "true", "false", "null", "~", "On", "Off", "Yes"];
 
 /// One walk over a document or a block of it.
 pub(crate) struct Walk<'a, 't> {
@@ -34,11 +33,7 @@ impl Walk<'_, '_> {
             }
             return self.wrong_type(node, &variants, path);
         }
-        if is_matrix(schema)
-            && node
-                .text()
-                .is_some_and(|text| sweep::reference(text).is_some())
-        {
+        if is_matrix(schema) && node.text().is_some_and(|text| sweep::reference(text).is_some()) {
             return None;
         }
         if self.is_secret(node, path) {
@@ -50,11 +45,7 @@ impl Walk<'_, '_> {
             (None, true) if matches!(node.content, crate::read::node::Content::Map(_)) => "object",
             (None, true) => "array",
         };
-        match variants
-            .iter()
-            .find(|variant| is_type(variant, sort))
-            .copied()
-        {
+        match variants.iter().find(|variant| is_type(variant, sort)).copied() {
             Some(variant) if sort == "object" => Some(self.object(node, variant, path)),
             Some(variant) => self.array(node, variant, path),
             None => self.wrong_type(node, &variants, path),
@@ -63,9 +54,7 @@ impl Walk<'_, '_> {
 
     fn object(&mut self, node: &Node, schema: &Json, path: &str) -> Value {
         let known = schema.get("properties").and_then(Json::as_object);
-        let free = schema
-            .get("additionalProperties")
-            .filter(|free| !free.is_boolean());
+        let free = schema.get("additionalProperties").filter(|free| !free.is_boolean());
         let mut passed = Mapping::new();
         for entry in node.entries() {
             let below = join(path, &entry.key);
@@ -74,11 +63,7 @@ impl Walk<'_, '_> {
                 None => {
                     self.unknown_key(
                         entry,
-                        known
-                            .into_iter()
-                            .flatten()
-                            .map(|(key, _)| key.as_str())
-                            .collect(),
+                        known.into_iter().flatten().map(|(key, _)| key.as_str()).collect(),
                         path,
                     );
                     continue;
@@ -89,8 +74,7 @@ impl Walk<'_, '_> {
                     "the key {} is read as a truth value by some YAML readers; choose another",
                     quoted(&entry.key)
                 );
-                self.cx
-                    .error_at(entry.key_at, &below, "spec::yaml_trap", message, None);
+                self.cx.error_at(entry.key_at, &below, "spec::yaml_trap", message, None);
                 continue;
             }
             if let Some(value) = self.node(&entry.value, schema, &below) {
@@ -102,15 +86,8 @@ impl Walk<'_, '_> {
 
     fn unknown_key(&mut self, entry: &crate::read::node::Entry, known: Vec<&str>, path: &str) {
         let key = entry.key.to_lowercase();
-        if [
-            "secret",
-            "password",
-            "token",
-            "api_key",
-            "secret_key",
-            "access_key",
-        ]
-        .contains(&key.as_str())
+        if ["secret", "password", "token", "api_key", "secret_key", "access_key"]
+            .contains(&key.as_str())
         {
             let message = "this looks like a secret; use secret_env".to_owned();
             return self.cx.error_at(
@@ -142,12 +119,7 @@ impl Walk<'_, '_> {
         let length = node.elements().len() as u64;
         let bound = |name: &str| schema.get(name).and_then(Json::as_u64);
         if bound("minItems").is_some_and(|min| length < min) {
-            self.cx.error(
-                path,
-                "spec::out_of_range",
-                format!("{path}: the list is empty"),
-                None,
-            );
+            self.cx.error(path, "spec::out_of_range", format!("{path}: the list is empty"), None);
             return None;
         }
         if let Some(max) = bound("maxItems").filter(|max| length > *max) {
@@ -193,11 +165,7 @@ impl Walk<'_, '_> {
     fn wrong_type(&mut self, node: &Node, variants: &[&Json], path: &str) -> Option<Value> {
         let text = node.text().unwrap_or_default();
         let number_for_text = matches!(node.scalar(), Some(Value::Number(_) | Value::Bool(_)));
-        let at = if node.is_null() {
-            self.cx.key_at(path)
-        } else {
-            node.at
-        };
+        let at = if node.is_null() { self.cx.key_at(path) } else { node.at };
         if path == "schedule.window" && number_for_text {
             let help = "write the window in quotes, \"22:00-06:00 Europe/Berlin\"".to_owned();
             self.cx.error_at(
@@ -210,8 +178,7 @@ impl Walk<'_, '_> {
             return None;
         }
         if path == "output.depth.encoding" && ["jpeg", "jpg", "webp"].contains(&text) {
-            self.cx
-                .error_at(at, path, "spec::lossy_depth", lossy_depth(text), None);
+            self.cx.error_at(at, path, "spec::lossy_depth", lossy_depth(text), None);
             return None;
         }
         let words: Vec<&str> = variants.iter().flat_map(|variant| words(variant)).collect();
@@ -228,12 +195,7 @@ impl Walk<'_, '_> {
                 });
                 let only_whole = "only a whole \"{{ matrix.KEY }}\" can stand here";
                 Some(
-                    if takes_matrix {
-                        only_whole
-                    } else {
-                        "no template can stand here"
-                    }
-                    .to_owned(),
+                    if takes_matrix { only_whole } else { "no template can stand here" }.to_owned(),
                 )
             }
             _ if number_for_text
@@ -245,13 +207,8 @@ impl Walk<'_, '_> {
             }
             _ => None,
         };
-        let message = format!(
-            "{path}: expected {}, got {}",
-            expected(variants),
-            node.shown()
-        );
-        self.cx
-            .error_at(at, path, "spec::wrong_type", message, help);
+        let message = format!("{path}: expected {}, got {}", expected(variants), node.shown());
+        self.cx.error_at(at, path, "spec::wrong_type", message, help);
         None
     }
 
@@ -261,8 +218,7 @@ impl Walk<'_, '_> {
         let secret = !data && node.text().is_some_and(looks_like_secret);
         if secret {
             let message = "this looks like a secret; use secret_env".to_owned();
-            self.cx
-                .error_at(node.at, path, "spec::secret", message, None);
+            self.cx.error_at(node.at, path, "spec::secret", message, None);
         }
         secret
     }
@@ -284,16 +240,9 @@ fn check_scalar(node: &Node, value: &Value, schema: &Json, path: &str) -> Verdic
     let text = node.text().unwrap_or_default();
     let words = words(schema);
     if !words.is_empty() {
-        return if words.contains(&text) {
-            Verdict::Fits
-        } else {
-            Verdict::WrongType
-        };
+        return if words.contains(&text) { Verdict::Fits } else { Verdict::WrongType };
     }
-    let plain = matches!(
-        node.content,
-        crate::read::node::Content::Scalar { plain: true, .. }
-    );
+    let plain = matches!(node.content, crate::read::node::Content::Scalar { plain: true, .. });
     let numeric = is_type(schema, "integer") || is_type(schema, "number");
     if numeric && plain && is_whole_number(text) {
         return check_whole(text, schema, path);
@@ -315,17 +264,12 @@ fn check_scalar(node: &Node, value: &Value, schema: &Json, path: &str) -> Verdic
 /// Whole numbers are compared as such: doubles would lose the last digits of large seeds.
 fn check_whole(text: &str, schema: &Json, path: &str) -> Verdict {
     let bound = |name: &str| {
-        schema.get(name).and_then(|bound| {
-            bound
-                .as_i64()
-                .map(i128::from)
-                .or(bound.as_u64().map(i128::from))
-        })
+        schema
+            .get(name)
+            .and_then(|bound| bound.as_i64().map(i128::from).or(bound.as_u64().map(i128::from)))
     };
     let (min, max) = (bound("minimum"), bound("maximum"));
-    let largest = max
-        .filter(|max| *max > i128::from(u32::MAX))
-        .unwrap_or(i128::from(i64::MAX));
+    let largest = max.filter(|max| *max > i128::from(u32::MAX)).unwrap_or(i128::from(i64::MAX));
     let (low, high) = (min.unwrap_or(i128::from(i64::MIN)), largest);
     let does_not_fit = || {
         Verdict::Complaint(
@@ -367,30 +311,19 @@ fn check_number(text: &str, number: f64, schema: &Json, path: &str) -> Verdict {
     let low = bound("minimum").is_some_and(|min| number < min)
         || bound("exclusiveMinimum").is_some_and(|min| number <= min);
     let high = bound("maximum").is_some_and(|max| number > max);
-    if low || high {
-        out_of_range(text, schema, path)
-    } else {
-        Verdict::Fits
-    }
+    if low || high { out_of_range(text, schema, path) } else { Verdict::Fits }
 }
 
 fn out_of_range(text: &str, schema: &Json, path: &str) -> Verdict {
     let bound = |name: &str| schema.get(name).map(Json::to_string);
-    let range = match (
-        bound("minimum"),
-        bound("exclusiveMinimum"),
-        bound("maximum"),
-    ) {
+    let range = match (bound("minimum"), bound("exclusiveMinimum"), bound("maximum")) {
         (Some(min), _, Some(max)) => format!("between {min} and {max}"),
         (Some(min), _, None) => format!("at least {min}"),
         (None, Some(min), Some(max)) => format!("above {min} and at most {max}"),
         (None, Some(min), None) => format!("above {min}"),
         (None, None, max) => format!("at most {}", max.unwrap_or_default()),
     };
-    Verdict::Complaint(
-        "spec::out_of_range",
-        format!("{path} must be {range}, got {text}"),
-    )
+    Verdict::Complaint("spec::out_of_range", format!("{path} must be {range}, got {text}"))
 }
 
 /// The three patterns of our schemas.
@@ -400,38 +333,30 @@ fn check_pattern(text: &str, schema: &Json) -> Verdict {
         Some(digits) if digits.starts_with("^[0-9]{") => {
             text.parse::<i64>().is_ok_and(|n| n >= 0) && !text.starts_with('+')
         }
-        Some(share) if share.ends_with("%$") => text
-            .strip_suffix('%')
-            .is_some_and(|n| n.parse::<f64>().is_ok_and(|n| n >= 0.0)),
+        Some(share) if share.ends_with("%$") => {
+            text.strip_suffix('%').is_some_and(|n| n.parse::<f64>().is_ok_and(|n| n >= 0.0))
+        }
         // A whole reference to the matrix was taken out before.
         Some(_) => false,
     };
-    if fits {
-        Verdict::Fits
-    } else {
-        Verdict::WrongType
-    }
+    if fits { Verdict::Fits } else { Verdict::WrongType }
 }
 
 /// The alternatives of a schema, references followed.
 fn variants<'s>(schema: &'s Json, root: &'s Json) -> Vec<&'s Json> {
     let schema = follow(schema, root);
     match schema.get("anyOf").and_then(Json::as_array) {
-        Some(alternatives) => alternatives
-            .iter()
-            .flat_map(|alternative| variants(alternative, root))
-            .collect(),
+        Some(alternatives) => {
+            alternatives.iter().flat_map(|alternative| variants(alternative, root)).collect()
+        }
         None => vec![schema],
     }
 }
 
 fn follow<'s>(schema: &'s Json, root: &'s Json) -> &'s Json {
-    let name = schema
-        .get("$ref")
-        .and_then(Json::as_str)
-        .and_then(|name| name.strip_prefix("#/$defs/"));
-    name.and_then(|name| root.get("$defs")?.get(name))
-        .unwrap_or(schema)
+    let name =
+        schema.get("$ref").and_then(Json::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
+    name.and_then(|name| root.get("$defs")?.get(name)).unwrap_or(schema)
 }
 
 fn is_matrix(schema: &Json) -> bool {
@@ -451,11 +376,7 @@ fn words(schema: &Json) -> Vec<&str> {
     if let Some(words) = schema.get("enum").and_then(Json::as_array) {
         return words.iter().filter_map(Json::as_str).collect();
     }
-    let documented = schema
-        .get("oneOf")
-        .and_then(Json::as_array)
-        .into_iter()
-        .flatten();
+    let documented = schema.get("oneOf").and_then(Json::as_array).into_iter().flatten();
     documented
         .filter_map(|one| one.get("const"))
         .chain(schema.get("const"))
@@ -496,11 +417,7 @@ fn expected(variants: &[&Json]) -> String {
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// The marks of well-known credentials.

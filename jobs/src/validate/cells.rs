@@ -19,15 +19,9 @@ const DEFAULT_MODEL: &str = "lumina-mgpt-2.0";
 pub const MAX_SIDE: u32 = 1536;
 
 /// The largest picture of a single panel, in pixels.
-const MAX_PICTURE: Size = Size {
-    width: MAX_SIDE,
-    height: MAX_SIDE,
-};
+const MAX_PICTURE: Size = Size { width: MAX_SIDE, height: MAX_SIDE };
 /// The largest panel of two, in pixels.
-const MAX_PANEL: Size = Size {
-    width: MAX_SIDE,
-    height: MAX_SIDE / 2,
-};
+const MAX_PANEL: Size = Size { width: MAX_SIDE, height: MAX_SIDE / 2 };
 
 /// The blocks that may differ between combinations.
 const BLOCKS: [&str; 5] = ["generate", "predict", "control", "sampler", "model"];
@@ -76,11 +70,7 @@ fn resolve(
     combination: &Combination,
 ) -> Option<RawCell> {
     let mut blocks: Vec<Entry> = Vec::new();
-    for entry in document
-        .entries()
-        .iter()
-        .filter(|entry| BLOCKS.contains(&&*entry.key))
-    {
+    for entry in document.entries().iter().filter(|entry| BLOCKS.contains(&&*entry.key)) {
         let mut entry = entry.clone();
         entry.value = sweep::substitute(cx, &entry.value, combination, &entry.key);
         blocks.push(entry);
@@ -88,16 +78,9 @@ fn resolve(
     if kind == Kind::Controllable {
         add_control_map(document, combination, &mut blocks);
     }
-    cx.root = Node {
-        at: document.at,
-        content: Content::Map(blocks.into()),
-    };
+    cx.root = Node { at: document.at, content: Content::Map(blocks.into()) };
     let root = cx.root.clone();
-    let value = Walk {
-        cx,
-        schema: schema(),
-    }
-    .node(&root, schema(), "")?;
+    let value = Walk { cx, schema: schema() }.node(&root, schema(), "")?;
     serde_yaml::from_value(value).ok()
 }
 
@@ -106,32 +89,18 @@ fn add_control_map(document: &Node, combination: &Combination, blocks: &mut Vec<
     let Some(value) = combination.values.get("control") else {
         return;
     };
-    if document
-        .get("control")
-        .is_some_and(|control| control.get("map").is_some())
-    {
+    if document.get("control").is_some_and(|control| control.get("map").is_some()) {
         return;
     }
-    let map = Entry {
-        key: "map".into(),
-        key_at: value.at,
-        value: value.clone(),
-    };
+    let map = Entry { key: "map".into(), key_at: value.at, value: value.clone() };
     match blocks.iter_mut().find(|entry| &*entry.key == "control") {
         Some(block) => {
             let entries: Vec<Entry> = block.value.entries().iter().cloned().chain([map]).collect();
             block.value.content = Content::Map(entries.into());
         }
         None => {
-            let value = Node {
-                at: value.at,
-                content: Content::Map(vec![map].into()),
-            };
-            blocks.push(Entry {
-                key: "control".into(),
-                key_at: value.at,
-                value,
-            });
+            let value = Node { at: value.at, content: Content::Map(vec![map].into()) };
+            blocks.push(Entry { key: "control".into(), key_at: value.at, value });
         }
     }
 }
@@ -150,10 +119,7 @@ fn read_cell(
         Kind::Controllable => {
             let map = raw.control.as_ref().and_then(|control| control.map);
             if map.is_none() {
-                cx.missing(
-                    "control.map",
-                    "map: depth, or a dimension `control` in the matrix",
-                );
+                cx.missing("control.map", "map: depth, or a dimension `control` in the matrix");
             }
             map
         }
@@ -179,12 +145,7 @@ fn read_cell(
         return None;
     }
     Some((
-        Cell {
-            values: combination.json(),
-            picture: picture?,
-            sampler: sampler?,
-            control,
-        },
+        Cell { values: combination.json(), picture: picture?, sampler: sampler?, control },
         model,
     ))
 }
@@ -193,33 +154,21 @@ fn read_cell(
 fn picture(cx: &mut Cx<'_>, kind: Kind, raw: &RawCell) -> Option<Size> {
     let generate = raw.generate.as_ref();
     let (path, text, max) = match kind {
-        Kind::TextToImage => (
-            "generate.size",
-            generate.and_then(|generate| generate.size.clone()),
-            MAX_PICTURE,
-        ),
+        Kind::TextToImage => {
+            ("generate.size", generate.and_then(|generate| generate.size.clone()), MAX_PICTURE)
+        }
         Kind::DensePrediction => (
             "predict.panel",
-            raw.predict
-                .as_ref()
-                .and_then(|predict| predict.panel.clone()),
+            raw.predict.as_ref().and_then(|predict| predict.panel.clone()),
             MAX_PANEL,
         ),
-        _ => (
-            "generate.panel",
-            generate.and_then(|generate| generate.panel.clone()),
-            MAX_PANEL,
-        ),
+        _ => ("generate.panel", generate.and_then(|generate| generate.panel.clone()), MAX_PANEL),
     };
     let Some(text) = text else {
         let example = format!(
             "{}: {}",
             path.rsplit('.').next().unwrap_or_default(),
-            if kind == Kind::TextToImage {
-                "768x768"
-            } else {
-                "512x512"
-            }
+            if kind == Kind::TextToImage { "768x768" } else { "512x512" }
         );
         cx.missing(path, &example);
         return None;
@@ -229,30 +178,19 @@ fn picture(cx: &mut Cx<'_>, kind: Kind, raw: &RawCell) -> Option<Size> {
         cx.error(
             path,
             "spec::bad_size",
-            format!(
-                "{path}: expected a size such as 512x512, got {}",
-                quoted(&text)
-            ),
+            format!("{path}: expected a size such as 512x512, got {}", quoted(&text)),
             Some(help),
         );
         return None;
     };
     if let Err((message, help)) = units::check_size(size, max) {
-        cx.error(
-            path,
-            "spec::bad_size",
-            format!("{path} {size}: {message}"),
-            help,
-        );
+        cx.error(path, "spec::bad_size", format!("{path} {size}: {message}"), help);
         return None;
     }
     Some(if kind == Kind::TextToImage {
         size
     } else {
-        Size {
-            width: size.width,
-            height: 2 * size.height,
-        }
+        Size { width: size.width, height: 2 * size.height }
     })
 }
 
@@ -270,11 +208,7 @@ fn sampler(cx: &mut Cx<'_>, kind: Kind, raw: Option<&RawSampler>) -> Option<Samp
             "sampler.window is for jacobi and coupled; sequential decoding has none".to_owned();
         cx.error("sampler.window", "spec::not_for_decoding", message, None);
     }
-    let cfg = if kind == Kind::DensePrediction {
-        1.0
-    } else {
-        4.0
-    };
+    let cfg = if kind == Kind::DensePrediction { 1.0 } else { 4.0 };
     Some(Sampler {
         cfg: raw.cfg.unwrap_or(cfg),
         top_k: raw.top_k.unwrap_or(4096),
@@ -315,10 +249,7 @@ fn cannot_run(
     }
     for sampler in cells.iter().map(|cell| &cell.sampler) {
         if !features.decoding.contains(&sampler.decoding) {
-            cx.cannot_run(
-                "sampler.decoding",
-                &format!("sampler.decoding: {}", sampler.decoding),
-            );
+            cx.cannot_run("sampler.decoding", &format!("sampler.decoding: {}", sampler.decoding));
         }
         if sampler.top_p < 1.0 {
             cx.cannot_run("sampler.top_p", "sampler.top_p other than 1.0");
@@ -336,20 +267,12 @@ fn cannot_run(
                 cx.key_error("control.params", "spec::needs_other", message, None);
             }
         }
-        let canny = control
-            .params
-            .as_ref()
-            .and_then(|params| params.canny.as_ref());
+        let canny = control.params.as_ref().and_then(|params| params.canny.as_ref());
         if let Some((Some(low), Some(high))) = canny.map(|canny| (canny.low, canny.high))
             && low > high
         {
             let message = format!("control.params.canny.low {low} is above high {high}");
-            cx.error(
-                "control.params.canny.low",
-                "spec::out_of_range",
-                message,
-                None,
-            );
+            cx.error("control.params.canny.low", "spec::out_of_range", message, None);
         }
     }
 }
@@ -374,19 +297,10 @@ pub(crate) fn drawing(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Draw
         }
         _ => {
             let generate = raw.generate.clone().unwrap_or_default();
-            (
-                "generate",
-                generate.seeds,
-                generate.images_per_prompt,
-                generate.fit,
-            )
+            ("generate", generate.seeds, generate.images_per_prompt, generate.fit)
         }
     };
-    let default_fit = if kind == Kind::DensePrediction {
-        Fit::Pad
-    } else {
-        Fit::CenterCrop
-    };
+    let default_fit = if kind == Kind::DensePrediction { Fit::Pad } else { Fit::CenterCrop };
     let fit = match fit {
         None => default_fit,
         Some(RawFit::CenterCrop) => Fit::CenterCrop,
@@ -403,35 +317,21 @@ pub(crate) fn drawing(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Draw
 
 fn maps(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Vec<MapKind>> {
     let (path, given) = match kind {
-        Kind::ImagePairs => (
-            "generate.maps",
-            raw.generate
-                .as_ref()
-                .and_then(|generate| generate.maps.clone()),
-        ),
-        Kind::DensePrediction => (
-            "predict.targets",
-            raw.predict
-                .as_ref()
-                .and_then(|predict| predict.targets.clone()),
-        ),
+        Kind::ImagePairs => {
+            ("generate.maps", raw.generate.as_ref().and_then(|generate| generate.maps.clone()))
+        }
+        Kind::DensePrediction => {
+            ("predict.targets", raw.predict.as_ref().and_then(|predict| predict.targets.clone()))
+        }
         _ => return Some(Vec::new()),
     };
     let Some(maps) = given.filter(|maps| !maps.is_empty()) else {
-        cx.missing(
-            path,
-            &format!("{}: [depth]", path.rsplit('.').next().unwrap_or_default()),
-        );
+        cx.missing(path, &format!("{}: [depth]", path.rsplit('.').next().unwrap_or_default()));
         return None;
     };
     for (n, map) in maps.iter().enumerate() {
         if maps[..n].contains(map) {
-            cx.error(
-                path,
-                "spec::duplicate_value",
-                format!("{path} has {map} twice"),
-                None,
-            );
+            cx.error(path, "spec::duplicate_value", format!("{path} has {map} twice"), None);
             return None;
         }
     }
@@ -477,20 +377,12 @@ fn seeds(
         Some(Json::Object(map)) => {
             let start = map.get("start").map_or(Some(0), seed)?;
             let vary_cells = map.get("vary").and_then(Json::as_str) == Some("cells");
-            Some(Seeds::Start {
-                start,
-                count: per_row.unwrap_or(1),
-                vary_cells,
-            })
+            Some(Seeds::Start { start, count: per_row.unwrap_or(1), vary_cells })
         }
         Some(_) if !cx.given(&path) => None,
         None | Some(_) => Some(match kind {
             Kind::DensePrediction => Seeds::List(vec![0]),
-            _ => Seeds::Start {
-                start: 0,
-                count: per_row.unwrap_or(1),
-                vary_cells: false,
-            },
+            _ => Seeds::Start { start: 0, count: per_row.unwrap_or(1), vary_cells: false },
         }),
     }
 }

@@ -51,20 +51,14 @@ fn check_rows(cx: &mut Cx<'_>, spec: &JobSpec, rows: &[InputRow]) {
         }
     }
     for (key, count) in keys {
-        if count > 1
-            && same
-                .as_ref()
-                .is_none_or(|(most, other)| (*most, &key) < (count, other))
-        {
+        if count > 1 && same.as_ref().is_none_or(|(most, other)| (*most, &key) < (count, other)) {
             same = Some((count, key));
         }
     }
     if let Some((count, key)) = same {
         let name = key.rsplit('/').next().unwrap_or_default();
-        let message = format!(
-            "output.name gives the same key for {count} items (e.g. {})",
-            quoted(name)
-        );
+        let message =
+            format!("output.name gives the same key for {count} items (e.g. {})", quoted(name));
         let help = "add {{ row.id }} or {{ seed }}".to_owned();
         cx.error("output.name", "spec::name_not_unique", message, Some(help));
     }
@@ -76,22 +70,12 @@ fn check_cells(cx: &mut Cx<'_>, spec: &JobSpec, row: &InputRow) {
         let item = row.index * spec.items_per_row() + cell * spec.per_cell();
         if let Err(error @ ItemError::UnsafeKey { .. }) = spec.item(item, row, &JobVars::default())
         {
-            let at = if cx.given("output.name") {
-                "output.name"
-            } else {
-                "matrix"
-            };
+            let at = if cx.given("output.name") { "output.name" } else { "matrix" };
             return refuse(cx, cx.value_at(at), at, &error);
         }
     }
 }
 
 fn refuse(cx: &mut Cx<'_>, at: Pos, path: &str, error: &ItemError) {
-    cx.error_at(
-        at,
-        path,
-        &format!("spec::{}", error.code()),
-        error.to_string(),
-        None,
-    );
+    cx.error_at(at, path, &format!("spec::{}", error.code()), error.to_string(), None);
 }

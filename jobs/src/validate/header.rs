@@ -21,18 +21,12 @@ pub(crate) fn read(cx: &mut Cx<'_>, raw: &RawSpec) -> Header {
         );
     }
     for (path, help) in [
-        (
-            "input",
-            "say where the rows come from: inline, manifest, prefix or subjects",
-        ),
+        ("input", "say where the rows come from: inline, manifest, prefix or subjects"),
         ("output", "output: {dest: s3://bucket/prefix/}"),
     ] {
         cx.missing(path, help);
     }
-    let name = raw
-        .metadata
-        .as_ref()
-        .and_then(|metadata| metadata.name.clone());
+    let name = raw.metadata.as_ref().and_then(|metadata| metadata.name.clone());
     match &name {
         None => cx.missing("metadata.name", "metadata: {name: my-job}"),
         Some(name) if is_name(name) => {}
@@ -42,17 +36,11 @@ pub(crate) fn read(cx: &mut Cx<'_>, raw: &RawSpec) -> Header {
         }
     }
     check_labels(cx, raw);
-    Header {
-        kind: raw.kind,
-        name: name.filter(|name| is_name(name)),
-    }
+    Header { kind: raw.kind, name: name.filter(|name| is_name(name)) }
 }
 
 fn check_labels(cx: &mut Cx<'_>, raw: &RawSpec) {
-    let labels = raw
-        .metadata
-        .as_ref()
-        .and_then(|metadata| metadata.labels.as_ref());
+    let labels = raw.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
     for (key, value) in labels.into_iter().flatten() {
         if !is_name(key) || value.len() > 200 || value.chars().any(char::is_control) {
             let message = format!(
@@ -77,22 +65,13 @@ use Kind::{Controllable, DensePrediction, Edit, ImagePairs, SubjectSet, TextToIm
 
 /// Keys that only some kinds have.
 const KEYS_OF_KINDS: [(&str, &[Kind]); 21] = [
-    (
-        "generate",
-        &[TextToImage, ImagePairs, SubjectSet, Edit, Controllable],
-    ),
+    ("generate", &[TextToImage, ImagePairs, SubjectSet, Edit, Controllable]),
     ("generate.size", &[TextToImage]),
-    (
-        "generate.panel",
-        &[ImagePairs, SubjectSet, Edit, Controllable],
-    ),
+    ("generate.panel", &[ImagePairs, SubjectSet, Edit, Controllable]),
     ("generate.fit", &[SubjectSet, Edit, Controllable]),
     ("generate.maps", &[ImagePairs]),
     ("generate.keep_joint", &[ImagePairs]),
-    (
-        "generate.prompt_template",
-        &[TextToImage, ImagePairs, Controllable],
-    ),
+    ("generate.prompt_template", &[TextToImage, ImagePairs, Controllable]),
     ("predict", &[DensePrediction]),
     ("turns", &[Edit]),
     ("control", &[Controllable]),
@@ -101,28 +80,21 @@ const KEYS_OF_KINDS: [(&str, &[Kind]); 21] = [
     ("input.subjects", &[SubjectSet]),
     ("input.prompts", &[SubjectSet]),
     ("input.prefix", &[Edit, Controllable, DensePrediction]),
-    (
-        "input.on_bad_input",
-        &[SubjectSet, Edit, Controllable, DensePrediction],
-    ),
+    ("input.on_bad_input", &[SubjectSet, Edit, Controllable, DensePrediction]),
     ("output.keep_turns", &[Edit]),
     ("output.save_control_maps", &[Controllable]),
     ("output.depth", &[DensePrediction]),
     ("output.normal", &[DensePrediction]),
-    (
-        "input.hf",
-        &[TextToImage, ImagePairs, Edit, Controllable, DensePrediction],
-    ),
+    ("input.hf", &[TextToImage, ImagePairs, Edit, Controllable, DensePrediction]),
 ];
 
 pub(crate) fn refuse_keys_of_other_kinds(cx: &mut Cx<'_>, kind: Kind) {
     let mut refused: Vec<&str> = Vec::new();
     for (path, kinds) in KEYS_OF_KINDS {
         // Once a block is refused, its keys need no more words.
-        let inside_refused = refused.iter().any(|block| {
-            path.strip_prefix(block)
-                .is_some_and(|rest| rest.starts_with('.'))
-        });
+        let inside_refused = refused
+            .iter()
+            .any(|block| path.strip_prefix(block).is_some_and(|rest| rest.starts_with('.')));
         if !kinds.contains(&kind) && cx.given(path) && !inside_refused {
             refused.push(path);
             let names: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();

@@ -17,24 +17,15 @@ pub(crate) struct Input {
     pub(crate) spec: InputSpec,
 }
 
-const SOURCES: [&str; 6] = [
-    "inline",
-    "manifest",
-    "prefix",
-    "webdataset",
-    "subjects",
-    "hf",
-];
+const SOURCES: [&str; 6] = ["inline", "manifest", "prefix", "webdataset", "subjects", "hf"];
 
 /// What objects are taken when the spec does not say.
 const IMAGES: [&str; 1] = ["**/*.{jpg,jpeg,png,webp,gif,bmp,tif,tiff}"];
 
 pub(crate) fn read(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Input> {
     let input = raw.input.as_ref()?;
-    let given: Vec<&'static str> = SOURCES
-        .into_iter()
-        .filter(|source| cx.given(&format!("input.{source}")))
-        .collect();
+    let given: Vec<&'static str> =
+        SOURCES.into_iter().filter(|source| cx.given(&format!("input.{source}"))).collect();
     match given.as_slice() {
         [] => {
             let help = "take one of inline, manifest, prefix, webdataset, subjects, hf";
@@ -49,24 +40,14 @@ pub(crate) fn read(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Input> 
         [_] => {}
         [first, second, ..] => {
             let message = format!("input takes one source, got {first} and {second}");
-            cx.key_error(
-                &format!("input.{second}"),
-                "spec::two_sources",
-                message,
-                None,
-            );
+            cx.key_error(&format!("input.{second}"), "spec::two_sources", message, None);
             return None;
         }
     }
     let source = given[0];
     if kind == Kind::SubjectSet && source != "subjects" {
         let message = format!("kind subject_set reads input.subjects, not input.{source}");
-        cx.key_error(
-            &format!("input.{source}"),
-            "spec::not_for_kind",
-            message,
-            None,
-        );
+        cx.key_error(&format!("input.{source}"), "spec::not_for_kind", message, None);
         return None;
     }
     refuse_keys_of_other_sources(cx, source);
@@ -78,12 +59,7 @@ pub(crate) fn read(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Input> 
             let uri = s3_prefix(cx, "input.prefix", input.prefix.as_deref()?)?;
             let (include, exclude) =
                 globs(cx, "input", input.include.as_ref(), input.exclude.as_ref())?;
-            InputSpec::Prefix {
-                uri,
-                include,
-                exclude,
-                limit: input.limit,
-            }
+            InputSpec::Prefix { uri, include, exclude, limit: input.limit }
         }
         "subjects" => subjects(cx, input, input.subjects.as_ref()?)?,
         // Not run yet: the form is checked, and an empty prefix stands for it in a spec that is never run.
@@ -97,10 +73,8 @@ fn cannot_run(cx: &mut Cx<'_>, input: &RawInput) {
         if tars.starts_with("s3://") && tars.ends_with(".tar") {
             cx.cannot_run("input.webdataset", "a webdataset input");
         } else {
-            let message = format!(
-                "input.webdataset must be s3://bucket/….tar (got {})",
-                quoted(tars)
-            );
+            let message =
+                format!("input.webdataset must be s3://bucket/….tar (got {})", quoted(tars));
             cx.error("input.webdataset", "spec::bad_uri", message, None);
         }
     }
@@ -139,23 +113,14 @@ fn inline(cx: &mut Cx<'_>, input: &RawInput, kind: Kind) -> Option<InputSpec> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     for (n, fields) in raw_rows.iter().enumerate() {
         let path = format!("input.inline[{n}]");
-        let mut row = InputRow {
-            index: n as u64,
-            fields: fields.clone(),
-            ..InputRow::default()
-        };
+        let mut row = InputRow { index: n as u64, fields: fields.clone(), ..InputRow::default() };
         row.id = match fields.get("id") {
             Some(Json::String(id)) => Some(id.clone()),
             Some(Json::Number(id)) => Some(id.to_string()),
             _ => None,
         };
         if row.id.as_deref() == Some("") {
-            cx.error(
-                &format!("{path}.id"),
-                "spec::bad_name",
-                format!("{path}.id is empty"),
-                None,
-            );
+            cx.error(&format!("{path}.id"), "spec::bad_name", format!("{path}.id is empty"), None);
         }
         match fields.get("image").and_then(Json::as_str) {
             Some(uri) => row.uri = s3_key(cx, &format!("{path}.image"), uri),
@@ -193,10 +158,7 @@ fn inline(cx: &mut Cx<'_>, input: &RawInput, kind: Kind) -> Option<InputSpec> {
 
 /// Whether items start from an image of their row.
 pub(crate) fn is_from_image(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Edit | Kind::Controllable | Kind::DensePrediction
-    )
+    matches!(kind, Kind::Edit | Kind::Controllable | Kind::DensePrediction)
 }
 
 fn manifest(cx: &mut Cx<'_>, input: &RawInput) -> Option<InputSpec> {
@@ -219,10 +181,7 @@ fn manifest(cx: &mut Cx<'_>, input: &RawInput) -> Option<InputSpec> {
         }
     };
     let given = input.columns.clone().unwrap_or_default();
-    for (name, _) in given
-        .iter()
-        .filter(|(name, column)| column.is_none() && *name != "id")
-    {
+    for (name, _) in given.iter().filter(|(name, column)| column.is_none() && *name != "id") {
         let path = format!("input.columns.{name}");
         cx.key_error(
             &path,
@@ -236,10 +195,8 @@ fn manifest(cx: &mut Cx<'_>, input: &RawInput) -> Option<InputSpec> {
         None if format == ManifestFormat::Txt => None,
         None => Some("id".to_owned()),
     };
-    let columns: BTreeMap<_, _> = given
-        .into_iter()
-        .filter_map(|(name, column)| Some((name, column?)))
-        .collect();
+    let columns: BTreeMap<_, _> =
+        given.into_iter().filter_map(|(name, column)| Some((name, column?))).collect();
     if format == ManifestFormat::Txt
         && let Some((name, column)) = columns.iter().find(|(_, column)| *column != "prompt")
     {
@@ -247,35 +204,17 @@ fn manifest(cx: &mut Cx<'_>, input: &RawInput) -> Option<InputSpec> {
             "columns.{name}: {} is not in a .txt manifest (columns: prompt)",
             quoted(column)
         );
-        cx.error(
-            &format!("input.columns.{name}"),
-            "spec::unknown_column",
-            message,
-            None,
-        );
+        cx.error(&format!("input.columns.{name}"), "spec::unknown_column", message, None);
     }
-    Some(InputSpec::Manifest {
-        uri,
-        format,
-        columns,
-        id_column,
-        limit: input.limit,
-    })
+    Some(InputSpec::Manifest { uri, format, columns, id_column, limit: input.limit })
 }
 
 fn subjects(cx: &mut Cx<'_>, input: &RawInput, raw: &RawSubjects) -> Option<InputSpec> {
     cx.missing("input.subjects.prefix", "prefix: s3://bucket/prefix/");
-    cx.missing(
-        "input.prompts",
-        "prompts: [\"a {{ subject.name }} in the snow\"]",
-    );
+    cx.missing("input.prompts", "prompts: [\"a {{ subject.name }} in the snow\"]");
     let uri = s3_prefix(cx, "input.subjects.prefix", raw.prefix.as_deref()?)?;
-    let (include, exclude) = globs(
-        cx,
-        "input.subjects",
-        raw.include.as_ref(),
-        raw.exclude.as_ref(),
-    )?;
+    let (include, exclude) =
+        globs(cx, "input.subjects", raw.include.as_ref(), raw.exclude.as_ref())?;
     let mut classes = BTreeMap::new();
     match &raw.classes {
         Some(Json::Object(map)) => {
@@ -377,10 +316,5 @@ fn bad_uri(cx: &mut Cx<'_>, path: &str, uri: &str, form: &str) {
     } else {
         key::bucket_help(uri)
     };
-    cx.error(
-        path,
-        "spec::bad_uri",
-        format!("{path} must be {form} (got {})", quoted(uri)),
-        help,
-    );
+    cx.error(path, "spec::bad_uri", format!("{path} must be {form} (got {})", quoted(uri)), help);
 }

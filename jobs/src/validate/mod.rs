@@ -68,20 +68,13 @@ pub(crate) fn parse_for(name: &str, text: &str, features: &Features) -> Result<P
     }
     let mut found = cx.into_found();
     found.sort_by_key(|found| (found.line, found.column));
-    let (errors, others): (Vec<_>, Vec<_>) = found
-        .into_iter()
-        .partition(|found| found.severity == Severity::Error);
+    let (errors, others): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|found| found.severity == Severity::Error);
     match read {
         Some((spec, places)) if errors.is_empty() => {
-            let (cannot_run, warnings) = others
-                .into_iter()
-                .partition(|found| found.severity == Severity::CannotRun);
-            Ok(Parsed {
-                spec,
-                warnings,
-                cannot_run,
-                places,
-            })
+            let (cannot_run, warnings) =
+                others.into_iter().partition(|found| found.severity == Severity::CannotRun);
+            Ok(Parsed { spec, warnings, cannot_run, places })
         }
         _ => Err(SpecErrors::new(name, text, errors)),
     }
@@ -115,13 +108,8 @@ fn build(cx: &mut Cx<'_>, features: &Features) -> Option<(JobSpec, Places)> {
         .and_then(|combinations| cells::read(cx, &raw, kind, combinations, features));
     let input = inputs::read(cx, &raw, kind);
     let draw = cells::drawing(cx, &raw, kind);
-    let texts = texts::read(
-        cx,
-        &raw,
-        kind,
-        input.as_ref(),
-        combinations.as_deref().unwrap_or_default(),
-    );
+    let texts =
+        texts::read(cx, &raw, kind, input.as_ref(), combinations.as_deref().unwrap_or_default());
     let output = outputs::read(cx, &raw, kind, input.as_ref(), combinations.as_deref());
     let combinations = combinations.unwrap_or_default();
     if let (Some(input), Some(draw), Some(texts), Some((output, _))) =
@@ -161,10 +149,7 @@ fn resolved(
     Some(JobSpec {
         kind: header.kind?,
         name: header.name?,
-        labels: raw
-            .metadata
-            .and_then(|metadata| metadata.labels)
-            .unwrap_or_default(),
+        labels: raw.metadata.and_then(|metadata| metadata.labels).unwrap_or_default(),
         input,
         on_bad_input: input_block.on_bad_input.unwrap_or_default(),
         allow_empty: input_block.allow_empty.unwrap_or(false),
@@ -184,22 +169,13 @@ fn resolved(
         max_items: limits.max_items,
         max_failed_items: limits.max_failed_items.as_ref().and_then(rest::max_failed),
         running,
-        notify: raw
-            .notify
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(rest::notify)
-            .collect(),
+        notify: raw.notify.unwrap_or_default().into_iter().filter_map(rest::notify).collect(),
     })
 }
 
 /// Checks the form of the whole document and fills the raw types with what passed.
 fn raw(cx: &mut Cx<'_>, root: &Node) -> Option<RawSpec> {
-    let value = Walk {
-        cx,
-        schema: schema(),
-    }
-    .node(root, schema(), "")?;
+    let value = Walk { cx, schema: schema() }.node(root, schema(), "")?;
     match serde_yaml::from_value(value) {
         Ok(raw) => Some(raw),
         // The walk lets nothing through that the raw types refuse; if it ever does, it is still a mistake with words.
@@ -212,13 +188,7 @@ fn raw(cx: &mut Cx<'_>, root: &Node) -> Option<RawSpec> {
 
 /// A dimension that nothing refers to makes the same pictures once for each of its values.
 fn unused_dimensions(cx: &mut Cx<'_>, root: &Node, draw: &cells::Drawing, kind: Kind) {
-    let varies = matches!(
-        draw.seeds,
-        crate::spec::Seeds::Start {
-            vary_cells: true,
-            ..
-        }
-    );
+    let varies = matches!(draw.seeds, crate::spec::Seeds::Start { vary_cells: true, .. });
     let Some(matrix) = root.get("matrix").filter(|_| !varies) else {
         return;
     };
@@ -245,13 +215,7 @@ fn unused_dimensions(cx: &mut Cx<'_>, root: &Node, draw: &cells::Drawing, kind: 
                 "write `\"{{{{ matrix.{} }}}}\"` where it belongs, for example in sampler",
                 entry.key
             );
-            cx.error_at(
-                entry.key_at,
-                &path,
-                "spec::unused_dimension",
-                message,
-                Some(help),
-            );
+            cx.error_at(entry.key_at, &path, "spec::unused_dimension", message, Some(help));
         }
     }
 }
@@ -261,16 +225,11 @@ fn references(node: &Node, used: &mut Vec<String>) {
     if let Some(text) = node.text() {
         for (at, _) in text.match_indices("matrix.") {
             let rest = &text[at + "matrix.".len()..];
-            let end = rest
-                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-                .unwrap_or(rest.len());
+            let end =
+                rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
             used.push(rest[..end].to_owned());
         }
     }
-    node.elements()
-        .iter()
-        .for_each(|element| references(element, used));
-    node.entries()
-        .iter()
-        .for_each(|entry| references(&entry.value, used));
+    node.elements().iter().for_each(|element| references(element, used));
+    node.entries().iter().for_each(|entry| references(&entry.value, used));
 }

@@ -39,15 +39,9 @@ pub(crate) fn read(
         dest: dest?,
         name: name?,
         partition_by: partition_by?,
-        keep_joint: generate
-            .and_then(|generate| generate.keep_joint)
-            .unwrap_or(false),
+        keep_joint: generate.and_then(|generate| generate.keep_joint).unwrap_or(false),
         save_control_maps: output.save_control_maps.unwrap_or(false),
-        restore: raw
-            .predict
-            .as_ref()
-            .and_then(|predict| predict.restore)
-            .unwrap_or_default(),
+        restore: raw.predict.as_ref().and_then(|predict| predict.restore).unwrap_or_default(),
         embed,
         sidecar,
         on_existing: output.on_existing.unwrap_or_default(),
@@ -59,26 +53,16 @@ fn dest(cx: &mut Cx<'_>, output: &RawOutput, kind: Kind) -> Option<Template> {
     let path = "output.dest";
     cx.missing(path, "dest: s3://bucket/prefix/");
     let text = output.dest.as_deref()?;
-    let mut checker = Checker {
-        cx,
-        kind,
-        input: None,
-        combinations: &[],
-        columns: Vec::new(),
-    };
+    let mut checker = Checker { cx, kind, input: None, combinations: &[], columns: Vec::new() };
     let template = checker.read(path, text, Scope::Dest)?;
-    let rendered = template
-        .render(|_| Ok(Some("x".to_owned())), |_| ())
-        .unwrap_or_default();
+    let rendered = template.render(|_| Ok(Some("x".to_owned())), |_| ()).unwrap_or_default();
     let good = key::split_s3(&rendered).is_some_and(|(_, prefix)| {
         let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
         prefix.len() <= 300 && (prefix.is_empty() || key::is_safe(prefix, None))
     });
-    let bucket_varies = text.strip_prefix("s3://").is_some_and(|rest| {
-        rest.split('/')
-            .next()
-            .is_some_and(|bucket| bucket.contains("{{"))
-    });
+    let bucket_varies = text
+        .strip_prefix("s3://")
+        .is_some_and(|rest| rest.split('/').next().is_some_and(|bucket| bucket.contains("{{")));
     if !good || bucket_varies {
         let local = text.starts_with('/') || text.starts_with("file:") || text.starts_with('.');
         let help = if local {
@@ -100,15 +84,9 @@ fn dest(cx: &mut Cx<'_>, output: &RawOutput, kind: Kind) -> Option<Template> {
 /// Names that are unique and safe, when the spec gives none. Values end up between fixed separators and are read from the right,
 /// so that two items never share a name.
 fn default_name(raw: &RawSpec, kind: Kind) -> String {
-    let from_listing = raw
-        .input
-        .as_ref()
-        .is_some_and(|input| input.prefix.is_some() || input.subjects.is_some());
-    let row = if from_listing {
-        "{{ input.file | safe_path }}"
-    } else {
-        "{{ row.id | safe }}"
-    };
+    let from_listing =
+        raw.input.as_ref().is_some_and(|input| input.prefix.is_some() || input.subjects.is_some());
+    let row = if from_listing { "{{ input.file | safe_path }}" } else { "{{ row.id | safe }}" };
     let variant = match kind {
         Kind::ImagePairs | Kind::DensePrediction => "_{{ map }}",
         Kind::SubjectSet => "_{{ prompt.index | pad(3) }}",
@@ -128,25 +106,14 @@ fn name(
     combinations: &[Combination],
 ) -> (Option<Template>, Vec<ColumnUse>) {
     let path = "output.name";
-    let given = raw
-        .output
-        .as_ref()
-        .and_then(|output| output.name.as_deref());
+    let given = raw.output.as_ref().and_then(|output| output.name.as_deref());
     let Some(text) = given else {
         return (Template::parse(&default_name(raw, kind)).ok(), Vec::new());
     };
-    let mut checker = Checker {
-        cx,
-        kind,
-        input,
-        combinations,
-        columns: Vec::new(),
-    };
+    let mut checker = Checker { cx, kind, input, combinations, columns: Vec::new() };
     let template = checker.read(path, text, Scope::Name);
     let columns = checker.columns;
-    let safe = template
-        .as_ref()
-        .is_some_and(|name| is_safe_name(cx, path, name));
+    let safe = template.as_ref().is_some_and(|name| is_safe_name(cx, path, name));
     (template.filter(|_| safe), columns)
 }
 
@@ -275,14 +242,8 @@ fn formats(cx: &mut Cx<'_>, output: &RawOutput, kind: Kind) {
         }
     }
     let depth = output.depth.clone().unwrap_or_default();
-    if matches!(
-        depth.encoding,
-        Some(DepthEncoding::NpyF16 | DepthEncoding::NpyF32)
-    ) {
-        cx.cannot_run(
-            "output.depth.encoding",
-            "output.depth.encoding other than png16",
-        );
+    if matches!(depth.encoding, Some(DepthEncoding::NpyF16 | DepthEncoding::NpyF32)) {
+        cx.cannot_run("output.depth.encoding", "output.depth.encoding other than png16");
     }
     if depth.range == Some(DepthRange::MetricMm) {
         cx.cannot_run("output.depth.range", "output.depth.range: metric_mm");
@@ -292,10 +253,7 @@ fn formats(cx: &mut Cx<'_>, output: &RawOutput, kind: Kind) {
     }
     let normal = output.normal.clone().unwrap_or_default();
     if normal.encoding == Some(NormalEncoding::NpyF16) {
-        cx.cannot_run(
-            "output.normal.encoding",
-            "output.normal.encoding other than png8",
-        );
+        cx.cannot_run("output.normal.encoding", "output.normal.encoding other than png8");
     }
     if normal.frame == Some(RawNormalFrame::Directx) {
         cx.cannot_run("output.normal.frame", "output.normal.frame: directx");
@@ -323,24 +281,19 @@ fn cannot_run(cx: &mut Cx<'_>, output: &RawOutput, combinations: &[Combination],
         }
     }
     if let Some(sheets) = &output.contact_sheets {
-        for (key, axis) in [
-            ("rows", &sheets.rows),
-            ("columns", &sheets.columns),
-            ("per", &sheets.per),
-        ] {
+        for (key, axis) in
+            [("rows", &sheets.rows), ("columns", &sheets.columns), ("per", &sheets.per)]
+        {
             let in_matrix = |axis: &str| {
-                combinations
-                    .iter()
-                    .any(|combination| combination.values.contains_key(axis))
+                combinations.iter().any(|combination| combination.values.contains_key(axis))
             };
             let known = |axis: &str| {
                 ["row", "prompt"].contains(&axis)
                     || dimensions(kind).contains(&axis)
                     || in_matrix(axis)
             };
-            if let Some(axis) = axis
-                .as_ref()
-                .filter(|axis| !known(axis) && !combinations.is_empty())
+            if let Some(axis) =
+                axis.as_ref().filter(|axis| !known(axis) && !combinations.is_empty())
             {
                 let path = format!("output.contact_sheets.{key}");
                 cx.error(

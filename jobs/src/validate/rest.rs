@@ -32,11 +32,7 @@ pub(crate) fn check(cx: &mut Cx<'_>, raw: &RawSpec) {
     }
     check_order(cx, raw);
     if let Some(evaluate) = &raw.evaluate {
-        if evaluate
-            .depth
-            .as_ref()
-            .is_none_or(|depth| depth.gt.is_none())
-        {
+        if evaluate.depth.as_ref().is_none_or(|depth| depth.gt.is_none()) {
             cx.missing("evaluate.depth.gt", "name the column of the known depth");
         }
         cx.cannot_run("evaluate", "evaluate (scores against known maps)");
@@ -45,13 +41,7 @@ pub(crate) fn check(cx: &mut Cx<'_>, raw: &RawSpec) {
 
 fn time_error(cx: &mut Cx<'_>, path: &str, prefix: &str, error: TimeError) {
     let at = cx.inside(cx.value_at(path), &error.part, 0);
-    cx.error_at(
-        at,
-        path,
-        error.code,
-        format!("{prefix}{}", error.message),
-        error.help,
-    );
+    cx.error_at(at, path, error.code, format!("{prefix}{}", error.message), error.help);
 }
 
 fn check_schedule(cx: &mut Cx<'_>, schedule: &RawSchedule) {
@@ -64,11 +54,8 @@ fn check_schedule(cx: &mut Cx<'_>, schedule: &RawSchedule) {
         if let Err(error) = Cron::read(cron) {
             time_error(cx, "schedule.cron", "", error);
         }
-        let dest = cx
-            .node("output.dest")
-            .and_then(|node| node.text())
-            .unwrap_or_default()
-            .to_owned();
+        let dest =
+            cx.node("output.dest").and_then(|node| node.text()).unwrap_or_default().to_owned();
         let varies = crate::Template::parse(&dest).map_or(true, |dest| {
             dest.places()
                 .any(|place| ["job.id", "run.date", "run.index"].contains(&place.path.as_str()))
@@ -81,16 +68,8 @@ fn check_schedule(cx: &mut Cx<'_>, schedule: &RawSchedule) {
     }
     for (path, given, needs) in [
         ("schedule.days", schedule.days.is_some(), "schedule.window"),
-        (
-            "schedule.when_window_closes",
-            schedule.when_window_closes.is_some(),
-            "schedule.window",
-        ),
-        (
-            "schedule.when_still_running",
-            schedule.when_still_running.is_some(),
-            "schedule.cron",
-        ),
+        ("schedule.when_window_closes", schedule.when_window_closes.is_some(), "schedule.window"),
+        ("schedule.when_still_running", schedule.when_still_running.is_some(), "schedule.cron"),
     ] {
         if given && !cx.given(needs) {
             let message = format!("{path} needs {needs}");
@@ -118,11 +97,7 @@ fn check_schedule(cx: &mut Cx<'_>, schedule: &RawSchedule) {
 }
 
 fn check_resources(cx: &mut Cx<'_>, resources: &RawResources) {
-    if let Some(memory) = resources
-        .gpu
-        .as_ref()
-        .and_then(|gpu| gpu.min_memory.as_ref())
-    {
+    if let Some(memory) = resources.gpu.as_ref().and_then(|gpu| gpu.min_memory.as_ref()) {
         check_bytes(cx, "resources.gpu.min_memory", memory);
     }
     for (key, value) in resources.labels.iter().flatten() {
@@ -237,9 +212,7 @@ pub(crate) fn running(raw: &RawSpec) -> Running {
         not_before_unix_ms: instant(schedule.not_before),
         after: schedule.after.unwrap_or_default(),
         hold: schedule.hold.unwrap_or(false),
-        window: schedule
-            .window
-            .and_then(|text| TimeWindow::read(&text, days, when_closes).ok()),
+        window: schedule.window.and_then(|text| TimeWindow::read(&text, days, when_closes).ok()),
         cron: schedule.cron.and_then(|text| Cron::read(&text).ok()),
         when_still_running: schedule.when_still_running.unwrap_or_default(),
         backoff: Backoff::new(
@@ -257,11 +230,7 @@ fn millis(text: Option<&str>) -> Option<u32> {
 }
 
 /// The nearest whole number; nothing that is measured here comes near 2^53.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "between 0 and 2^53"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 2^53")]
 fn whole(number: f64) -> u64 {
     number.round().clamp(0.0, 9e15) as u64
 }
@@ -273,20 +242,11 @@ fn check_limits(cx: &mut Cx<'_>, limits: &RawLimits) {
     {
         time_error(cx, "limits.stop_at", "limits.stop_at: ", error);
     }
-    if limits
-        .max_failed_items
-        .as_ref()
-        .is_some_and(|limit| max_failed(limit).is_none())
-    {
+    if limits.max_failed_items.as_ref().is_some_and(|limit| max_failed(limit).is_none()) {
         let message =
             "limits.max_failed_items must be a number, or a share above 0% and up to 100%"
                 .to_owned();
-        cx.error(
-            "limits.max_failed_items",
-            "spec::out_of_range",
-            message,
-            None,
-        );
+        cx.error("limits.max_failed_items", "spec::out_of_range", message, None);
     }
 }
 
@@ -310,9 +270,7 @@ fn check_notify(cx: &mut Cx<'_>, notify: &RawNotify, path: &str) {
     }
     if let Some(name) = &notify.secret_env {
         let good = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+            && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
         if !good {
             let at = format!("{path}.secret_env");
             let help =
@@ -329,9 +287,7 @@ fn check_notify(cx: &mut Cx<'_>, notify: &RawNotify, path: &str) {
 }
 
 fn is_web_address(text: &str) -> bool {
-    let rest = ["https://", "http://"]
-        .iter()
-        .find_map(|scheme| text.strip_prefix(scheme));
+    let rest = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
         && text.bytes().all(|b| b.is_ascii_graphic())
 }

@@ -52,49 +52,34 @@ pub(crate) fn read(
         }
         Kind::DensePrediction => checker.caption(
             "predict",
-            raw.predict
-                .as_ref()
-                .and_then(|predict| predict.prompt_template.as_deref()),
+            raw.predict.as_ref().and_then(|predict| predict.prompt_template.as_deref()),
             "",
         ),
         _ => {
-            let given = raw
-                .generate
-                .as_ref()
-                .and_then(|generate| generate.prompt_template.as_deref());
+            let given =
+                raw.generate.as_ref().and_then(|generate| generate.prompt_template.as_deref());
             checker.caption("generate", given, "{{ row.prompt }}")
         }
     };
     let prompt = raw.prompt.clone().unwrap_or_default();
-    let prompt_template = prompt
-        .template
-        .map(|text| checker.read("prompt.template", &text, Scope::Prompt));
-    let description = prompt
-        .description
-        .map(|text| checker.read("prompt.description", &text, Scope::Caption));
+    let prompt_template =
+        prompt.template.map(|text| checker.read("prompt.template", &text, Scope::Prompt));
+    let description =
+        prompt.description.map(|text| checker.read("prompt.description", &text, Scope::Caption));
     if is_from_image(kind) && matches!(checker.input, Some(InputSpec::Manifest { .. })) {
         checker.check_column(
             "image",
-            Pos {
-                line: 1,
-                column: 1,
-                width: 1,
-            },
+            Pos { line: 1, column: 1, width: 1 },
             "input.manifest",
             false,
             false,
         );
     }
     let columns = checker.columns;
-    let turn_name = raw.turns.as_ref().and_then(|turns| {
-        Some(
-            turns
-                .first()?
-                .name
-                .clone()
-                .unwrap_or_else(|| "turn".to_owned()),
-        )
-    });
+    let turn_name = raw
+        .turns
+        .as_ref()
+        .and_then(|turns| Some(turns.first()?.name.clone().unwrap_or_else(|| "turn".to_owned())));
     let texts = Texts {
         captions,
         prompt_template: prompt_template.flatten(),
@@ -131,17 +116,12 @@ pub(crate) struct Checker<'a, 't> {
 impl Checker<'_, '_> {
     fn caption(&mut self, block: &str, given: Option<&str>, default: &str) -> Vec<Template> {
         let path = format!("{block}.prompt_template");
-        self.read(&path, given.unwrap_or(default), Scope::Caption)
-            .into_iter()
-            .collect()
+        self.read(&path, given.unwrap_or(default), Scope::Caption).into_iter().collect()
     }
 
     fn prompts(&mut self, raw: &RawSpec) -> Vec<Template> {
-        let prompts = raw
-            .input
-            .as_ref()
-            .and_then(|input| input.prompts.clone())
-            .unwrap_or_default();
+        let prompts =
+            raw.input.as_ref().and_then(|input| input.prompts.clone()).unwrap_or_default();
         let mut captions = Vec::new();
         for (n, prompt) in prompts.iter().enumerate() {
             let path = format!("input.prompts[{n}]");
@@ -162,8 +142,7 @@ impl Checker<'_, '_> {
     fn turns(&mut self, raw: &RawSpec) -> Vec<Template> {
         let turns = raw.turns.clone().unwrap_or_default();
         if turns.is_empty() {
-            self.cx
-                .missing("turns", "turns: [{instruction: \"remove the chairs\"}]");
+            self.cx.missing("turns", "turns: [{instruction: \"remove the chairs\"}]");
         }
         let mut names: Vec<String> = Vec::new();
         let mut first = None;
@@ -172,10 +151,9 @@ impl Checker<'_, '_> {
             self.turn_words(&path, turn, &names);
             names.push(turn.name.clone().unwrap_or_default());
             match &turn.instruction {
-                None => self.cx.missing(
-                    &format!("{path}.instruction"),
-                    "instruction: \"remove the chairs\"",
-                ),
+                None => self
+                    .cx
+                    .missing(&format!("{path}.instruction"), "instruction: \"remove the chairs\""),
                 Some(text) => {
                     let path = format!("{path}.instruction");
                     self.refuse_empty(&path, text);
@@ -230,8 +208,7 @@ impl Checker<'_, '_> {
 
     fn refuse_empty(&mut self, path: &str, text: &str) {
         if text.trim().is_empty() {
-            self.cx
-                .error(path, "spec::empty_prompt", format!("{path} is empty"), None);
+            self.cx.error(path, "spec::empty_prompt", format!("{path} is empty"), None);
         }
     }
 
@@ -251,22 +228,16 @@ impl Checker<'_, '_> {
             Ok(template) => template,
             Err(error) => {
                 let at = self.cx.inside(at, "{{", error.nth);
-                self.cx
-                    .error_at(at, path, error.code, error.message, error.help);
+                self.cx.error_at(at, path, error.code, error.message, error.help);
                 return None;
             }
         };
         let mut good = true;
         for place in template.places() {
             let written = self.cx.given(path);
-            let at = if written {
-                self.cx.inside(at, "{{", place.nth)
-            } else {
-                at
-            };
+            let at = if written { self.cx.inside(at, "{{", place.nth) } else { at };
             if let Err((message, help)) = self.check_path(&place.path, scope, place.has_default()) {
-                self.cx
-                    .error_at(at, path, "spec::unknown_template", message, help);
+                self.cx.error_at(at, path, "spec::unknown_template", message, help);
                 good = false;
             } else if let Some(column) = place.path.strip_prefix("row.") {
                 good &= self.check_column(column, at, path, written, place.has_default());
@@ -301,10 +272,7 @@ impl Checker<'_, '_> {
             Some(near) => format!("did you mean {near}?"),
             None => format!("known here: {}", known.join(", ")),
         };
-        Err((
-            format!("{{{{ {path} }}}}: there is no {} here", quoted(path)),
-            Some(help),
-        ))
+        Err((format!("{{{{ {path} }}}}: there is no {} here", quoted(path)), Some(help)))
     }
 
     fn check_matrix_key(
@@ -342,12 +310,7 @@ impl Checker<'_, '_> {
             self.combinations.len(),
             quoted(key)
         );
-        Err((
-            message,
-            Some(format!(
-                "add | default(\"…\") or give {key} in every include"
-            )),
-        ))
+        Err((message, Some(format!("add | default(\"…\") or give {key} in every include"))))
     }
 
     /// A column that a template names: looked up in inline rows at once, and noted for manifests.
@@ -367,9 +330,7 @@ impl Checker<'_, '_> {
                 let rows = rows.clone();
                 self.check_inline_column(column, at, path, written, &rows)
             }
-            Some(InputSpec::Manifest {
-                columns, format, ..
-            }) => {
+            Some(InputSpec::Manifest { columns, format, .. }) => {
                 let mapped = columns.get(column).cloned();
                 self.check_manifest_column(column, mapped, *format, at, path, written)
             }
@@ -418,21 +379,15 @@ impl Checker<'_, '_> {
             None if written => (format!("{{{{ row.{column} }}}}"), path),
             None => (format!("columns.{column}"), "input.manifest"),
         };
-        let at = if written && at_path == path {
-            at
-        } else {
-            self.cx.value_at(at_path)
-        };
+        let at = if written && at_path == path { at } else { self.cx.value_at(at_path) };
         if format == ManifestFormat::Txt && column != "prompt" {
             let message = format!("{shown}: a .txt manifest has no column {}", quoted(column));
             let help = Some("columns are prompt".to_owned());
-            self.cx
-                .error_at(at, at_path, "spec::unknown_column", message, help);
+            self.cx.error_at(at, at_path, "spec::unknown_column", message, help);
             return false;
         }
         let name = mapped.unwrap_or_else(|| column.to_owned());
-        self.columns
-            .push(ColumnUse::new(name, shown, at_path.to_owned(), at));
+        self.columns.push(ColumnUse::new(name, shown, at_path.to_owned(), at));
         true
     }
 
@@ -444,27 +399,18 @@ impl Checker<'_, '_> {
         written: bool,
         rows: &[crate::InputRow],
     ) -> bool {
-        let lacks = |row: &crate::InputRow| {
-            row.fields
-                .get(column)
-                .is_none_or(serde_json::Value::is_null)
-        };
+        let lacks =
+            |row: &crate::InputRow| row.fields.get(column).is_none_or(serde_json::Value::is_null);
         let caption = path.ends_with("prompt_template") && !path.starts_with("predict");
         if written && !rows.is_empty() && rows.iter().all(lacks) {
-            let mut names: Vec<&str> = rows
-                .iter()
-                .flat_map(|row| row.fields.keys())
-                .map(String::as_str)
-                .collect();
+            let mut names: Vec<&str> =
+                rows.iter().flat_map(|row| row.fields.keys()).map(String::as_str).collect();
             names.sort_unstable();
             names.dedup();
-            let message = format!(
-                "{{{{ row.{column} }}}}: the input has no column {}",
-                quoted(column)
-            );
+            let message =
+                format!("{{{{ row.{column} }}}}: the input has no column {}", quoted(column));
             let help = format!("columns are {}", names.join(", "));
-            self.cx
-                .error_at(at, path, "spec::unknown_column", message, Some(help));
+            self.cx.error_at(at, path, "spec::unknown_column", message, Some(help));
             return false;
         }
         let mut good = true;
@@ -482,12 +428,7 @@ impl Checker<'_, '_> {
                 self.cx.missing(&cell, &format!("{column}: \"…\""));
             } else if empty && column == "prompt" {
                 good = false;
-                self.cx.error(
-                    &cell,
-                    "spec::empty_prompt",
-                    format!("{cell} is empty"),
-                    None,
-                );
+                self.cx.error(&cell, "spec::empty_prompt", format!("{cell} is empty"), None);
             } else if row
                 .fields
                 .get(column)
@@ -495,10 +436,8 @@ impl Checker<'_, '_> {
                 .is_some_and(|text| text.len() > crate::expand::MAX_PROMPT_BYTES)
             {
                 good = false;
-                let message = format!(
-                    "{cell} has more than {} bytes",
-                    crate::expand::MAX_PROMPT_BYTES
-                );
+                let message =
+                    format!("{cell} has more than {} bytes", crate::expand::MAX_PROMPT_BYTES);
                 self.cx.error(&cell, "spec::too_long", message, None);
             }
         }

@@ -22,11 +22,7 @@ pub(crate) fn check(
 ) {
     let mentioned = mentioned(output, combinations);
     let has = |path: &str| mentioned.iter().any(|mentioned| mentioned == path);
-    let starts = |prefix: &str| {
-        mentioned
-            .iter()
-            .any(|mentioned| mentioned.starts_with(prefix))
-    };
+    let starts = |prefix: &str| mentioned.iter().any(|mentioned| mentioned.starts_with(prefix));
     let (seed_has_row, seed_has_cell) = match draw.seeds {
         Seeds::List(_) => (false, false),
         Seeds::Start { vary_cells, .. } => (has("seed"), has("seed") && vary_cells),
@@ -50,41 +46,13 @@ pub(crate) fn check(
             seed_has_cell || told_apart(&mentioned, kind, combinations),
             "the matrix keys",
         ),
-        (
-            "prompt",
-            texts.captions.len() as u64,
-            starts("prompt."),
-            "{{ prompt.index }}",
-        ),
-        (
-            "map",
-            draw.maps.len() as u64,
-            has("map") || has("target"),
-            "{{ map }}",
-        ),
-        (
-            "image",
-            draw.seeds.count(),
-            has("seed") || has("k"),
-            "{{ seed }}",
-        ),
-        (
-            "turn",
-            texts.turns as u64,
-            starts("turn."),
-            "{{ turn.name }}",
-        ),
+        ("prompt", texts.captions.len() as u64, starts("prompt."), "{{ prompt.index }}"),
+        ("map", draw.maps.len() as u64, has("map") || has("target"), "{{ map }}"),
+        ("image", draw.seeds.count(), has("seed") || has("k"), "{{ seed }}"),
+        ("turn", texts.turns as u64, starts("turn."), "{{ turn.name }}"),
     ];
-    let missing = dimensions
-        .into_iter()
-        .filter(|(_, count, told, _)| *count > 1 && !told);
-    refuse(
-        cx,
-        output,
-        missing
-            .map(|(what, count, _, add)| (what, count, add))
-            .collect(),
-    );
+    let missing = dimensions.into_iter().filter(|(_, count, told, _)| *count > 1 && !told);
+    refuse(cx, output, missing.map(|(what, count, _, add)| (what, count, add)).collect());
 }
 
 /// The mistake of a name that leaves dimensions out: what they are, how many values they have, and what to add.
@@ -94,9 +62,7 @@ fn refuse(cx: &mut Cx<'_>, output: &OutputSpec, missing: Vec<(&str, u64, &str)>)
     }
     let value = |path: &str| Ok::<_, ()>(Some(example_of(path).to_owned()));
     let example = output.name.render(value, |_| ()).unwrap_or_default();
-    let same = missing.iter().fold(1, |product: u64, (_, count, _)| {
-        product.saturating_mul(*count)
-    });
+    let same = missing.iter().fold(1, |product: u64, (_, count, _)| product.saturating_mul(*count));
     let what = if same == u64::MAX {
         "all items of the input".to_owned()
     } else {
@@ -109,11 +75,7 @@ fn refuse(cx: &mut Cx<'_>, output: &OutputSpec, missing: Vec<(&str, u64, &str)>)
             format!("add {}", add.join(" and "))
         }
     };
-    let path = if cx.given("output.name") {
-        "output.name"
-    } else {
-        "output.partition_by"
-    };
+    let path = if cx.given("output.name") { "output.name" } else { "output.partition_by" };
     let message = format!("output.name gives the same key for {what} (e.g. \"{example}\")");
     cx.error(path, "spec::name_not_unique", message, Some(help));
 }
@@ -121,15 +83,9 @@ fn refuse(cx: &mut Cx<'_>, output: &OutputSpec, missing: Vec<(&str, u64, &str)>)
 /// The template paths that the name and its folders mention.
 fn mentioned(output: &OutputSpec, combinations: &[Combination]) -> Vec<String> {
     let folder = |dimension: &String| {
-        let in_matrix = combinations
-            .iter()
-            .any(|one| one.values.contains_key(dimension));
+        let in_matrix = combinations.iter().any(|one| one.values.contains_key(dimension));
         let path = crate::expand::partition_path(dimension);
-        if in_matrix {
-            format!("matrix.{dimension}")
-        } else {
-            path.to_owned()
-        }
+        if in_matrix { format!("matrix.{dimension}") } else { path.to_owned() }
     };
     let name = output.name.places().map(|place| place.path.clone());
     name.chain(output.partition_by.iter().map(folder)).collect()
@@ -139,18 +95,14 @@ fn mentioned(output: &OutputSpec, combinations: &[Combination]) -> Vec<String> {
 fn told_apart(mentioned: &[String], kind: Kind, combinations: &[Combination]) -> bool {
     let mut seen = std::collections::HashSet::new();
     let control = kind == Kind::Controllable
-        && mentioned
-            .iter()
-            .any(|path| path == "map" || path == "control");
+        && mentioned.iter().any(|path| path == "map" || path == "control");
     combinations.iter().all(|combination| {
         let values = combination.json();
         let projected: Vec<String> = values
             .iter()
             .filter(|(key, _)| {
                 (control && *key == "control")
-                    || mentioned
-                        .iter()
-                        .any(|path| path.strip_prefix("matrix.") == Some(key))
+                    || mentioned.iter().any(|path| path.strip_prefix("matrix.") == Some(key))
             })
             .map(|(key, value)| format!("{key}={value}"))
             .collect();

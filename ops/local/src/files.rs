@@ -35,11 +35,9 @@ pub(crate) fn secret(path: &Path, chars: usize) -> Result<String, Error> {
 /// `chars` random hexadecimal characters from the operating system.
 pub(crate) fn random_hex(chars: usize) -> Result<String, Error> {
     let mut bytes = vec![0_u8; chars.div_ceil(2)];
-    rand::rngs::OsRng
-        .try_fill_bytes(&mut bytes)
-        .map_err(|error| {
-            Error::io("draw random bytes")(std::io::Error::other(error.to_string()))
-        })?;
+    rand::rngs::OsRng.try_fill_bytes(&mut bytes).map_err(|error| {
+        Error::io("draw random bytes")(std::io::Error::other(error.to_string()))
+    })?;
     let mut text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     text.truncate(chars);
     Ok(text)
@@ -56,8 +54,7 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         .mode(0o600)
         .open(&part)
         .map_err(wrap())?;
-    file.set_permissions(Permissions::from_mode(0o600))
-        .map_err(wrap())?;
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(wrap())?;
     file.write_all(bytes).map_err(wrap())?;
     file.sync_all().map_err(wrap())?;
     std::fs::rename(&part, path).map_err(wrap())
@@ -81,13 +78,8 @@ pub(crate) fn lock(folder: &Path) -> Result<File, Error> {
     match file.try_lock() {
         Ok(()) => {}
         Err(std::fs::TryLockError::WouldBlock) => {
-            let pid = std::fs::read_to_string(&path)
-                .ok()
-                .and_then(|text| text.trim().parse().ok());
-            return Err(Error::AlreadyRunning {
-                data: folder.to_path_buf(),
-                pid,
-            });
+            let pid = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+            return Err(Error::AlreadyRunning { data: folder.to_path_buf(), pid });
         }
         Err(std::fs::TryLockError::Error(error)) => return Err(wrap()(error)),
     }

@@ -13,10 +13,7 @@ use nightshift_local::{Error, Postgres, PostgresOptions};
 const CHILD: &str = "NIGHTSHIFT_TEST_POSTGRES_FOLDER";
 
 fn quick() -> PostgresOptions {
-    PostgresOptions {
-        fsync: false,
-        ..PostgresOptions::default()
-    }
+    PostgresOptions { fsync: false, ..PostgresOptions::default() }
 }
 
 /// Runs one statement with psql and returns its output.
@@ -34,14 +31,8 @@ fn sql(url: &str, statement: &str) -> Result<String, String> {
 
 /// Whether a process with this id runs (a zombie does not).
 fn runs(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        !stat
-            .rsplit(')')
-            .next()
-            .unwrap()
-            .trim_start()
-            .starts_with('Z')
-    })
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'))
 }
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -60,39 +51,19 @@ async fn keeps_data_port_and_password_over_a_restart() {
     let url = first.url("postgres");
     sql(&url, "create table t (x text); insert into t values ('é')").unwrap();
     assert_eq!(
-        sql(
-            &url,
-            "show server_encoding; show lc_collate; show listen_addresses"
-        )
-        .unwrap(),
+        sql(&url, "show server_encoding; show lc_collate; show listen_addresses").unwrap(),
         "UTF8\nC\n127.0.0.1"
     );
     assert_eq!(
-        std::fs::metadata(data.join("password"))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777,
+        std::fs::metadata(data.join("password")).unwrap().permissions().mode() & 0o777,
         0o600
     );
     assert_eq!(
-        std::fs::metadata(data.join("cluster"))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777,
+        std::fs::metadata(data.join("cluster")).unwrap().permissions().mode() & 0o777,
         0o700
     );
-    let wrong = url.replacen(
-        &std::fs::read_to_string(data.join("password")).unwrap(),
-        "wrong",
-        1,
-    );
-    assert!(
-        sql(&wrong, "select 1")
-            .unwrap_err()
-            .contains("password authentication failed")
-    );
+    let wrong = url.replacen(&std::fs::read_to_string(data.join("password")).unwrap(), "wrong", 1);
+    assert!(sql(&wrong, "select 1").unwrap_err().contains("password authentication failed"));
     let pid = first.pid();
     first.stop().await.unwrap();
     assert!(!runs(pid));
@@ -115,11 +86,7 @@ async fn as_root_gives_away_only_the_cluster() {
     let data = folder.path().join("data");
     let postgres = Postgres::start(&data, quick()).await.unwrap();
     let status = std::fs::read_to_string(format!("/proc/{}/status", postgres.pid())).unwrap();
-    let uid = status
-        .lines()
-        .find(|line| line.starts_with("Uid:"))
-        .unwrap()
-        .to_owned();
+    let uid = status.lines().find(|line| line.starts_with("Uid:")).unwrap().to_owned();
     assert!(!uid.split_whitespace().any(|id| id == "0"), "{uid}");
     assert_ne!(data.join("cluster").metadata().unwrap().uid(), 0);
     for ours in [&data, &data.join("password"), &folder.path().to_path_buf()] {
@@ -142,17 +109,8 @@ async fn a_second_start_on_the_same_folder_is_refused() {
         matches!(&error, Error::AlreadyRunning { pid: Some(pid), .. } if *pid == std::process::id()),
         "{error}"
     );
-    assert!(
-        error
-            .to_string()
-            .contains("in use by another running nightshift"),
-        "{error}"
-    );
-    assert_eq!(
-        sql(&first.url("postgres"), "select 1").unwrap(),
-        "1",
-        "the first is unharmed"
-    );
+    assert!(error.to_string().contains("in use by another running nightshift"), "{error}");
+    assert_eq!(sql(&first.url("postgres"), "select 1").unwrap(), "1", "the first is unharmed");
     first.stop().await.unwrap();
 }
 
@@ -161,15 +119,9 @@ async fn a_taken_port_and_a_foreign_version_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let error = Postgres::start(
-        folder.path(),
-        PostgresOptions {
-            port: Some(port),
-            ..quick()
-        },
-    )
-    .await
-    .unwrap_err();
+    let error = Postgres::start(folder.path(), PostgresOptions { port: Some(port), ..quick() })
+        .await
+        .unwrap_err();
     assert!(
         matches!(&error, Error::StartFailed { tail, .. } if tail.contains("Address already in use")),
         "{error}"
@@ -177,10 +129,7 @@ async fn a_taken_port_and_a_foreign_version_are_named() {
 
     std::fs::write(folder.path().join("cluster/PG_VERSION"), "9\n").unwrap();
     let error = Postgres::start(folder.path(), quick()).await.unwrap_err();
-    assert!(
-        matches!(error, Error::VersionMismatch { wanted: 9, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::VersionMismatch { wanted: 9, .. }), "{error}");
 }
 
 #[tokio::test]
@@ -190,11 +139,7 @@ async fn survives_a_killed_server_and_a_stale_pid_file() {
     let url = first.url("postgres");
     sql(&url, "create table t as select 7 as x").unwrap();
     assert!(
-        Command::new("kill")
-            .args(["-9", &first.pid().to_string()])
-            .status()
-            .unwrap()
-            .success()
+        Command::new("kill").args(["-9", &first.pid().to_string()]).status().unwrap().success()
     );
     drop(first);
     let pid_file = folder.path().join("cluster/postmaster.pid");
@@ -204,10 +149,7 @@ async fn survives_a_killed_server_and_a_stale_pid_file() {
     let rest = text.split_once('\n').unwrap().1;
     std::fs::write(&pid_file, format!("{}\n{rest}", std::process::id())).unwrap();
     let second = Postgres::start(folder.path(), quick()).await.unwrap();
-    assert_eq!(
-        sql(&second.url("postgres"), "select x from t").unwrap(),
-        "7"
-    );
+    assert_eq!(sql(&second.url("postgres"), "select x from t").unwrap(), "7");
     second.stop().await.unwrap();
 }
 

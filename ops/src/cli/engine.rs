@@ -79,12 +79,7 @@ pub struct ShapeArgs {
     #[arg(long, conflicts_with = "model")]
     pub preset: Option<Preset>,
     /// Its image tokenizer: small or 270m
-    #[arg(
-        long,
-        default_value = "small",
-        value_name = "SIZE",
-        conflicts_with = "model"
-    )]
+    #[arg(long, default_value = "small", value_name = "SIZE", conflicts_with = "model")]
     pub tokenizer: ImageTokenizerSize,
     /// Numbers of the weights: f32, bf16 or int4
     #[arg(long, default_value = "int4", value_name = "FORMAT")]

@@ -102,11 +102,6 @@ pub struct GenerateArgs {
     #[arg(long, requires = "codes")]
     pub codes_only: bool,
     /// The PNG to write
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        required_unless_present = "codes_only"
-    )]
+    #[arg(short, long, value_name = "FILE", required_unless_present = "codes_only")]
     pub out: Option<PathBuf>,
 }

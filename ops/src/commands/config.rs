@@ -29,11 +29,6 @@ pub fn run(config: &Config, verb: &ConfigVerb) -> anyhow::Result<Exit> {
     if *origin {
         columns.push(column("ORIGIN", "origin"));
     }
-    rows(
-        &mut std::io::stdout().lock(),
-        output.output,
-        &columns,
-        &list,
-    )?;
+    rows(&mut std::io::stdout().lock(), output.output, &columns, &list)?;
     Ok(Exit::Ok)
 }

@@ -34,22 +34,12 @@ impl Finding {
     }
 
     fn new(what: &'static str, status: Status, detail: impl Into<String>) -> Self {
-        Self {
-            what,
-            status,
-            detail: detail.into(),
-            help: None,
-            exit: Exit::Ok,
-        }
+        Self { what, status, detail: detail.into(), help: None, exit: Exit::Ok }
     }
 
     fn failed(what: &'static str, error: &anyhow::Error) -> Self {
         let (exit, help) = failure::classify(error);
-        Self {
-            help,
-            exit,
-            ..Self::new(what, Status::Failed, format!("{error:#}"))
-        }
+        Self { help, exit, ..Self::new(what, Status::Failed, format!("{error:#}")) }
     }
 
     fn row(&self) -> Value {
@@ -72,24 +62,15 @@ pub async fn run(context: Context, at: Option<String>, format: Format) -> anyhow
     findings.extend(storage(&context, at.as_deref()).await);
     findings.push(models(&context, live));
     let list: Vec<Value> = findings.iter().map(Finding::row).collect();
-    let columns = [
-        column("CHECK", "check"),
-        column("STATUS", "status"),
-        column("DETAIL", "detail"),
-    ];
+    let columns =
+        [column("CHECK", "check"), column("STATUS", "status"), column("DETAIL", "detail")];
     rows(&mut std::io::stdout().lock(), format, &columns, &list)?;
     for finding in &findings {
-        if let Some(help) = finding
-            .help
-            .as_deref()
-            .filter(|_| finding.status != Status::Ok)
-        {
+        if let Some(help) = finding.help.as_deref().filter(|_| finding.status != Status::Ok) {
             context.ui.note(&format!("help: {}: {help}", finding.what));
         }
     }
-    let first = findings
-        .iter()
-        .find(|finding| finding.status == Status::Failed);
+    let first = findings.iter().find(|finding| finding.status == Status::Failed);
     Ok(first.map_or(Exit::Ok, |finding| finding.exit))
 }
 
@@ -104,30 +85,18 @@ async fn database(context: &Context) -> (Vec<Finding>, usize) {
     match store.check_versions().await {
         Ok(versions) => {
             let url = redact_url(context.config.get("database.url").unwrap_or_default());
-            let detail = format!(
-                "{url}, schema {}, protocol {}",
-                versions.schema, versions.protocol
-            );
+            let detail =
+                format!("{url}, schema {}, protocol {}", versions.schema, versions.protocol);
             findings.push(Finding::ok("database", detail));
         }
         Err(error) => findings.push(Finding::failed("database", &error.into())),
     }
     findings.push(match store.workers().await {
         Ok(workers) => {
-            live = workers
-                .iter()
-                .filter(|worker| worker.state != "gone")
-                .count();
-            let status = if live == 0 {
-                Status::Warning
-            } else {
-                Status::Ok
-            };
+            live = workers.iter().filter(|worker| worker.state != "gone").count();
+            let status = if live == 0 { Status::Warning } else { Status::Ok };
             let help = (live == 0).then(|| "start one with `nightshift worker`".to_owned());
-            Finding {
-                help,
-                ..Finding::new("workers", status, format!("{live} live"))
-            }
+            Finding { help, ..Finding::new("workers", status, format!("{live} live")) }
         }
         // Only tenants may look at workers; a worker's own login is right to be refused.
         Err(nightshift_store::Error::Denied { .. }) => {
@@ -139,17 +108,10 @@ async fn database(context: &Context) -> (Vec<Finding>, usize) {
 }
 
 async fn storage(context: &Context, at: Option<&str>) -> Vec<Finding> {
-    let endpoint = context
-        .config
-        .get("storage.endpoint")
-        .unwrap_or("AWS")
-        .to_owned();
+    let endpoint = context.config.get("storage.endpoint").unwrap_or("AWS").to_owned();
     let Some(at) = at else {
         let help = Some("--storage s3://bucket/prefix/ writes there and reads back".to_owned());
-        return vec![Finding {
-            help,
-            ..Finding::new("storage", Status::NotTried, endpoint)
-        }];
+        return vec![Finding { help, ..Finding::new("storage", Status::NotTried, endpoint) }];
     };
     let probe = async {
         let scratch: S3Uri = at.parse().map_err(nightshift_objects::Error::from)?;
@@ -160,10 +122,8 @@ async fn storage(context: &Context, at: Option<&str>) -> Vec<Finding> {
         Ok(found) => found,
         Err(error) => return vec![Finding::failed("storage", &error)],
     };
-    let mut findings = vec![Finding::ok(
-        "storage",
-        format!("{endpoint}: wrote and read back below {at}"),
-    )];
+    let mut findings =
+        vec![Finding::ok("storage", format!("{endpoint}: wrote and read back below {at}"))];
     let conditions = match found.conditional_put {
         ConditionalPut::Honoured => {
             Finding::ok("conditions", "a second writer of a key is refused")
@@ -178,16 +138,9 @@ async fn storage(context: &Context, at: Option<&str>) -> Vec<Finding> {
         },
     };
     findings.push(conditions);
-    findings.push(Finding::ok(
-        "checksums",
-        format!("{:?}", found.checksum_mode),
-    ));
-    findings.extend(
-        found
-            .notes
-            .into_iter()
-            .map(|note| Finding::new("storage", Status::Warning, note)),
-    );
+    findings.push(Finding::ok("checksums", format!("{:?}", found.checksum_mode)));
+    findings
+        .extend(found.notes.into_iter().map(|note| Finding::new("storage", Status::Warning, note)));
     findings
 }
 
@@ -211,11 +164,7 @@ fn models(context: &Context, live_workers: usize) -> Finding {
                 "a worker needs one; `nightshift model random {}` makes a small one",
                 dir.join("tiny").display()
             )),
-            ..Finding::new(
-                "models",
-                Status::Warning,
-                format!("{} holds no model", dir.display()),
-            )
+            ..Finding::new("models", Status::Warning, format!("{} holds no model", dir.display()))
         };
     }
     Finding::ok("models", format!("{}: {}", dir.display(), names.join(", ")))

@@ -37,10 +37,7 @@ fn nano(ui: Ui, args: &EvalNanoArgs) -> anyhow::Result<Exit> {
         codes_only: false,
     };
     let model = Model::load(&args.model, &load).map_err(|error| {
-        Failure::new(
-            Exit::Usage,
-            format!("model {}: {error}", args.model.display()),
-        )
+        Failure::new(Exit::Usage, format!("model {}: {error}", args.model.display()))
     })?;
     let options = options(args);
     if let Some(out) = &args.out {
@@ -56,11 +53,7 @@ fn nano(ui: Ui, args: &EvalNanoArgs) -> anyhow::Result<Exit> {
         }
     })?;
     let out = &mut std::io::stdout().lock();
-    let format = if args.json {
-        Format::Json
-    } else {
-        args.output.output
-    };
+    let format = if args.json { Format::Json } else { args.output.output };
     if format != Format::Table {
         let window = args.window;
         let all = json!({

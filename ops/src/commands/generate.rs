@@ -29,10 +29,7 @@ pub fn run(ui: Ui, args: &GenerateArgs) -> anyhow::Result<Exit> {
     };
     let model = Model::load(&args.model, &options).map_err(|error| {
         let missing = matches!(error, LoadError::File { .. });
-        let failure = Failure::new(
-            Exit::Usage,
-            format!("model {}: {error}", args.model.display()),
-        );
+        let failure = Failure::new(Exit::Usage, format!("model {}: {error}", args.model.display()));
         match missing {
             true => failure.help("`nightshift model random DIR` writes a small model that works"),
             false => failure,
@@ -72,12 +69,7 @@ fn write(args: &GenerateArgs, picture: &Picture) -> anyhow::Result<()> {
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let (Some(path), Some(image)) = (&args.out, &picture.image) {
-        let bytes = png::write(
-            Pixels::Rgb8(image.as_raw()),
-            image.width(),
-            image.height(),
-            &[],
-        );
+        let bytes = png::write(Pixels::Rgb8(image.as_raw()), image.width(), image.height(), &[]);
         std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
@@ -114,21 +106,17 @@ fn task(args: &GenerateArgs) -> Result<PromptTask, Failure> {
         GenerateKind::ImagePairs => PromptTask::Pair { map: map()? },
         GenerateKind::Controllable => PromptTask::Control { map: map()? },
         GenerateKind::DensePrediction => PromptTask::Dense { map: map()? },
-        GenerateKind::SubjectSet => PromptTask::Subject {
-            description: args.subject.clone(),
-        },
-        GenerateKind::Edit => PromptTask::Edit {
-            instruction: args.prompt.clone(),
-        },
+        GenerateKind::SubjectSet => PromptTask::Subject { description: args.subject.clone() },
+        GenerateKind::Edit => PromptTask::Edit { instruction: args.prompt.clone() },
     };
     if args.task.is_some() && matches!(args.kind, GenerateKind::TextToImage | GenerateKind::Edit) {
         return Err(usage("this kind draws no map: --task does not go with it"));
     }
     match (task.needs_panel(), args.image.is_some()) {
         (true, false) => Err(usage("this kind needs --image, the given upper panel")),
-        (false, true) => Err(usage(
-            "this kind draws the whole picture: --image does not go with it",
-        )),
+        (false, true) => {
+            Err(usage("this kind draws the whole picture: --image does not go with it"))
+        }
         _ => Ok(task),
     }
 }
@@ -138,20 +126,14 @@ fn check(args: &GenerateArgs) -> Result<(), Failure> {
     let usage = |message: String| Err(Failure::new(Exit::Usage, message));
     let bytes = args.prompt.len();
     if bytes > MAX_PROMPT_BYTES {
-        return usage(format!(
-            "the prompt has {bytes} bytes, more than {MAX_PROMPT_BYTES}"
-        ));
+        return usage(format!("the prompt has {bytes} bytes, more than {MAX_PROMPT_BYTES}"));
     }
     let (width, height) = args.size;
     if width.max(height) > MAX_SIDE {
-        return usage(format!(
-            "--size {width}x{height}: the largest is {MAX_SIDE}x{MAX_SIDE}"
-        ));
+        return usage(format!("--size {width}x{height}: the largest is {MAX_SIDE}x{MAX_SIDE}"));
     }
     for path in [&args.codes, &args.out].into_iter().flatten() {
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         if path.is_dir() {
             return usage(format!("{} is a folder, not a file", path.display()));
         }
@@ -191,9 +173,7 @@ pub fn threads(asked: usize) -> usize {
 /// # Errors
 /// Words for clap when it is not two positive numbers.
 pub fn parse_size(text: &str) -> Result<(u32, u32), String> {
-    let size = text
-        .split_once('x')
-        .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    let size = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
     size.filter(|(w, h)| *w > 0 && *h > 0)
         .ok_or_else(|| "expected width and height in pixels, such as 512x1024".to_owned())
 }

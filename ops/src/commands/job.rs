@@ -58,13 +58,7 @@ fn write_description(
         .then(|| format!("`nightshift retry {}` goes on with the rest", view.id));
     line("why", view.reason.as_deref().map(at_a_shell).or(rest))?;
     line("kind", view.kind.clone())?;
-    line(
-        "tenant",
-        Some(format!(
-            "{}, submitted by {}",
-            view.tenant, view.submitted_by
-        )),
-    )?;
+    line("tenant", Some(format!("{}, submitted by {}", view.tenant, view.submitted_by)))?;
     line("model", view.model_key.clone())?;
     line("fingerprint", view.fingerprint.clone())?;
     line("destination", view.dest.clone())?;
@@ -90,17 +84,14 @@ fn write_description(
     for (head, text) in [("errors", &view.errors), ("warnings", &view.warnings)] {
         if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {
             writeln!(out, "\n{head}:")?;
-            text.lines()
-                .try_for_each(|line| writeln!(out, "  {line}"))?;
+            text.lines().try_for_each(|line| writeln!(out, "  {line}"))?;
         }
     }
     if !attempts.is_empty() {
         writeln!(out, "\nattempts that did not simply finish:")?;
     }
     for attempt in attempts {
-        let outcome = attempt
-            .outcome
-            .map_or("running".to_owned(), |outcome| outcome.to_string());
+        let outcome = attempt.outcome.map_or("running".to_owned(), |outcome| outcome.to_string());
         let why = [&attempt.code, &attempt.message]
             .into_iter()
             .flatten()
@@ -144,11 +135,8 @@ pub fn standing(view: &JobView) -> String {
 /// What the database advises, for people at a shell: `select nightshift.release(3)` is `nightshift resume 3` there.
 #[must_use]
 pub fn at_a_shell(words: &str) -> String {
-    let verbs = [
-        ("release", "resume"),
-        ("resume", "resume"),
-        ("resume_schedule", "schedule resume"),
-    ];
+    let verbs =
+        [("release", "resume"), ("resume", "resume"), ("resume_schedule", "schedule resume")];
     let mut text = words.to_owned();
     for (function, verb) in verbs {
         if let Some((before, call)) = text.split_once(&format!("select nightshift.{function}("))
@@ -164,10 +152,9 @@ pub fn at_a_shell(words: &str) -> String {
 #[must_use]
 pub fn time(unix_ms: i64) -> String {
     match jiff::Timestamp::from_millisecond(unix_ms) {
-        Ok(at) => at
-            .to_zoned(jiff::tz::TimeZone::system())
-            .strftime("%Y-%m-%d %H:%M:%S %Z")
-            .to_string(),
+        Ok(at) => {
+            at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+        }
         Err(_) => unix_ms.to_string(),
     }
 }
@@ -196,10 +183,7 @@ pub async fn cancel(context: Context, job: i64) -> anyhow::Result<Exit> {
 pub async fn pause(context: Context, job: i64) -> anyhow::Result<Exit> {
     let store = connect::store(&context.config, "nightshift pause").await?;
     match store.pause(job).await? {
-        true => done(
-            &context,
-            format!("job {job} is paused; pictures in the making are finished"),
-        ),
+        true => done(&context, format!("job {job} is paused; pictures in the making are finished")),
         false => refused(job, "cannot be paused", store.job(job).await?.state),
     }
 }
@@ -214,11 +198,7 @@ pub async fn resume(context: Context, job: i64) -> anyhow::Result<Exit> {
     let unheld = store.unhold(job).await?;
     match resumed || unheld {
         true => done(&context, format!("job {job} goes on")),
-        false => refused(
-            job,
-            "is neither paused nor held",
-            store.job(job).await?.state,
-        ),
+        false => refused(job, "is neither paused nor held", store.job(job).await?.state),
     }
 }
 
@@ -259,11 +239,7 @@ fn done(context: &Context, message: String) -> anyhow::Result<Exit> {
 }
 
 fn refused(job: i64, why: &str, state: JobState) -> anyhow::Result<Exit> {
-    Err(Failure::new(
-        Exit::Refused,
-        format!("job {job} {why}: its state is {state}"),
-    )
-    .into())
+    Err(Failure::new(Exit::Refused, format!("job {job} {why}: its state is {state}")).into())
 }
 
 #[cfg(test)]

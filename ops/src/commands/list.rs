@@ -26,11 +26,7 @@ pub async fn ps(context: Context, all: bool, format: Format) -> anyhow::Result<E
     let states = if all {
         Vec::new()
     } else {
-        JobState::ALL
-            .iter()
-            .copied()
-            .filter(|state| !state.is_final())
-            .collect()
+        JobState::ALL.iter().copied().filter(|state| !state.is_final()).collect()
     };
     let filter = JobFilter {
         states,
@@ -41,11 +37,7 @@ pub async fn ps(context: Context, all: bool, format: Format) -> anyhow::Result<E
     let list: Vec<Value> = jobs.iter().map(|job| job_row(job, format)).collect();
     rows(&mut std::io::stdout().lock(), format, &JOB_COLUMNS, &list)?;
     if list.is_empty() && format == Format::Table {
-        context.ui.note(if all {
-            "no jobs"
-        } else {
-            "no jobs that are not over; -a lists all"
-        });
+        context.ui.note(if all { "no jobs" } else { "no jobs that are not over; -a lists all" });
     }
     Ok(Exit::Ok)
 }
@@ -69,16 +61,8 @@ fn job_row(job: &JobView, format: Format) -> Value {
     };
     if format == Format::Table {
         row["standing"] = json!(standing(job));
-        let mistake = job
-            .errors
-            .as_deref()
-            .and_then(|errors| errors.lines().next());
-        row["reason"] = json!(
-            job.reason
-                .as_deref()
-                .map(at_a_shell)
-                .or(mistake.map(str::to_owned))
-        );
+        let mistake = job.errors.as_deref().and_then(|errors| errors.lines().next());
+        row["reason"] = json!(job.reason.as_deref().map(at_a_shell).or(mistake.map(str::to_owned)));
     }
     row
 }
@@ -92,11 +76,7 @@ pub async fn items(context: Context, args: ItemsArgs) -> anyhow::Result<Exit> {
     // A job that one may not see has no items: say that it is not found instead.
     store.job(args.job).await?;
     let filter = ItemFilter {
-        status: args
-            .state
-            .as_deref()
-            .map(str::parse::<ItemStatus>)
-            .transpose()?,
+        status: args.state.as_deref().map(str::parse::<ItemStatus>).transpose()?,
         error_code: args.error_code.clone(),
     };
     let format = args.output.output;
@@ -116,11 +96,7 @@ pub async fn items(context: Context, args: ItemsArgs) -> anyhow::Result<Exit> {
             if format == Format::Jsonl {
                 writeln!(out, "{value}")?;
             } else {
-                kept.push(if format == Format::Table {
-                    table_row(value)
-                } else {
-                    value
-                });
+                kept.push(if format == Format::Table { table_row(value) } else { value });
             }
         }
     }
@@ -149,9 +125,7 @@ fn item_row(item: &ItemRow) -> Value {
 }
 
 fn table_row(mut item: Value) -> Value {
-    item["file"] = item["artifacts"]
-        .get(0)
-        .map_or(Value::Null, |artifact| artifact["key"].clone());
+    item["file"] = item["artifacts"].get(0).map_or(Value::Null, |artifact| artifact["key"].clone());
     item
 }
 
@@ -162,10 +136,7 @@ mod tests {
 
     #[test]
     fn people_see_that_a_job_runs_and_why_one_was_rejected() {
-        let running = JobView {
-            n_leased: 3,
-            ..view()
-        };
+        let running = JobView { n_leased: 3, ..view() };
         let row = job_row(&running, Format::Table);
         assert_eq!(row["standing"], "ready (3 running)");
         assert_eq!(job_row(&running, Format::Json)["state"], "ready");

@@ -60,15 +60,9 @@ pub fn dispatch(ui: Ui, cli: Cli) -> anyhow::Result<Exit> {
         Verb::Eval(verb) => return eval::run(ui, verb),
         _ => {}
     }
-    let config = Config::load(
-        &flags(&global, &verb),
-        &Surroundings::of_process(global.config.clone()),
-    )?;
-    let context = Context {
-        ui,
-        config,
-        verbose: global.verbose,
-    };
+    let config =
+        Config::load(&flags(&global, &verb), &Surroundings::of_process(global.config.clone()))?;
+    let context = Context { ui, config, verbose: global.verbose };
     match verb {
         Verb::Config(verb) => config::run(&context.config, &verb),
         Verb::Scheduler => block_on(serve::scheduler(context)),
@@ -88,30 +82,15 @@ pub fn dispatch(ui: Ui, cli: Cli) -> anyhow::Result<Exit> {
         Verb::Cancel { job } => block_on(job::cancel(context, job)),
         Verb::Pause { job } => block_on(job::pause(context, job)),
         Verb::Resume { job } => block_on(job::resume(context, job)),
-        Verb::Retry {
-            job,
-            item,
-            error_code,
-        } => block_on(job::retry(context, job, item, error_code)),
+        Verb::Retry { job, item, error_code } => {
+            block_on(job::retry(context, job, item, error_code))
+        }
         Verb::Logs(args) => block_on(logs::run(context, args)),
         Verb::Wait { job, timeout } => block_on(wait::run(context, job, timeout)),
         Verb::Doctor { storage, output } => block_on(doctor::run(context, storage, output.output)),
-        Verb::Sheet {
-            job,
-            out,
-            columns,
-            cell,
-            limit,
-        } => block_on(sheet::run(
-            context,
-            job,
-            &out,
-            sheet::Shape {
-                columns,
-                cell,
-                limit,
-            },
-        )),
+        Verb::Sheet { job, out, columns, cell, limit } => {
+            block_on(sheet::run(context, job, &out, sheet::Shape { columns, cell, limit }))
+        }
         Verb::Completion { .. }
         | Verb::Validate { .. }
         | Verb::Generate(_)
@@ -137,23 +116,11 @@ fn flags(global: &Global, verb: &Verb) -> Vec<(&'static str, &'static str, Strin
     let mut flags = Vec::new();
     let mut set =
         |key, flag, value: Option<String>| flags.extend(value.map(|value| (key, flag, value)));
-    set(
-        "database.url",
-        "--database-url",
-        global.database_url.clone(),
-    );
+    set("database.url", "--database-url", global.database_url.clone());
     set("data", "--data", global.data.as_ref().map(path));
-    set(
-        "models_dir",
-        "--models-dir",
-        global.models_dir.as_ref().map(path),
-    );
+    set("models_dir", "--models-dir", global.models_dir.as_ref().map(path));
     let (slots, threads) = match verb {
-        Verb::Worker {
-            slots,
-            threads,
-            name,
-        } => {
+        Verb::Worker { slots, threads, name } => {
             set("worker.name", "--name", name.clone());
             (slots, threads)
         }
@@ -163,18 +130,12 @@ fn flags(global: &Global, verb: &Verb) -> Vec<(&'static str, &'static str, Strin
         _ => return flags,
     };
     set("worker.slots", "--slots", slots.map(|n| n.to_string()));
-    set(
-        "worker.threads",
-        "--threads",
-        threads.map(|n| n.to_string()),
-    );
+    set("worker.threads", "--threads", threads.map(|n| n.to_string()));
     flags
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(work);
     // A task that is stuck in a file system call must not keep the program from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));

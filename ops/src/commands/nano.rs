@@ -27,9 +27,7 @@ fn scenes(ui: Ui, args: &ScenesArgs) -> anyhow::Result<Exit> {
     let dir = &args.dir;
     if dir.exists() {
         let message = format!("{} is already there", dir.display());
-        return Err(Failure::new(Exit::Refused, message)
-            .help("choose a new folder")
-            .into());
+        return Err(Failure::new(Exit::Refused, message).help("choose a new folder").into());
     }
     let failed = || format!("cannot write to {}", dir.display());
     std::fs::create_dir_all(dir).with_context(failed)?;
@@ -53,12 +51,7 @@ fn scenes(ui: Ui, args: &ScenesArgs) -> anyhow::Result<Exit> {
     store.finish().with_context(failed)?;
     if args.png {
         let image = sheet::sheet(&rows);
-        let bytes = png::write(
-            Pixels::Rgb8(image.as_raw()),
-            image.width(),
-            image.height(),
-            &[],
-        );
+        let bytes = png::write(Pixels::Rgb8(image.as_raw()), image.width(), image.height(), &[]);
         std::fs::write(dir.join("sheet.png"), bytes).with_context(failed)?;
         std::fs::write(dir.join("sheet.txt"), captions).with_context(failed)?;
     }

@@ -58,22 +58,14 @@ pub async fn run(context: Context, args: PlanArgs) -> anyhow::Result<Exit> {
 
 /// Variables that are known only after submission; the first items show what they will look like.
 fn vars() -> JobVars {
-    JobVars {
-        job_id: 0,
-        run_date: "YYYY-MM-DD".to_owned(),
-        run_index: 0,
-    }
+    JobVars { job_id: 0, run_date: "YYYY-MM-DD".to_owned(), run_index: 0 }
 }
 
 fn describe(parsed: &Parsed, survey: &Survey, show: u64) -> Value {
     let spec = &parsed.spec;
-    let items: Vec<Value> = (0..survey.n_items.min(show))
-        .map(|i| first_item(spec, survey, i))
-        .collect();
-    let another = JobVars {
-        job_id: 1,
-        ..vars()
-    };
+    let items: Vec<Value> =
+        (0..survey.n_items.min(show)).map(|i| first_item(spec, survey, i)).collect();
+    let another = JobVars { job_id: 1, ..vars() };
     json!({
         "name": spec.name(),
         "kind": spec.kind().as_str(),
@@ -92,9 +84,7 @@ fn describe(parsed: &Parsed, survey: &Survey, show: u64) -> Value {
 }
 
 fn first_item(spec: &JobSpec, survey: &Survey, i: u64) -> Value {
-    let row = usize::try_from(spec.row_of(i))
-        .ok()
-        .and_then(|row| survey.first.get(row));
+    let row = usize::try_from(spec.row_of(i)).ok().and_then(|row| survey.first.get(row));
     // The first N items need at most the first N rows, and as many were kept.
     let row = row.expect("the rows of the first items were kept");
     match spec.item(i, row, &vars()) {
@@ -105,11 +95,7 @@ fn first_item(spec: &JobSpec, survey: &Survey, i: u64) -> Value {
 
 fn item_json(item: &Item) -> Value {
     // Many readers of JSON keep numbers as doubles only.
-    let seed = if item.seed > 1 << 53 {
-        json!(item.seed.to_string())
-    } else {
-        json!(item.seed)
-    };
+    let seed = if item.seed > 1 << 53 { json!(item.seed.to_string()) } else { json!(item.seed) };
     json!({
         "index": item.index,
         "item_id": item.item_id,
@@ -126,11 +112,7 @@ fn item_json(item: &Item) -> Value {
 
 fn write_plan(out: &mut dyn Write, plan: &Value) -> std::io::Result<()> {
     let number = |name: &str| plan[name].as_u64().unwrap_or(0);
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned)
-    };
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     writeln!(out, "{} ({})", text(&plan["name"]), text(&plan["kind"]))?;
     writeln!(out, "  model        {}", text(&plan["model"]))?;
     let id = match plan["dest_names_the_job"].as_bool() {
@@ -151,11 +133,7 @@ fn write_plan(out: &mut dyn Write, plan: &Value) -> std::io::Result<()> {
         None => writeln!(out, "  shards       about a minute each, sized at claim")?,
     }
     if number("input_bytes") > 0 {
-        writeln!(
-            out,
-            "  input        {} bytes",
-            thousands(number("input_bytes"))
-        )?;
+        writeln!(out, "  input        {} bytes", thousands(number("input_bytes")))?;
     }
     if plan["forecast"].is_object() {
         super::predict::write(out, &plan["forecast"])?;
@@ -167,12 +145,7 @@ fn write_plan(out: &mut dyn Write, plan: &Value) -> std::io::Result<()> {
             writeln!(out, "  item {index:<7} cannot be made: {error}")?;
             continue;
         }
-        let keys: Vec<String> = item["keys"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(text)
-            .collect();
+        let keys: Vec<String> = item["keys"].as_array().into_iter().flatten().map(text).collect();
         let cell = match &item["cell"] {
             Value::Object(cell) if !cell.is_empty() => format!(" {}", item["cell"]),
             _ => String::new(),

@@ -34,9 +34,7 @@ pub async fn run(
     let (item_ms, mut queue, workers) = match asked.await {
         Ok(answers) => answers,
         Err(error) => {
-            context.ui.note(&format!(
-                "no forecast, the database does not answer: {error:#}"
-            ));
+            context.ui.note(&format!("no forecast, the database does not answer: {error:#}"));
             return Ok(None);
         }
     };
@@ -49,9 +47,7 @@ pub async fn run(
         let n_workers = u64::try_from(row.n_workers).unwrap_or(0);
         let hours = max_gpu_ms as f64 / 3.6e6;
         let seconds = (item_ms / 100.0).round() / 10.0;
-        let found = parsed
-            .places
-            .over_budget(survey.n_items, seconds, n_workers, hours);
+        let found = parsed.places.over_budget(survey.n_items, seconds, n_workers, hours);
         let words = found.render(&file.name, &file.text);
         return Err(Failure::new(Exit::Refused, words).into());
     }
@@ -72,17 +68,13 @@ async fn ask(
     parsed: &Parsed,
 ) -> anyhow::Result<(Option<f64>, Vec<QueueRow>, Vec<WorkerView>)> {
     let spec = &parsed.spec;
-    let item_ms = store
-        .measured_ms(&spec.model().key(), spec.kind().as_str())
-        .await?;
+    let item_ms = store.measured_ms(&spec.model().key(), spec.kind().as_str()).await?;
     Ok((item_ms, store.queue().await?, store.workers().await?))
 }
 
 fn local_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
+    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// The row that the queue would have for this spec: the youngest of its tenant.
@@ -156,10 +148,7 @@ fn as_if_submitted(
 /// Those of the writer.
 pub fn write(out: &mut dyn Write, forecast: &Value) -> std::io::Result<()> {
     let n_workers = forecast["n_workers"].as_i64().unwrap_or(0);
-    match (
-        forecast["item_ms"].as_f64(),
-        forecast["engine_hours"].as_f64(),
-    ) {
+    match (forecast["item_ms"].as_f64(), forecast["engine_hours"].as_f64()) {
         (Some(item_ms), Some(hours)) => writeln!(
             out,
             "  engine time  {hours:.2} h, {:.1} s an item in the last jobs of this model",
@@ -173,10 +162,9 @@ pub fn write(out: &mut dyn Write, forecast: &Value) -> std::io::Result<()> {
     };
     let at = |name: &str| forecast[name].as_i64().map(time);
     match (at("starts_unix_ms"), at("finishes_unix_ms")) {
-        (Some(starts), Some(finishes)) => writeln!(
-            out,
-            "  forecast     starts {starts}, finishes {finishes}, on {workers}"
-        ),
+        (Some(starts), Some(finishes)) => {
+            writeln!(out, "  forecast     starts {starts}, finishes {finishes}, on {workers}")
+        }
         (Some(starts), None) => writeln!(out, "  forecast     starts {starts}, on {workers}"),
         _ if n_workers == 0 => writeln!(out, "  forecast     no live worker may take it"),
         _ => writeln!(out, "  forecast     does not start by itself within a year"),
@@ -209,12 +197,7 @@ mod tests {
     #[test]
     fn a_spec_waits_for_its_window_and_its_workers() {
         let parsed = nightshift_jobs::parse("job.yaml", SPEC).unwrap();
-        let survey = Survey {
-            n_rows: 1,
-            n_items: 100,
-            input_bytes: 0,
-            first: Vec::new(),
-        };
+        let survey = Survey { n_rows: 1, n_items: 100, input_bytes: 0, first: Vec::new() };
         let workers = [
             worker("live", "night", 2_000_000_000),
             worker("live", "day", 2_000_000_000),

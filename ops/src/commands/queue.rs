@@ -110,27 +110,16 @@ mod tests {
         let queue = [
             waiting(None, 90),
             waiting(Some(7), 50),
-            QueueRow {
-                blocked: true,
-                item_ms: None,
-                ..waiting(Some(5), 50)
-            },
+            QueueRow { blocked: true, item_ms: None, ..waiting(Some(5), 50) },
         ];
         let list = places(&queue, Format::Json);
         let said: Vec<_> = list
             .iter()
             .map(|row| {
-                (
-                    row["place"].as_i64(),
-                    row["job"].as_i64(),
-                    row["finishes_unix_ms"].as_i64(),
-                )
+                (row["place"].as_i64(), row["job"].as_i64(), row["finishes_unix_ms"].as_i64())
             })
             .collect();
-        assert_eq!(
-            said,
-            [(Some(2), Some(7), Some(201_000)), (Some(3), Some(5), None)]
-        );
+        assert_eq!(said, [(Some(2), Some(7), Some(201_000)), (Some(3), Some(5), None)]);
         let table = places(&queue, Format::Table);
         assert_eq!(table[0]["starts"], time(101_000));
         assert_eq!(table[1]["finishes"], "not measured");

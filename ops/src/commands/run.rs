@@ -30,11 +30,8 @@ pub async fn run(context: Context, args: RunArgs) -> anyhow::Result<Exit> {
         .iter()
         .map(|path| submit::read(context.ui, path, &args.set))
         .collect::<Result<_, _>>()?;
-    let copies: Vec<(PathBuf, String)> = args
-        .put
-        .iter()
-        .map(|text| parse_put(text))
-        .collect::<Result<_, _>>()?;
+    let copies: Vec<(PathBuf, String)> =
+        args.put.iter().map(|text| parse_put(text)).collect::<Result<_, _>>()?;
     let mut worker = serve::worker_config(&context.config)?;
     offer(&mut worker, &specs)?;
 
@@ -60,30 +57,19 @@ async fn run_all(
         put(system, path, key).await?;
     }
     let older = JobFilter {
-        states: JobState::ALL
-            .iter()
-            .copied()
-            .filter(|state| !state.is_final())
-            .collect(),
+        states: JobState::ALL.iter().copied().filter(|state| !state.is_final()).collect(),
         ..JobFilter::default()
     };
     let older = system.store.jobs(&older, 1_000).await?.len();
     if older > 0 {
-        context.ui.note(&format!(
-            "{older} older jobs of this folder are not over; they go on, too"
-        ));
+        context
+            .ui
+            .note(&format!("{older} older jobs of this folder are not over; they go on, too"));
     }
     let mut jobs = Vec::new();
     for spec in specs {
-        let submission = Submission {
-            spec: spec.text.clone(),
-            ..Submission::default()
-        };
-        let job = system
-            .store
-            .submit(&submission)
-            .await
-            .with_context(|| spec.name.clone())?;
+        let submission = Submission { spec: spec.text.clone(), ..Submission::default() };
+        let job = system.store.submit(&submission).await.with_context(|| spec.name.clone())?;
         context.ui.note(&format!("{}: job {job}", spec.name));
         jobs.push(job);
     }
@@ -139,10 +125,7 @@ async fn report(
         return Ok(());
     };
     let folder = system.folder_of(dest);
-    let mut lines = vec![
-        ("s3", dest.clone()),
-        ("folder", folder.display().to_string()),
-    ];
+    let mut lines = vec![("s3", dest.clone()), ("folder", folder.display().to_string())];
     for name in ["metadata.parquet", "metadata.jsonl"] {
         let path = folder.join(name);
         if path.exists() {
@@ -154,29 +137,13 @@ async fn report(
     {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("cannot make the folder {}", dir.display()))?;
-        let path = dir.join(format!(
-            "{}-{}.png",
-            view.id,
-            view.name.as_deref().unwrap_or("job")
-        ));
-        sheet::write(
-            &system.store,
-            &system.objects,
-            view.id,
-            &path,
-            sheet::Shape::default(),
-        )
-        .await?;
+        let path = dir.join(format!("{}-{}.png", view.id, view.name.as_deref().unwrap_or("job")));
+        sheet::write(&system.store, &system.objects, view.id, &path, sheet::Shape::default())
+            .await?;
         lines.push(("sheet", path.display().to_string()));
     }
     let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "job {} {} {}",
-        view.id,
-        view.name.as_deref().unwrap_or("-"),
-        view.state
-    )?;
+    writeln!(out, "job {} {} {}", view.id, view.name.as_deref().unwrap_or("-"), view.state)?;
     for (name, value) in lines {
         writeln!(out, "  {name:<9} {value}")?;
     }
@@ -226,14 +193,8 @@ async fn put(system: &System, path: &Path, key: &str) -> anyhow::Result<()> {
     for (path, key) in files {
         let body =
             std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let uri = S3Uri {
-            bucket: BUCKET.to_owned(),
-            key,
-        };
-        system
-            .objects
-            .put(&uri, body.into(), &Put::default())
-            .await?;
+        let uri = S3Uri { bucket: BUCKET.to_owned(), key };
+        system.objects.put(&uri, body.into(), &Put::default()).await?;
     }
     Ok(())
 }
@@ -252,10 +213,7 @@ fn collect(path: &Path, key: String, files: &mut Vec<(PathBuf, String)>) -> anyh
             let path = entry.path();
             Failure::new(
                 Exit::Usage,
-                format!(
-                    "--put {}: the name is not UTF-8, as keys are",
-                    path.display()
-                ),
+                format!("--put {}: the name is not UTF-8, as keys are", path.display()),
             )
         })?;
         collect(&entry.path(), format!("{key}/{name}"), files)?;
@@ -287,10 +245,7 @@ mod tests {
 
     #[test]
     fn a_copy_has_a_path_and_a_key() {
-        assert_eq!(
-            parse_put("a/b=c/d/").unwrap(),
-            (PathBuf::from("a/b"), "c/d".to_owned())
-        );
+        assert_eq!(parse_put("a/b=c/d/").unwrap(), (PathBuf::from("a/b"), "c/d".to_owned()));
         for bad in ["a", "=b", "a="] {
             assert_eq!(parse_put(bad).unwrap_err().exit, Exit::Usage);
         }

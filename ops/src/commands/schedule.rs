@@ -40,12 +40,7 @@ pub async fn run(context: Context, verb: ScheduleVerb) -> anyhow::Result<Exit> {
                     row
                 })
                 .collect();
-            rows(
-                &mut std::io::stdout().lock(),
-                output.output,
-                &COLUMNS,
-                &list,
-            )?;
+            rows(&mut std::io::stdout().lock(), output.output, &COLUMNS, &list)?;
             if list.is_empty() && output.output == Format::Table {
                 context.ui.note("no recurring jobs");
             }
@@ -55,12 +50,9 @@ pub async fn run(context: Context, verb: ScheduleVerb) -> anyhow::Result<Exit> {
             let done = "is paused; runs that have started go on";
             (schedule, ScheduleMove::Pause, done, "is not active")
         }
-        ScheduleVerb::Resume { schedule } => (
-            schedule,
-            ScheduleMove::Resume,
-            "goes on with its next due time",
-            "is not paused",
-        ),
+        ScheduleVerb::Resume { schedule } => {
+            (schedule, ScheduleMove::Resume, "goes on with its next due time", "is not paused")
+        }
         ScheduleVerb::Rm { schedule } => {
             let done = "is removed; runs that have started go on";
             (schedule, ScheduleMove::Remove, done, "was removed before")

@@ -27,9 +27,7 @@ pub async fn scheduler(context: Context) -> anyhow::Result<Exit> {
             .listen_for_metrics(address)
             .await
             .with_context(|| format!("scheduler.metrics: cannot listen at {address}"))?;
-        context
-            .ui
-            .note(&format!("scheduler: metrics at http://{at}/metrics"));
+        context.ui.note(&format!("scheduler: metrics at http://{at}/metrics"));
     }
     context.ui.note("scheduler: running");
     scheduler.run(connect::interrupted()).await?;
@@ -57,14 +55,7 @@ pub async fn worker(context: Context) -> anyhow::Result<Exit> {
     let objects = connect::objects(&context.config).await?;
     let models = load(config.clone()).await?;
     context.ui.note(&format!("worker {}: running", config.name));
-    nightshift_worker::run(
-        config,
-        store.clone(),
-        objects,
-        Box::new(models),
-        on_signals(),
-    )
-    .await?;
+    nightshift_worker::run(config, store.clone(), objects, Box::new(models), on_signals()).await?;
     store.close().await;
     Ok(Exit::Ok)
 }
@@ -106,19 +97,14 @@ fn on_signals() -> Shutdown {
 pub fn worker_config(config: &Config) -> Result<nightshift_worker::Config, Failure> {
     let list = |key: &str| -> Vec<String> {
         let text = config.get(key).unwrap_or_default();
-        text.split(',')
-            .map(|name| name.trim().to_owned())
-            .filter(|name| !name.is_empty())
-            .collect()
+        text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
     };
     let formats = list("worker.formats");
     let formats: Option<Vec<_>> = formats.iter().map(|text| parse_format(text)).collect();
     let number = |key: &str| usize::try_from(config.number(key)).unwrap_or(usize::MAX);
     let lease = Duration::from_millis(config.number("worker.lease_ms"));
     Ok(nightshift_worker::Config {
-        name: config
-            .get("worker.name")
-            .map_or_else(process_name, str::to_owned),
+        name: config.get("worker.name").map_or_else(process_name, str::to_owned),
         labels: list("worker.labels")
             .iter()
             .map(|label| {
@@ -161,21 +147,17 @@ pub fn worker_config(config: &Config) -> Result<nightshift_worker::Config, Failu
 #[must_use]
 pub fn parse_format(text: &str) -> Option<(Weights, KvCache)> {
     let (weights, cache) = text.split_once('/')?;
-    let weights = [Weights::F32, Weights::Bf16, Weights::Int4]
-        .into_iter()
-        .find(|w| w.as_str() == weights)?;
-    let cache = [KvCache::F32, KvCache::Bf16, KvCache::Int8]
-        .into_iter()
-        .find(|c| c.as_str() == cache)?;
+    let weights =
+        [Weights::F32, Weights::Bf16, Weights::Int4].into_iter().find(|w| w.as_str() == weights)?;
+    let cache =
+        [KvCache::F32, KvCache::Bf16, KvCache::Int8].into_iter().find(|c| c.as_str() == cache)?;
     Some((weights, cache))
 }
 
 /// Memory of this machine in bytes, as Linux says it.
 fn machine_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
@@ -192,9 +174,7 @@ fn process_name() -> String {
 /// No database is configured, it cannot be reached, the login may not, or the database is newer than this program.
 pub async fn migrate(context: Context) -> anyhow::Result<Exit> {
     let database = connect::migrating(&context.config, "nightshift migrate")?;
-    nightshift_store::migrate(&database.url)
-        .await
-        .context("cannot migrate the database")?;
+    nightshift_store::migrate(&database.url).await.context("cannot migrate the database")?;
     context.ui.note("the schema is up to date");
     Ok(Exit::Ok)
 }
@@ -205,14 +185,8 @@ mod tests {
 
     #[test]
     fn formats_are_weights_and_cache() {
-        assert_eq!(
-            parse_format("f32/bf16"),
-            Some((Weights::F32, KvCache::Bf16))
-        );
-        assert_eq!(
-            parse_format("int4/int8"),
-            Some((Weights::Int4, KvCache::Int8))
-        );
+        assert_eq!(parse_format("f32/bf16"), Some((Weights::F32, KvCache::Bf16)));
+        assert_eq!(parse_format("int4/int8"), Some((Weights::Int4, KvCache::Int8)));
         assert_eq!(parse_format("f32"), None);
         assert_eq!(parse_format("f16/f32"), None);
     }

@@ -41,11 +41,7 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self {
-            columns: 6,
-            cell: 192,
-            limit: 120,
-        }
+        Self { columns: 6, cell: 192, limit: 120 }
     }
 }
 
@@ -57,9 +53,7 @@ pub async fn run(context: Context, job: i64, out: &Path, shape: Shape) -> anyhow
     let store = connect::store(&context.config, "nightshift sheet").await?;
     let objects = connect::objects(&context.config).await?;
     let count = write(&store, &objects, job, out, shape).await?;
-    context
-        .ui
-        .note(&format!("{}: {count} pictures", out.display()));
+    context.ui.note(&format!("{}: {count} pictures", out.display()));
     Ok(Exit::Ok)
 }
 
@@ -80,10 +74,7 @@ pub async fn write(
         let mut pictures = Vec::new();
         let mut caption = String::new();
         for output in &outputs {
-            let uri: S3Uri = output
-                .uri
-                .parse()
-                .map_err(nightshift_objects::Error::from)?;
+            let uri: S3Uri = output.uri.parse().map_err(nightshift_objects::Error::from)?;
             let got = objects.get(&uri, MAX_BYTES, None).await?;
             pictures.push(decode(&got.body).with_context(|| output.uri.clone())?);
             if pictures.len() == 1 {
@@ -142,9 +133,8 @@ fn decode(bytes: &[u8]) -> anyhow::Result<RgbImage> {
 fn caption_of(png: &[u8]) -> String {
     let texts = read_texts(png);
     let facts = texts.iter().find(|text| text.key == "nightshift");
-    let facts: serde_json::Value = facts
-        .and_then(|text| serde_json::from_str(&text.value).ok())
-        .unwrap_or_default();
+    let facts: serde_json::Value =
+        facts.and_then(|text| serde_json::from_str(&text.value).ok()).unwrap_or_default();
     facts["caption"].as_str().unwrap_or_default().to_owned()
 }
 
@@ -211,10 +201,7 @@ fn compose(cells: &[(Vec<String>, RgbImage)], shape: Shape) -> RgbImage {
     let mut sheet = RgbImage::from_pixel(columns * step_x + GAP, rows * step_y + GAP, PAPER);
     for (n, (lines, picture)) in (0..).zip(cells) {
         let (x, y) = (GAP + n % columns * step_x, GAP + n / columns * step_y);
-        let (dx, dy) = (
-            (shape.cell - picture.width()) / 2,
-            (shape.cell - picture.height()) / 2,
-        );
+        let (dx, dy) = ((shape.cell - picture.width()) / 2, (shape.cell - picture.height()) / 2);
         overlay(&mut sheet, picture, i64::from(x + dx), i64::from(y + dy));
         for (line, text) in (0..).zip(lines) {
             let y = y + shape.cell + 3 + line * LINE;
@@ -233,11 +220,7 @@ mod tests {
         let wide = fitted(&RgbImage::from_pixel(64, 32, Rgb([255, 0, 0])), 16);
         let tall = fitted(&RgbImage::from_pixel(8, 32, Rgb([0, 255, 0])), 16);
         assert_eq!((wide.dimensions(), tall.dimensions()), ((16, 8), (4, 16)));
-        let shape = Shape {
-            columns: 2,
-            cell: 16,
-            limit: 9,
-        };
+        let shape = Shape { columns: 2, cell: 16, limit: 9 };
         let cells = vec![
             (vec!["0".to_owned(), "ab".to_owned()], wide),
             (vec!["1".to_owned()], tall.clone()),

@@ -18,18 +18,12 @@ use crate::ui::Ui;
 /// An invalid spec, one that this build cannot run, and what the store refuses.
 pub async fn run(context: Context, args: SubmitArgs) -> anyhow::Result<Exit> {
     let mut changes = args.set.clone();
-    changes.extend(
-        args.name
-            .iter()
-            .map(|name| format!("metadata.name={}", yaml_text(name))),
-    );
+    changes.extend(args.name.iter().map(|name| format!("metadata.name={}", yaml_text(name))));
     let spec = read(context.ui, &args.file, &changes)?;
     let store = connect::store(&context.config, "nightshift submit").await?;
     let submission = Submission {
         spec: spec.text,
-        tenant: args
-            .tenant
-            .or_else(|| context.config.get("tenant").map(str::to_owned)),
+        tenant: args.tenant.or_else(|| context.config.get("tenant").map(str::to_owned)),
         idempotency_key: args.idempotency_key,
         hold: args.hold,
     };

@@ -29,20 +29,14 @@ pub async fn run(context: Context, s3_port: u16) -> anyhow::Result<Exit> {
             out,
             "# then: nightshift submit SPEC, nightshift ps, psql \"$DATABASE_URL\"; as the owner of the database: nightshift admin"
         )?;
-        writeln!(
-            out,
-            "# objects are plain files below {}",
-            system.folder_of("").display()
-        )?;
+        writeln!(out, "# objects are plain files below {}", system.folder_of("").display())?;
         out.flush()?;
     }
     let broken = tokio::select! {
         error = system.broken() => Some(error),
         () = connect::interrupted() => None,
     };
-    context
-        .ui
-        .note("stopping; pictures in the making are finished (interrupt again to drop them)");
+    context.ui.note("stopping; pictures in the making are finished (interrupt again to drop them)");
     system.stop(connect::interrupted()).await?;
     match broken {
         Some(error) => Err(error),

@@ -19,11 +19,7 @@ pub fn run(ui: Ui, files: &[PathBuf], runnable: bool) -> anyhow::Result<Exit> {
             Ok(file) => file,
             Err(failure) => {
                 ui.error(&failure.message, failure.help.as_deref());
-                worst = if worst == Exit::Ok {
-                    failure.exit
-                } else {
-                    worst
-                };
+                worst = if worst == Exit::Ok { failure.exit } else { worst };
                 continue;
             }
         };
@@ -41,11 +37,8 @@ pub fn run(ui: Ui, files: &[PathBuf], runnable: bool) -> anyhow::Result<Exit> {
                     ui.write(words);
                     worst = if runnable { Exit::Usage } else { worst };
                 }
-                let note = if lacks.is_some() {
-                    "valid; this build cannot run it"
-                } else {
-                    "valid"
-                };
+                let note =
+                    if lacks.is_some() { "valid; this build cannot run it" } else { "valid" };
                 writeln!(out, "{}: {note}", file.name)?;
             }
         }

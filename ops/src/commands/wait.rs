@@ -54,14 +54,11 @@ pub async fn until_over(
             Err(Error::Unreachable(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        let pause = deadline.map_or(POLL, |deadline| {
-            deadline.saturating_duration_since(Instant::now()).min(POLL)
-        });
+        let pause = deadline
+            .map_or(POLL, |deadline| deadline.saturating_duration_since(Instant::now()).min(POLL));
         if pause.is_zero() {
             progress.finish();
-            ui.note(&format!(
-                "job {job} goes on; `nightshift wait {job}` waits again"
-            ));
+            ui.note(&format!("job {job} goes on; `nightshift wait {job}` waits again"));
             return Ok(Exit::TimedOut);
         }
         tokio::select! {
@@ -88,21 +85,12 @@ pub fn tell(progress: &mut Progress, view: &JobView) {
         }
         _ => view.state.to_string(),
     };
-    progress.update(
-        &state,
-        done,
-        count(view.n_failed),
-        count(view.n_items.unwrap_or(0)),
-    );
+    progress.update(&state, done, count(view.n_failed), count(view.n_items.unwrap_or(0)));
 }
 
 /// Says on standard error how a job ended.
 pub fn tell_end(ui: Ui, view: &JobView) {
-    let name = view
-        .name
-        .as_deref()
-        .map(|name| format!(" ({name})"))
-        .unwrap_or_default();
+    let name = view.name.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
     let counts = match view.n_items {
         Some(items) => format!(
             ": {} of {items} items ok, {} failed, {} skipped",
@@ -110,19 +98,12 @@ pub fn tell_end(ui: Ui, view: &JobView) {
         ),
         None => String::new(),
     };
-    ui.note(&format!(
-        "job {}{name} {}{counts}",
-        view.id,
-        words(view.state)
-    ));
+    ui.note(&format!("job {}{name} {}{counts}", view.id, words(view.state)));
     if let Some(errors) = &view.errors {
         ui.write(errors);
     }
     if view.n_failed > 0 {
-        ui.note(&format!(
-            "help: `nightshift items {} --state failed` lists them",
-            view.id
-        ));
+        ui.note(&format!("help: `nightshift items {} --state failed` lists them", view.id));
     }
 }
 
@@ -155,13 +136,7 @@ pub fn exit_of(state: JobState) -> Exit {
 /// # Errors
 /// Words for clap.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let units = [
-        ("ms", 0.001),
-        ("s", 1.0),
-        ("m", 60.0),
-        ("h", 3600.0),
-        ("d", 86_400.0),
-    ];
+    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0)];
     let (number, unit) = units
         .iter()
         .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))

@@ -2,10 +2,7 @@ use super::*;
 
 fn around(dir: &tempfile::TempDir, env: &[(&str, &str)]) -> Surroundings {
     Surroundings {
-        env: env
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect(),
+        env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         files: ["here.toml", "user.toml", "system.toml"]
             .iter()
             .map(|name| dir.path().join(name))
@@ -24,12 +21,7 @@ fn a_flag_beats_the_environment_beats_each_file_in_turn() {
     let get = |flags: &[(&'static str, &str, String)], env: &[(&str, &str)]| {
         let config = Config::load(flags, &around(&dir, env)).unwrap();
         let (value, origin) = config.values["worker.slots"].clone();
-        (
-            value,
-            origin
-                .to_string()
-                .replace(&format!("{}/", dir.path().display()), ""),
-        )
+        (value, origin.to_string().replace(&format!("{}/", dir.path().display()), ""))
     };
     assert_eq!(get(&[], &[]), ("2".into(), "default".into()));
     write(&dir, "system.toml", "[worker]\nslots = 3\n");
@@ -39,10 +31,7 @@ fn a_flag_beats_the_environment_beats_each_file_in_turn() {
     write(&dir, "here.toml", "worker = {slots = 5}\n");
     assert_eq!(get(&[], &[]), ("5".into(), "file here.toml".into()));
     let env = [("NIGHTSHIFT_WORKER_SLOTS", "6")];
-    assert_eq!(
-        get(&[], &env),
-        ("6".into(), "environment NIGHTSHIFT_WORKER_SLOTS".into())
-    );
+    assert_eq!(get(&[], &env), ("6".into(), "environment NIGHTSHIFT_WORKER_SLOTS".into()));
     let flags = [("worker.slots", "--slots", "7".to_owned())];
     assert_eq!(get(&flags, &env), ("7".into(), "flag --slots".into()));
 }
@@ -54,10 +43,7 @@ fn an_explicit_file_must_exist_and_stands_before_the_others() {
     write(&dir, "other.toml", "worker.slots = 9\n");
     let mut around = around(&dir, &[]);
     around.explicit = Some(dir.path().join("other.toml"));
-    assert_eq!(
-        Config::load(&[], &around).unwrap().number("worker.slots"),
-        9
-    );
+    assert_eq!(Config::load(&[], &around).unwrap().number("worker.slots"), 9);
     around.explicit = Some(dir.path().join("missing.toml"));
     assert_eq!(Config::load(&[], &around).unwrap_err().exit, Exit::Usage);
 }
@@ -65,16 +51,10 @@ fn an_explicit_file_must_exist_and_stands_before_the_others() {
 #[test]
 fn the_specific_variable_beats_the_standard_one_and_an_empty_one_counts_as_unset() {
     let dir = tempfile::tempdir().unwrap();
-    let both = [
-        ("DATABASE_URL", "postgres://a/b"),
-        ("NIGHTSHIFT_DATABASE_URL", "postgres://c/d"),
-    ];
+    let both = [("DATABASE_URL", "postgres://a/b"), ("NIGHTSHIFT_DATABASE_URL", "postgres://c/d")];
     let config = Config::load(&[], &around(&dir, &both)).unwrap();
     assert_eq!(config.get("database.url"), Some("postgres://c/d"));
-    let empty = [
-        ("DATABASE_URL", "postgres://a/b"),
-        ("NIGHTSHIFT_DATABASE_URL", ""),
-    ];
+    let empty = [("DATABASE_URL", "postgres://a/b"), ("NIGHTSHIFT_DATABASE_URL", "")];
     let config = Config::load(&[], &around(&dir, &empty)).unwrap();
     assert_eq!(config.get("database.url"), Some("postgres://a/b"));
 }
@@ -86,14 +66,9 @@ fn unknown_keys_and_illegal_values_are_errors_that_name_their_origin() {
         write(&dir, "here.toml", text);
         let failure = Config::load(&[], &around(&dir, &[])).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
-        failure
-            .message
-            .replace(&format!("{}/", dir.path().display()), "")
+        failure.message.replace(&format!("{}/", dir.path().display()), "")
     };
-    assert_eq!(
-        message("[worker]\nslotz = 3\n"),
-        "here.toml: unknown key \"worker.slotz\""
-    );
+    assert_eq!(message("[worker]\nslotz = 3\n"), "here.toml: unknown key \"worker.slotz\"");
     assert_eq!(
         message("worker.slots = 0\n"),
         "worker.slots (file here.toml): expected a whole number of at least 1, got \"0\""
@@ -114,16 +89,9 @@ fn unknown_keys_and_illegal_values_are_errors_that_name_their_origin() {
 #[test]
 fn a_password_is_never_shown() {
     let dir = tempfile::tempdir().unwrap();
-    let env = [(
-        "DATABASE_URL",
-        "postgres://u:topsecret@host:5432/db?password=topsecret",
-    )];
+    let env = [("DATABASE_URL", "postgres://u:topsecret@host:5432/db?password=topsecret")];
     let config = Config::load(&[], &around(&dir, &env)).unwrap();
-    let shown: Vec<String> = config
-        .shown()
-        .into_iter()
-        .map(|(_, value, _)| value)
-        .collect();
+    let shown: Vec<String> = config.shown().into_iter().map(|(_, value, _)| value).collect();
     assert_eq!(shown[0], "postgres://u:...@host:5432/db");
     assert_eq!(redact_url("host=h password=topsecret"), "(hidden)");
     assert_eq!(redact_url("postgres://host/db"), "postgres://host/db");

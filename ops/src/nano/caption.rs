@@ -49,28 +49,19 @@ pub struct Caption {
 pub fn caption(scene: &Scene, depths: &[f32], seed: u64) -> Caption {
     let mut rng = Rng::new(seed, Stream::Caption);
     let several = scene.objects.len() > 1;
-    let sized = scene
-        .objects
-        .iter()
-        .any(|object| object.size == Size::Large)
+    let sized = scene.objects.iter().any(|object| object.size == Size::Large)
         || (!several && scene.objects[0].size == Size::Small);
     let apart = depths.len() == 2 && (depths[0] - depths[1]).abs() > NEARER;
     let mentions = Mentions {
         position: scene.kind == Kind::Three || (scene.kind != Kind::Front && rng.percent(85)),
-        size: sized
-            && scene
-                .objects
-                .iter()
-                .all(|object| object.shape != Shape::Person),
+        size: sized && scene.objects.iter().all(|object| object.shape != Shape::Person),
         time: rng.percent(85),
         depth: scene.kind == Kind::Front || (scene.kind == Kind::Two && apart && rng.percent(60)),
     };
     let mut text = match (scene.kind, scene.objects.as_slice()) {
-        (Kind::Front, [front, back]) => format!(
-            "{} in front of {}",
-            told(front, mentions),
-            told(back, mentions)
-        ),
+        (Kind::Front, [front, back]) => {
+            format!("{} in front of {}", told(front, mentions), told(back, mentions))
+        }
         (Kind::Three, objects) => three(objects),
         (_, [a, b]) => two(a, b, mentions),
         (_, objects) => placed(&objects[0], mentions),
@@ -80,11 +71,7 @@ pub fn caption(scene: &Scene, depths: &[f32], seed: u64) -> Caption {
         text += &format!(", the {} is nearer", scene.objects[nearer].name());
     }
     if mentions.time {
-        let comma = if mentions.depth && scene.kind == Kind::Two {
-            ","
-        } else {
-            ""
-        };
+        let comma = if mentions.depth && scene.kind == Kind::Two { "," } else { "" };
         text += &format!("{comma} {}", scene.time().phrase());
     }
     Caption { text, mentions }
@@ -92,11 +79,7 @@ pub fn caption(scene: &Scene, depths: &[f32], seed: u64) -> Caption {
 
 /// `a large red ball`, `an orange box`, `a person in blue waving`.
 fn told(object: &Object, mentions: Mentions) -> String {
-    let size = if mentions.size {
-        object.size.word()
-    } else {
-        ""
-    };
+    let size = if mentions.size { object.size.word() } else { "" };
     match object.shape {
         Shape::Person => format!("a {} {}", object.name(), object.body.arms.phrase()),
         _ => with_article(&format!("{size}{}", object.name())),
@@ -112,11 +95,7 @@ pub fn with_article(noun: &str) -> String {
 
 fn placed(object: &Object, mentions: Mentions) -> String {
     let told = told(object, mentions);
-    if mentions.position {
-        format!("{told} {}", object.position().phrase())
-    } else {
-        told
-    }
+    if mentions.position { format!("{told} {}", object.position().phrase()) } else { told }
 }
 
 fn two(a: &Object, b: &Object, mentions: Mentions) -> String {
@@ -129,26 +108,13 @@ fn two(a: &Object, b: &Object, mentions: Mentions) -> String {
 }
 
 fn three(objects: &[Object]) -> String {
-    let same = objects
-        .windows(2)
-        .all(|pair| pair[0].shape == pair[1].shape);
+    let same = objects.windows(2).all(|pair| pair[0].shape == pair[1].shape);
     let one = |object: &Object| {
-        if same {
-            object.colour.word().to_owned()
-        } else {
-            with_article(&object.name())
-        }
+        if same { object.colour.word().to_owned() } else { with_article(&object.name()) }
     };
     let all: Vec<String> = objects.iter().map(one).collect();
-    let what = if same {
-        plural(objects[0].shape)
-    } else {
-        "objects"
-    };
-    format!(
-        "three {what} from left to right: {}, {} and {}",
-        all[0], all[1], all[2]
-    )
+    let what = if same { plural(objects[0].shape) } else { "objects" };
+    format!("three {what} from left to right: {}, {} and {}", all[0], all[1], all[2])
 }
 
 fn plural(shape: Shape) -> &'static str {

@@ -74,22 +74,14 @@ pub fn detect(picture: &[Rgb]) -> Seen {
     let skin: Vec<bool> = labels.iter().map(|label| *label == Label::Skin).collect();
     let mut objects: Vec<Found> = Vec::new();
     for (i, colour) in Colour::ALL.into_iter().enumerate() {
-        let of_colour: Vec<bool> = labels
-            .iter()
-            .map(|label| *label == Label::Object(i))
-            .collect();
+        let of_colour: Vec<bool> = labels.iter().map(|label| *label == Label::Object(i)).collect();
         let with_skin: Vec<bool> = of_colour.iter().zip(&skin).map(|(a, b)| *a || *b).collect();
         let wholes = components(&with_skin);
         for mask in components(&of_colour) {
             let touches = |whole: &&Vec<bool>| mask.iter().zip(*whole).any(|(a, b)| *a && *b);
             let whole = wholes.iter().find(touches).unwrap_or(&mask);
             if let (Some(bounds), Some(frame)) = (bounds(&mask), bounds(whole)) {
-                objects.push(Found {
-                    shape: shape(whole, frame, &skin),
-                    colour,
-                    bounds,
-                    mask,
-                });
+                objects.push(Found { shape: shape(whole, frame, &skin), colour, bounds, mask });
             }
         }
     }
@@ -98,20 +90,14 @@ pub fn detect(picture: &[Rgb]) -> Seen {
 }
 
 fn distance(a: Rgb, b: Rgb) -> i32 {
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| (i32::from(*a) - i32::from(b)).pow(2))
-        .sum()
+    a.iter().zip(b).map(|(a, b)| (i32::from(*a) - i32::from(b)).pow(2)).sum()
 }
 
 /// The time whose upper sky is nearest to the first rows.
 fn time_of(picture: &[Rgb]) -> Time {
     let off = |time: &Time| {
         let sky = palette::sky(Backdrop::Outdoors(*time), true);
-        picture[..3 * SIDE]
-            .iter()
-            .map(|pixel| i64::from(distance(*pixel, sky)))
-            .sum::<i64>()
+        picture[..3 * SIDE].iter().map(|pixel| i64::from(distance(*pixel, sky))).sum::<i64>()
     };
     Time::ALL.into_iter().min_by_key(off).unwrap_or(Time::Day)
 }
@@ -128,10 +114,7 @@ fn swatches(time: Time) -> Vec<(Rgb, Label)> {
     for light in Light::ALL {
         swatches.push((palette::lit(palette::SKIN, light, time), Label::Skin));
         for (i, colour) in Colour::ALL.into_iter().enumerate() {
-            swatches.push((
-                palette::lit(palette::rgb(colour), light, time),
-                Label::Object(i),
-            ));
+            swatches.push((palette::lit(palette::rgb(colour), light, time), Label::Object(i)));
         }
     }
     swatches
@@ -139,9 +122,7 @@ fn swatches(time: Time) -> Vec<(Rgb, Label)> {
 
 fn labels(picture: &[Rgb], swatches: &[(Rgb, Label)]) -> Vec<Label> {
     let one = |pixel: &Rgb| {
-        let nearest = swatches
-            .iter()
-            .min_by_key(|(colour, _)| distance(*pixel, *colour));
+        let nearest = swatches.iter().min_by_key(|(colour, _)| distance(*pixel, *colour));
         nearest.map_or(Label::Ground, |(_, label)| *label)
     };
     picture.iter().map(one).collect()
@@ -151,10 +132,7 @@ fn labels(picture: &[Rgb], swatches: &[(Rgb, Label)]) -> Vec<Label> {
 fn solid(picture: &[Rgb], swatches: Vec<(Rgb, Label)>) -> Vec<(Rgb, Label)> {
     let labels = labels(picture, &swatches);
     let inner = |at: &usize| around(*at).all(|other| labels[other] == labels[*at]);
-    let inner: Vec<Label> = (0..labels.len())
-        .filter(inner)
-        .map(|at| labels[at])
-        .collect();
+    let inner: Vec<Label> = (0..labels.len()).filter(inner).map(|at| labels[at]).collect();
     let fills = |label: Label| inner.iter().filter(|l| **l == label).count() >= LEAST_INNER;
     let there = |(_, label): &(Rgb, Label)| *label == Label::Ground || fills(*label);
     swatches.into_iter().filter(there).collect()
@@ -177,9 +155,7 @@ fn majority(labels: &[Label]) -> Vec<Label> {
             return labels[at];
         }
         let others = around(at).map(|other| labels[other]);
-        others
-            .max_by_key(|label| votes(*label))
-            .unwrap_or(labels[at])
+        others.max_by_key(|label| votes(*label)).unwrap_or(labels[at])
     };
     (0..labels.len()).map(one).collect()
 }
@@ -266,10 +242,7 @@ mod tests {
             times += u32::from(seen.time == sample.scene.time());
             for (i, object) in sample.scene.objects.iter().enumerate() {
                 objects += 1;
-                let found = seen
-                    .objects
-                    .iter()
-                    .find(|found| found.colour == object.colour);
+                let found = seen.objects.iter().find(|found| found.colour == object.colour);
                 colours += u32::from(found.is_some());
                 let right = found.is_some_and(|found| found.shape == object.shape);
                 shapes += u32::from(right);
@@ -281,16 +254,8 @@ mod tests {
                     sample.scene.kind == Kind::Front || found.position() == object.position(),
                 );
                 let truth = mask(&sample.drawn, i);
-                let both = truth
-                    .iter()
-                    .zip(&found.mask)
-                    .filter(|(a, b)| **a && **b)
-                    .count();
-                let any = truth
-                    .iter()
-                    .zip(&found.mask)
-                    .filter(|(a, b)| **a || **b)
-                    .count();
+                let both = truth.iter().zip(&found.mask).filter(|(a, b)| **a && **b).count();
+                let any = truth.iter().zip(&found.mask).filter(|(a, b)| **a || **b).count();
                 overlap += both as f32 / any as f32;
             }
         }
@@ -304,14 +269,8 @@ mod tests {
             share(places, objects),
             f64::from(overlap) / f64::from(objects)
         );
-        assert!(
-            share(counts, scenes) >= 0.98 && share(times, scenes) >= 0.999,
-            "{told}"
-        );
-        assert!(
-            share(colours, objects) >= 0.99 && share(shapes, objects) >= 0.97,
-            "{told}"
-        );
+        assert!(share(counts, scenes) >= 0.98 && share(times, scenes) >= 0.999, "{told}");
+        assert!(share(colours, objects) >= 0.99 && share(shapes, objects) >= 0.97, "{told}");
         assert!(
             share(places, objects) >= 0.98 && f64::from(overlap) / f64::from(objects) >= 0.85,
             "{told}"

@@ -77,34 +77,16 @@ fn remove(scene: &Scene, rng: &mut Rng) -> Edit {
     let mut scene = scene.clone();
     let gone = scene.objects.remove(object);
     let instruction = format!("remove the {}", short(&gone));
-    Edit {
-        op: Op::Remove,
-        instruction,
-        object: Some(object),
-        colour: None,
-        time: None,
-        scene,
-    }
+    Edit { op: Op::Remove, instruction, object: Some(object), colour: None, time: None, scene }
 }
 
 fn add(scene: &Scene, rng: &mut Rng) -> Option<Edit> {
     let thing = layout::addition(rng, scene)?;
-    let instruction = format!(
-        "add {} {}",
-        with_article(&thing.name()),
-        thing.position().phrase()
-    );
+    let instruction = format!("add {} {}", with_article(&thing.name()), thing.position().phrase());
     let mut scene = scene.clone();
     let object = scene.objects.len();
     scene.objects.push(thing);
-    Some(Edit {
-        op: Op::Add,
-        instruction,
-        object: Some(object),
-        colour: None,
-        time: None,
-        scene,
-    })
+    Some(Edit { op: Op::Add, instruction, object: Some(object), colour: None, time: None, scene })
 }
 
 fn change_time(scene: &Scene, rng: &mut Rng) -> Edit {
@@ -114,14 +96,7 @@ fn change_time(scene: &Scene, rng: &mut Rng) -> Edit {
     let mut scene = scene.clone();
     scene.backdrop = Backdrop::Outdoors(time);
     let instruction = format!("change the time to {}", time.noun());
-    Edit {
-        op: Op::Time,
-        instruction,
-        object: None,
-        colour: None,
-        time: Some(time),
-        scene,
-    }
+    Edit { op: Op::Time, instruction, object: None, colour: None, time: Some(time), scene }
 }
 
 fn short(object: &Object) -> String {
@@ -160,19 +135,9 @@ pub fn subject(scene: &Scene, seed: u64) -> Subject {
     }
     let elsewhere = layout::subject_scene(&mut rng, &alone);
     let caption = subject_caption(&elsewhere);
-    let alone = Scene {
-        kind: scene.kind,
-        backdrop: Backdrop::Plain,
-        horizon: 24.0,
-        objects: vec![alone],
-    };
-    Subject {
-        object,
-        description: scene.objects[object].name(),
-        caption,
-        alone,
-        scene: elsewhere,
-    }
+    let alone =
+        Scene { kind: scene.kind, backdrop: Backdrop::Plain, horizon: 24.0, objects: vec![alone] };
+    Subject { object, description: scene.objects[object].name(), caption, alone, scene: elsewhere }
 }
 
 fn subject_caption(scene: &Scene) -> String {

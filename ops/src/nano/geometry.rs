@@ -110,18 +110,10 @@ impl Solid {
     pub fn hit(&self, ray: Vec3) -> Option<Hit> {
         match *self {
             Self::Ball { centre, radius } => ball(ray, centre, radius),
-            Self::Block {
-                centre,
-                half,
-                half_height,
-                turn,
-            } => block(ray, centre, half, half_height, turn),
-            Self::Round {
-                base,
-                bottom,
-                top,
-                height,
-            } => round(ray, base, [bottom, top], height),
+            Self::Block { centre, half, half_height, turn } => {
+                block(ray, centre, half, half_height, turn)
+            }
+            Self::Round { base, bottom, top, height } => round(ray, base, [bottom, top], height),
             Self::Capsule { from, to, radius } => capsule(ray, from, to, radius),
         }
     }
@@ -132,21 +124,11 @@ impl Solid {
         let around = |centre: Vec3, reach: Vec3| (centre.minus(reach), centre.plus(reach));
         match *self {
             Self::Ball { centre, radius } => around(centre, Vec3::new(radius, radius, radius)),
-            Self::Block {
-                centre,
-                half,
-                half_height,
-                turn,
-            } => {
+            Self::Block { centre, half, half_height, turn } => {
                 let reach = half * (turn.0.abs() + turn.1.abs());
                 around(centre, Vec3::new(reach, half_height, reach))
             }
-            Self::Round {
-                base,
-                bottom,
-                top,
-                height,
-            } => {
+            Self::Round { base, bottom, top, height } => {
                 let reach = bottom.max(top);
                 let middle = base.plus(Vec3::new(0.0, height / 2.0, 0.0));
                 around(middle, Vec3::new(reach, height / 2.0, reach))
@@ -168,11 +150,7 @@ fn first_root(a: f32, b: f32, c: f32) -> Option<f32> {
 }
 
 fn ball(ray: Vec3, centre: Vec3, radius: f32) -> Option<Hit> {
-    let depth = first_root(
-        ray.dot(ray),
-        ray.dot(centre),
-        centre.dot(centre) - radius * radius,
-    )?;
+    let depth = first_root(ray.dot(ray), ray.dot(centre), centre.dot(centre) - radius * radius)?;
     let normal = ray.times(depth).minus(centre).times(1.0 / radius);
     (depth > 0.0).then_some(Hit { depth, normal })
 }
@@ -211,21 +189,16 @@ fn block(
         1 => Vec3::new(0.0, sign, 0.0),
         _ => Vec3::new(-sin * sign, 0.0, cos * sign),
     };
-    Some(Hit {
-        depth: near,
-        normal,
-    })
+    Some(Hit { depth: near, normal })
 }
 
 fn round(ray: Vec3, base: Vec3, [bottom, top]: [f32; 2], height: f32) -> Option<Hit> {
     let side = round_side(ray, base, bottom, (bottom - top) / height, height);
-    let lid = (top > 0.0 && ray.y < 0.0)
-        .then(|| (base.y + height) / ray.y)
-        .and_then(|depth| {
-            let p = ray.times(depth).minus(base);
-            let normal = Vec3::new(0.0, 1.0, 0.0);
-            (depth > 0.0 && p.x * p.x + p.z * p.z < top * top).then_some(Hit { depth, normal })
-        });
+    let lid = (top > 0.0 && ray.y < 0.0).then(|| (base.y + height) / ray.y).and_then(|depth| {
+        let p = ray.times(depth).minus(base);
+        let normal = Vec3::new(0.0, 1.0, 0.0);
+        (depth > 0.0 && p.x * p.x + p.z * p.z < top * top).then_some(Hit { depth, normal })
+    });
     match (side, lid) {
         (Some(a), Some(b)) => Some(if a.depth < b.depth { a } else { b }),
         (a, b) => a.or(b),
@@ -255,11 +228,8 @@ fn capsule(ray: Vec3, from: Vec3, to: Vec3, radius: f32) -> Option<Hit> {
     let (along_ray, along_from) = (ray.dot(axis) / length2, from.dot(axis) / length2);
     let across = ray.minus(axis.times(along_ray));
     let offset = from.minus(axis.times(along_from));
-    let tube = first_root(
-        across.dot(across),
-        across.dot(offset),
-        offset.dot(offset) - radius * radius,
-    );
+    let tube =
+        first_root(across.dot(across), across.dot(offset), offset.dot(offset) - radius * radius);
     let tube = tube.and_then(|depth| {
         let place = along_ray * depth - along_from;
         let foot = from.plus(axis.times(place));
@@ -268,7 +238,5 @@ fn capsule(ray: Vec3, from: Vec3, to: Vec3, radius: f32) -> Option<Hit> {
     });
     let ends = [ball(ray, from, radius), ball(ray, to, radius)];
     let all = [tube, ends[0], ends[1]];
-    all.into_iter()
-        .flatten()
-        .min_by(|a, b| a.depth.total_cmp(&b.depth))
+    all.into_iter().flatten().min_by(|a, b| a.depth.total_cmp(&b.depth))
 }

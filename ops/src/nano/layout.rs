@@ -34,10 +34,7 @@ pub fn scene(seed: u64) -> Scene {
         _ => Kind::PersonThing,
     };
     let time = rng.pick(&Time::ALL);
-    let mut maker = Maker {
-        rng,
-        colours: Colour::ALL.to_vec(),
-    };
+    let mut maker = Maker { rng, colours: Colour::ALL.to_vec() };
     maker.rng.shuffle(&mut maker.colours);
     let horizon = maker.rng.pick(&HORIZONS);
     let objects = match kind {
@@ -48,12 +45,7 @@ pub fn scene(seed: u64) -> Scene {
         Kind::Person => vec![maker.person(None)],
         Kind::PersonThing => maker.person_and_thing(),
     };
-    Scene {
-        kind,
-        backdrop: Backdrop::Outdoors(time),
-        horizon,
-        objects,
-    }
+    Scene { kind, backdrop: Backdrop::Outdoors(time), horizon, objects }
 }
 
 /// A thing of a shape and colour beside nothing else, or at the side that `other` leaves free.
@@ -65,10 +57,7 @@ pub(super) fn addition(rng: &mut Rng, scene: &Scene) -> Option<Object> {
     rng.shuffle(&mut colours);
     let mut places = Position::ALL;
     rng.shuffle(&mut places);
-    let mut maker = Maker {
-        rng: rng.clone(),
-        colours,
-    };
+    let mut maker = Maker { rng: rng.clone(), colours };
     let shape = maker.shape();
     let mut thing = maker.thing(shape, Size::Small, Position::Middle, Rows(45.0, 54.0));
     *rng = maker.rng;
@@ -93,10 +82,7 @@ pub(super) fn subject_scene(rng: &mut Rng, subject: &Object) -> Scene {
     let mut colours = Colour::ALL.to_vec();
     colours.retain(|colour| *colour != subject.colour);
     rng.shuffle(&mut colours);
-    let mut maker = Maker {
-        rng: rng.clone(),
-        colours,
-    };
+    let mut maker = Maker { rng: rng.clone(), colours };
     let pair = maker.rng.percent(40);
     let place = if pair {
         maker.rng.pick(&[Position::Left, Position::Right])
@@ -111,11 +97,7 @@ pub(super) fn subject_scene(rng: &mut Rng, subject: &Object) -> Scene {
     (object.colour, object.turn) = (subject.colour, subject.turn);
     let mut objects = vec![object];
     if pair {
-        let other = if place == Position::Left {
-            Position::Right
-        } else {
-            Position::Left
-        };
+        let other = if place == Position::Left { Position::Right } else { Position::Left };
         let shape = maker.shape();
         objects.push(maker.thing(shape, Size::Medium, other, ANY));
     }
@@ -123,12 +105,7 @@ pub(super) fn subject_scene(rng: &mut Rng, subject: &Object) -> Scene {
     let horizon = maker.rng.pick(&HORIZONS);
     *rng = maker.rng;
     let kind = if pair { Kind::Two } else { Kind::Single };
-    Scene {
-        kind,
-        backdrop: Backdrop::Outdoors(time),
-        horizon,
-        objects,
-    }
+    Scene { kind, backdrop: Backdrop::Outdoors(time), horizon, objects }
 }
 
 /// Half of the columns that an object can cover.
@@ -174,12 +151,7 @@ impl Maker {
             row,
             width,
             turn,
-            body: Body {
-                arms: Arms::Down,
-                mirrored: false,
-                stride: 0.1,
-                swing: 0.0,
-            },
+            body: Body { arms: Arms::Down, mirrored: false, stride: 0.1, swing: 0.0 },
         }
     }
 
@@ -189,11 +161,7 @@ impl Maker {
             27..70 => Size::Medium,
             _ => Size::Large,
         };
-        let rows = if size == Size::Large {
-            Rows(48.0, 54.0)
-        } else {
-            ANY
-        };
+        let rows = if size == Size::Large { Rows(48.0, 54.0) } else { ANY };
         let place = self.rng.pick(&Position::ALL);
         let shape = self.shape();
         vec![self.thing(shape, size, place, rows)]
@@ -210,10 +178,7 @@ impl Maker {
         let (sizes, rows) = if places != [Left, Right] {
             ([Size::Small; 2], self.rows())
         } else if self.rng.percent(30) {
-            (
-                self.either([Size::Large, Size::Small]),
-                [Rows(49.0, 53.0); 2],
-            )
+            (self.either([Size::Large, Size::Small]), [Rows(49.0, 53.0); 2])
         } else {
             ([Size::Medium; 2], self.rows())
         };
@@ -225,11 +190,7 @@ impl Maker {
 
     /// Both anywhere in the middle ground, or one clearly nearer.
     fn rows(&mut self) -> [Rows; 2] {
-        if self.rng.percent(50) {
-            self.either([FRONT, BACK])
-        } else {
-            [Rows(46.0, 50.0); 2]
-        }
+        if self.rng.percent(50) { self.either([FRONT, BACK]) } else { [Rows(46.0, 50.0); 2] }
     }
 
     fn either<T: Copy>(&mut self, [a, b]: [T; 2]) -> [T; 2] {
@@ -239,9 +200,7 @@ impl Maker {
     fn three(&mut self) -> Vec<Object> {
         let shapes: [Shape; 3] = self.shapes();
         let pairs = shapes.into_iter().zip(Position::ALL);
-        pairs
-            .map(|(shape, place)| self.thing(shape, Size::Small, place, ANY))
-            .collect()
+        pairs.map(|(shape, place)| self.thing(shape, Size::Small, place, ANY)).collect()
     }
 
     fn front(&mut self) -> Vec<Object> {
@@ -276,10 +235,6 @@ impl Maker {
         let person = self.person(Some(a));
         let shape = self.shape();
         let thing = self.thing(shape, Size::Small, b, ANY);
-        if a == Position::Left {
-            vec![person, thing]
-        } else {
-            vec![thing, person]
-        }
+        if a == Position::Left { vec![person, thing] } else { vec![thing, person] }
     }
 }

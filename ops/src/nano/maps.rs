@@ -12,14 +12,8 @@ use super::scene::{SIDE, Scene};
 pub const CANNY: (u32, u32) = (100, 200);
 
 /// Red, green and blue of the bones: head, torso, left arm, right arm, left leg, right leg.
-pub const BONES: [Rgb; 6] = [
-    [255, 255, 255],
-    [255, 220, 0],
-    [255, 40, 40],
-    [60, 110, 255],
-    [255, 60, 220],
-    [0, 220, 120],
-];
+pub const BONES: [Rgb; 6] =
+    [[255, 255, 255], [255, 220, 0], [255, 40, 40], [60, 110, 255], [255, 60, 220], [0, 220, 120]];
 
 /// Half of a bone's thickness in pixels.
 const BONE: f32 = 1.5;
@@ -50,10 +44,7 @@ pub fn metres(grey: f32) -> f32 {
 /// Normals as `round(255 (n + 1) / 2)`: x right, y up, z towards the camera; the sky has none and is (128, 128, 128).
 #[must_use]
 pub fn normal(drawn: &Drawn) -> RgbImage {
-    let pixels = drawn
-        .normal
-        .iter()
-        .map(|n| n.map(|part| byte((part + 1.0) / 2.0)));
+    let pixels = drawn.normal.iter().map(|n| n.map(|part| byte((part + 1.0) / 2.0)));
     panel(&pixels.collect::<Vec<_>>())
 }
 
@@ -70,10 +61,7 @@ pub fn segmentation(scene: &Scene, drawn: &Drawn) -> RgbImage {
         GROUND => Class::Ground,
         n => Class::Of(scene.objects[usize::from(n - FIRST_OBJECT)].shape),
     };
-    let pixels = drawn
-        .owner
-        .iter()
-        .map(|owner| palette::class(class(*owner)));
+    let pixels = drawn.owner.iter().map(|owner| palette::class(class(*owner)));
     panel(&pixels.collect::<Vec<_>>())
 }
 
@@ -166,10 +154,7 @@ fn coverage(x: f32, y: f32, [a, b]: [[f32; 2]; 2]) -> u16 {
     let along = [b[0] - a[0], b[1] - a[1]];
     let length2 = along[0] * along[0] + along[1] * along[1];
     let near = |i: usize| {
-        let p = [
-            x + ((i % 3) as f32 + 0.5) / 3.0 - a[0],
-            y + ((i / 3) as f32 + 0.5) / 3.0 - a[1],
-        ];
+        let p = [x + ((i % 3) as f32 + 0.5) / 3.0 - a[0], y + ((i / 3) as f32 + 0.5) / 3.0 - a[1]];
         let place = ((p[0] * along[0] + p[1] * along[1]) / length2).clamp(0.0, 1.0);
         let off = [p[0] - place * along[0], p[1] - place * along[1]];
         off[0] * off[0] + off[1] * off[1] < BONE * BONE

@@ -38,11 +38,7 @@ pub fn depth(predicted: &[f32], truth: &[f32]) -> DepthError {
         squares += (fitted - t).powi(2);
         close += f64::from(u8::from((fitted / t).max(t / fitted) < 1.25));
     }
-    DepthError {
-        abs_rel: relative / n,
-        rmse: (squares / n).sqrt(),
-        delta1: close / n,
-    }
+    DepthError { abs_rel: relative / n, rmse: (squares / n).sqrt(), delta1: close / n }
 }
 
 /// Precision, recall and their harmonic mean of edge pixels; an edge within one pixel in each direction counts as found.
@@ -50,9 +46,7 @@ pub fn depth(predicted: &[f32], truth: &[f32]) -> DepthError {
 pub fn edge_f1(found: &[bool], truth: &[bool]) -> f64 {
     let matched = |of: &[bool], near: &[bool]| {
         let all = of.iter().filter(|edge| **edge).count();
-        let hits = (0..of.len())
-            .filter(|at| of[*at] && has_near(near, *at))
-            .count();
+        let hits = (0..of.len()).filter(|at| of[*at] && has_near(near, *at)).count();
         (hits as f64, all as f64)
     };
     let ((right, found_n), (recalled, truth_n)) = (matched(found, truth), matched(truth, found));
@@ -60,11 +54,7 @@ pub fn edge_f1(found: &[bool], truth: &[bool]) -> f64 {
         return 1.0;
     }
     let (precision, recall) = (right / found_n.max(1.0), recalled / truth_n.max(1.0));
-    if precision + recall == 0.0 {
-        0.0
-    } else {
-        2.0 * precision * recall / (precision + recall)
-    }
+    if precision + recall == 0.0 { 0.0 } else { 2.0 * precision * recall / (precision + recall) }
 }
 
 fn has_near(mask: &[bool], at: usize) -> bool {
@@ -81,11 +71,7 @@ fn has_near(mask: &[bool], at: usize) -> bool {
 pub fn iou(a: &[bool], b: &[bool]) -> f64 {
     let both = a.iter().zip(b).filter(|(a, b)| **a && **b).count();
     let any = a.iter().zip(b).filter(|(a, b)| **a || **b).count();
-    if any == 0 {
-        1.0
-    } else {
-        both as f64 / any as f64
-    }
+    if any == 0 { 1.0 } else { both as f64 / any as f64 }
 }
 
 /// Mean of a difference and twice its standard error, which a single value does not have: not a number then.
@@ -108,12 +94,8 @@ mod tests {
         let (mut own, mut flat) = (0.0, 0.0);
         for sample in (HELD_OUT..HELD_OUT + 20).map(Sample::new) {
             let map = maps::depth(&sample.drawn);
-            let metres: Vec<f32> = map
-                .data
-                .iter()
-                .step_by(3)
-                .map(|g| maps::metres(f32::from(*g)))
-                .collect();
+            let metres: Vec<f32> =
+                map.data.iter().step_by(3).map(|g| maps::metres(f32::from(*g))).collect();
             let error = depth(&metres, &sample.drawn.depth);
             assert!(
                 error.abs_rel < 0.002 && error.delta1 > 0.999 && error.rmse < 0.02,
@@ -134,19 +116,13 @@ mod tests {
 
     #[test]
     fn an_edge_one_pixel_off_is_found_and_two_off_is_not() {
-        let line = |column: usize| {
-            (0..SIDE * SIDE)
-                .map(|at| at % SIDE == column)
-                .collect::<Vec<_>>()
-        };
+        let line =
+            |column: usize| (0..SIDE * SIDE).map(|at| at % SIDE == column).collect::<Vec<_>>();
         assert_eq!(edge_f1(&line(10), &line(10)), 1.0);
         assert_eq!(edge_f1(&line(11), &line(10)), 1.0);
         assert_eq!(edge_f1(&line(12), &line(10)), 0.0);
-        let half: Vec<bool> = line(10)
-            .iter()
-            .enumerate()
-            .map(|(at, edge)| *edge && at < SIDE * SIDE / 2)
-            .collect();
+        let half: Vec<bool> =
+            line(10).iter().enumerate().map(|(at, edge)| *edge && at < SIDE * SIDE / 2).collect();
         assert!((edge_f1(&half, &line(10)) - 2.0 / 3.0).abs() < 0.02);
     }
 

@@ -82,11 +82,7 @@ pub fn ground(backdrop: Backdrop, shadow: bool) -> Rgb {
         Backdrop::Outdoors(Time::Dusk) => [152, 130, 130],
         Backdrop::Outdoors(Time::Night) => [50, 54, 82],
     };
-    if shadow {
-        colour.map(|c| scaled(c, 212))
-    } else {
-        colour
-    }
+    if shadow { colour.map(|c| scaled(c, 212)) } else { colour }
 }
 
 /// The class of a segmentation map.

@@ -93,16 +93,9 @@ pub fn joints(foot: Vec3, height: f32, body: &Body) -> Joints<Vec3> {
 /// The solids of a person: the head first, then what is clothed.
 #[must_use]
 pub fn solids(joints: &Joints<Vec3>, height: f32) -> [Solid; 6] {
-    let limb = |from, to, thickness: f32| Solid::Capsule {
-        from,
-        to,
-        radius: thickness * height,
-    };
+    let limb = |from, to, thickness: f32| Solid::Capsule { from, to, radius: thickness * height };
     [
-        Solid::Ball {
-            centre: joints.head,
-            radius: HEAD * height,
-        },
+        Solid::Ball { centre: joints.head, radius: HEAD * height },
         limb(joints.neck, joints.hip, 2.0 * LIMB),
         limb(joints.neck, joints.left_hand, LIMB),
         limb(joints.neck, joints.right_hand, LIMB),

@@ -53,9 +53,7 @@ impl Camera {
     /// The camera whose ground ends at `horizon`.
     #[must_use]
     pub fn new(horizon: f32) -> Self {
-        Self {
-            axis: horizon - FOCAL * EYE / FAR,
-        }
+        Self { axis: horizon - FOCAL * EYE / FAR }
     }
 
     /// Depth of the ground in a row.
@@ -74,18 +72,11 @@ impl Camera {
     /// Column and row of a point.
     #[must_use]
     pub fn project(self, p: Vec3) -> [f32; 2] {
-        [
-            SIDE as f32 / 2.0 + FOCAL * p.x / p.z,
-            self.axis - FOCAL * p.y / p.z,
-        ]
+        [SIDE as f32 / 2.0 + FOCAL * p.x / p.z, self.axis - FOCAL * p.y / p.z]
     }
 
     fn ray(self, x: f32, y: f32) -> Vec3 {
-        Vec3::new(
-            (x - SIDE as f32 / 2.0) / FOCAL,
-            (self.axis - y) / FOCAL,
-            1.0,
-        )
+        Vec3::new((x - SIDE as f32 / 2.0) / FOCAL, (self.axis - y) / FOCAL, 1.0)
     }
 
     /// The joints of a person.
@@ -137,11 +128,7 @@ pub fn draw(scene: &Scene) -> Drawn {
         .map(|at| stage.sample((at % SIDE) as f32 + 0.5, (at / SIDE) as f32 + 0.5))
         .collect();
     let picture = (0..SIDE * SIDE).map(|at| {
-        if is_plain(&middles, at) {
-            middles[at].colour
-        } else {
-            stage.smooth(at % SIDE, at / SIDE)
-        }
+        if is_plain(&middles, at) { middles[at].colour } else { stage.smooth(at % SIDE, at / SIDE) }
     });
     Drawn {
         picture: picture.collect(),
@@ -157,9 +144,7 @@ fn is_plain(middles: &[Sample], at: usize) -> bool {
     let rows = y.saturating_sub(1)..(y + 2).min(SIDE);
     rows.into_iter().all(|row| {
         let columns = x.saturating_sub(1)..(x + 2).min(SIDE);
-        columns
-            .into_iter()
-            .all(|column| middles[row * SIDE + column].colour == middles[at].colour)
+        columns.into_iter().all(|column| middles[row * SIDE + column].colour == middles[at].colour)
     })
 }
 
@@ -191,17 +176,10 @@ impl Stage {
         } else {
             self.part(thing(object, foot, width), owner, colour);
         }
-        let spread = if object.shape == Shape::Cylinder {
-            0.5
-        } else {
-            0.56
-        };
+        let spread = if object.shape == Shape::Cylinder { 0.5 } else { 0.56 };
         let lean = Vec3::new(0.14 * width, 0.0, 0.06 * width);
         let reach = [spread * width, 0.42 * width];
-        self.shadows.push(Shadow {
-            centre: foot.plus(lean),
-            reach,
-        });
+        self.shadows.push(Shadow { centre: foot.plus(lean), reach });
     }
 
     fn part(&mut self, solid: Solid, owner: u8, colour: Rgb) {
@@ -216,13 +194,7 @@ impl Stage {
                 high[axis] = high[axis].max(place[axis]);
             }
         }
-        self.parts.push(Part {
-            solid,
-            owner,
-            colour,
-            low,
-            high,
-        });
+        self.parts.push(Part { solid, owner, colour, low, high });
     }
 
     fn sample(&self, x: f32, y: f32) -> Sample {
@@ -248,12 +220,7 @@ impl Stage {
         if y <= self.horizon {
             let high = y < self.horizon / 2.0;
             let colour = palette::sky(self.backdrop, high);
-            return Sample {
-                colour,
-                depth: FAR,
-                normal: [0.0; 3],
-                owner: SKY,
-            };
+            return Sample { colour, depth: FAR, normal: [0.0; 3], owner: SKY };
         }
         let depth = -EYE / ray.y;
         let point = ray.times(depth);
@@ -263,12 +230,7 @@ impl Stage {
             x * x + z * z < 1.0
         });
         let colour = palette::ground(self.backdrop, shadow);
-        Sample {
-            colour,
-            depth,
-            normal: [0.0, 1.0, 0.0],
-            owner: GROUND,
-        }
+        Sample { colour, depth, normal: [0.0, 1.0, 0.0], owner: GROUND }
     }
 
     /// The mean of a pixel's samples.
@@ -276,10 +238,8 @@ impl Stage {
         let mut sum = [0u16; 3];
         for i in 0..SAMPLES * SAMPLES {
             let inside = |n: usize| (n as f32 + 0.5) / SAMPLES as f32;
-            let sample = self.sample(
-                x as f32 + inside(i % SAMPLES),
-                y as f32 + inside(i / SAMPLES),
-            );
+            let sample =
+                self.sample(x as f32 + inside(i % SAMPLES), y as f32 + inside(i / SAMPLES));
             for (sum, value) in sum.iter_mut().zip(sample.colour) {
                 *sum += u16::from(value);
             }
@@ -291,28 +251,15 @@ impl Stage {
 
 fn thing(object: &Object, foot: Vec3, width: f32) -> Solid {
     let up = |height: f32| foot.plus(Vec3::new(0.0, height, 0.0));
-    let round = |bottom, top, height| Solid::Round {
-        base: foot,
-        bottom,
-        top,
-        height,
-    };
+    let round = |bottom, top, height| Solid::Round { base: foot, bottom, top, height };
     match object.shape {
         Shape::Box => {
             let half = width / 2.0 / (object.turn.0.abs() + object.turn.1.abs());
-            Solid::Block {
-                centre: up(half),
-                half,
-                half_height: half,
-                turn: object.turn,
-            }
+            Solid::Block { centre: up(half), half, half_height: half, turn: object.turn }
         }
         Shape::Cone => round(0.5 * width, 0.0, 1.15 * width),
         Shape::Cylinder => round(0.38 * width, 0.38 * width, 1.2 * width),
-        Shape::Ball | Shape::Person => Solid::Ball {
-            centre: up(width / 2.0),
-            radius: width / 2.0,
-        },
+        Shape::Ball | Shape::Person => Solid::Ball { centre: up(width / 2.0), radius: width / 2.0 },
     }
 }
 

@@ -92,9 +92,6 @@ mod tests {
         for _ in 0..10_000 {
             counts[rng.below(5)] += 1;
         }
-        assert!(
-            counts.iter().all(|n| (1850..2150).contains(n)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|n| (1850..2150).contains(n)), "{counts:?}");
     }
 }

@@ -48,15 +48,9 @@ impl Sample {
     pub fn new(seed: u64) -> Self {
         let scene = layout::scene(seed);
         let camera = Camera::new(scene.horizon);
-        let depths: Vec<f32> = scene
-            .objects
-            .iter()
-            .map(|object| camera.depth_of(object.row))
-            .collect();
-        let person = scene
-            .objects
-            .iter()
-            .find(|object| object.shape == Shape::Person);
+        let depths: Vec<f32> =
+            scene.objects.iter().map(|object| camera.depth_of(object.row)).collect();
+        let person = scene.objects.iter().find(|object| object.shape == Shape::Person);
         let joints = person.map(|person| camera.joints(person).map(|joint| camera.project(joint)));
         let edit = edit::edit(&scene, seed);
         let subject = edit::subject(&scene, seed);
@@ -185,21 +179,14 @@ fn described(scene: &Scene, drawn: &Drawn) -> Vec<Described> {
 /// Where an object is seen.
 #[must_use]
 pub fn mask(drawn: &Drawn, object: usize) -> Vec<bool> {
-    drawn
-        .owner
-        .iter()
-        .map(|owner| *owner == FIRST_OBJECT + object as u8)
-        .collect()
+    drawn.owner.iter().map(|owner| *owner == FIRST_OBJECT + object as u8).collect()
 }
 
 /// First column, first row, one past the last column, one past the last row.
 #[must_use]
 pub fn bounds(mask: &[bool]) -> Option<[usize; 4]> {
-    let seen = mask
-        .iter()
-        .enumerate()
-        .filter(|(_, seen)| **seen)
-        .map(|(i, _)| (i % SIDE, i / SIDE));
+    let seen =
+        mask.iter().enumerate().filter(|(_, seen)| **seen).map(|(i, _)| (i % SIDE, i / SIDE));
     seen.fold(None, |found: Option<[usize; 4]>, (x, y)| {
         let [x0, y0, x1, y1] = found.unwrap_or([x, y, x, y]);
         Some([x0.min(x), y0.min(y), x1.max(x + 1), y1.max(y + 1)])

@@ -97,15 +97,8 @@ pub enum Colour {
 
 impl Colour {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Red,
-        Self::Orange,
-        Self::Yellow,
-        Self::Green,
-        Self::Cyan,
-        Self::Blue,
-        Self::Purple,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Red, Self::Orange, Self::Yellow, Self::Green, Self::Cyan, Self::Blue, Self::Purple];
 
     /// The word.
     #[must_use]

@@ -29,9 +29,7 @@ impl Store {
             Ok::<_, std::io::Error>(file)
         };
         let side = SIDE as u64;
-        let panels = PANELS
-            .iter()
-            .map(|name| stack(name, "|u1", &[count, side, side, 3]));
+        let panels = PANELS.iter().map(|name| stack(name, "|u1", &[count, side, side, 3]));
         Ok(Self {
             lines: open("scenes.jsonl")?,
             panels: panels.collect::<std::io::Result<_>>()?,
@@ -48,12 +46,7 @@ impl Store {
         for (file, name) in self.panels.iter_mut().zip(PANELS) {
             file.write_all(sample.panel(name).as_raw())?;
         }
-        let depth: Vec<u8> = sample
-            .drawn
-            .depth
-            .iter()
-            .flat_map(|d| d.to_le_bytes())
-            .collect();
+        let depth: Vec<u8> = sample.drawn.depth.iter().flat_map(|d| d.to_le_bytes()).collect();
         self.depth.write_all(&depth)
     }
 
@@ -92,10 +85,7 @@ mod tests {
     fn headers_are_those_of_numpy() {
         let bytes = header("|u1", &[12, 64, 64, 3]);
         assert_eq!(bytes.len() % 64, 0);
-        assert_eq!(
-            usize::from(u16::from_le_bytes([bytes[8], bytes[9]])),
-            bytes.len() - 10
-        );
+        assert_eq!(usize::from(u16::from_le_bytes([bytes[8], bytes[9]])), bytes.len() - 10);
         let text = String::from_utf8_lossy(&bytes[10..]).into_owned();
         assert!(
             text.starts_with(

@@ -8,9 +8,7 @@ use super::sample::{HELD_OUT, PANELS, Sample, bounds, mask};
 use super::scene::{Kind, Scene, Shape, Size};
 
 fn samples(count: u64) -> impl Iterator<Item = Sample> {
-    (0..count / 2)
-        .chain(HELD_OUT..HELD_OUT + count.div_ceil(2))
-        .map(Sample::new)
+    (0..count / 2).chain(HELD_OUT..HELD_OUT + count.div_ceil(2)).map(Sample::new)
 }
 
 /// Everything of a few seeds, words and pixels.
@@ -26,10 +24,7 @@ fn the_bytes_of_a_seed_are_pinned() {
         for depth in &sample.drawn.depth {
             hash.update(depth.to_le_bytes());
         }
-        let hex: String = hash.finalize()[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{seed}: {hex} {}", sample.caption.text)
     };
     let lines: Vec<String> = [0, 1, 2, 3, 4, HELD_OUT].map(digest).into();
@@ -47,23 +42,14 @@ fn the_bytes_of_a_seed_are_pinned() {
 fn depth_and_owners_agree() {
     for sample in samples(200) {
         let drawn = &sample.drawn;
-        for (owner, (depth, normal)) in drawn
-            .owner
-            .iter()
-            .zip(drawn.depth.iter().zip(&drawn.normal))
+        for (owner, (depth, normal)) in
+            drawn.owner.iter().zip(drawn.depth.iter().zip(&drawn.normal))
         {
-            assert!(
-                (NEAR..=FAR).contains(depth),
-                "seed {}: {depth}",
-                sample.seed
-            );
+            assert!((NEAR..=FAR).contains(depth), "seed {}: {depth}", sample.seed);
             let length = normal.iter().map(|n| n * n).sum::<f32>();
             match *owner {
                 SKY => assert_eq!((*depth, length), (FAR, 0.0)),
-                _ => assert!(
-                    (length - 1.0).abs() < 1e-2 && normal[2] > -0.5,
-                    "{normal:?}"
-                ),
+                _ => assert!((length - 1.0).abs() < 1e-2 && normal[2] > -0.5, "{normal:?}"),
             }
         }
         // Nothing is behind what hides it: taking an object away never brings anything nearer.
@@ -81,16 +67,10 @@ fn depth_and_owners_agree() {
 
 /// The share of an object that others leave visible, and its pixels.
 fn seen(scene: &Scene, object: usize) -> (f32, usize) {
-    let alone = Scene {
-        objects: vec![scene.objects[object]],
-        ..scene.clone()
-    };
+    let alone = Scene { objects: vec![scene.objects[object]], ..scene.clone() };
     let count = |drawn: &render::Drawn, object| mask(drawn, object).iter().filter(|m| **m).count();
     let visible = count(&render::draw(scene), object);
-    (
-        visible as f32 / count(&render::draw(&alone), 0) as f32,
-        visible,
-    )
+    (visible as f32 / count(&render::draw(&alone), 0) as f32, visible)
 }
 
 #[test]
@@ -116,29 +96,15 @@ fn captions_tell_the_truth() {
         let mut colours: Vec<_> = scene.objects.iter().map(|object| object.colour).collect();
         colours.sort_unstable();
         colours.dedup();
-        assert_eq!(
-            colours.len(),
-            scene.objects.len(),
-            "colours tell objects apart: {text}"
-        );
+        assert_eq!(colours.len(), scene.objects.len(), "colours tell objects apart: {text}");
         for object in &scene.objects {
             assert!(text.contains(object.colour.word()), "{text}");
-            assert!(
-                text.contains(object.shape.word().trim_end_matches('x')),
-                "{text}"
-            );
+            assert!(text.contains(object.shape.word().trim_end_matches('x')), "{text}");
         }
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         let mentions = sample.caption.mentions;
-        assert_eq!(
-            says(&["by day", "at dusk", "at night"]),
-            mentions.time,
-            "{text}"
-        );
-        assert!(
-            !mentions.time || text.ends_with(scene.time().phrase()),
-            "{text}"
-        );
+        assert_eq!(says(&["by day", "at dusk", "at night"]), mentions.time, "{text}");
+        assert!(!mentions.time || text.ends_with(scene.time().phrase()), "{text}");
         assert_eq!(
             says(&["on the", "in the middle", "left to right"]),
             mentions.position,
@@ -147,29 +113,17 @@ fn captions_tell_the_truth() {
         assert_eq!(says(&["large", "small"]), mentions.size, "{text}");
         assert_eq!(says(&["nearer", "in front of"]), mentions.depth, "{text}");
         if mentions.position && scene.kind != Kind::Three {
-            let places: Vec<usize> = scene
-                .objects
-                .iter()
-                .filter_map(|o| text.find(o.position().phrase()))
-                .collect();
-            assert!(
-                places.len() == scene.objects.len() && places.is_sorted(),
-                "{text}"
-            );
+            let places: Vec<usize> =
+                scene.objects.iter().filter_map(|o| text.find(o.position().phrase())).collect();
+            assert!(places.len() == scene.objects.len() && places.is_sorted(), "{text}");
         }
         if scene.kind != Kind::Front {
             assert!(
-                scene
-                    .objects
-                    .windows(2)
-                    .all(|pair| pair[0].column + 10.0 < pair[1].column),
+                scene.objects.windows(2).all(|pair| pair[0].column + 10.0 < pair[1].column),
                 "{text}"
             );
         }
-        let sizes = scene
-            .objects
-            .iter()
-            .map(|object| (object.size, object.width));
+        let sizes = scene.objects.iter().map(|object| (object.size, object.width));
         for (size, width) in sizes.filter(|_| mentions.size) {
             assert!(
                 if size == Size::Small {
@@ -193,25 +147,13 @@ fn edits_change_what_they_say_and_nothing_else() {
             (_, Some(object)) => mask(old, object),
             (_, None) => vec![true; old.owner.len()],
         };
-        let changed: Vec<bool> = old
-            .picture
-            .iter()
-            .zip(&new.picture)
-            .map(|(a, b)| a != b)
-            .collect();
-        let inside = changed
-            .iter()
-            .zip(&about)
-            .filter(|(c, a)| **c && **a)
-            .count();
+        let changed: Vec<bool> =
+            old.picture.iter().zip(&new.picture).map(|(a, b)| a != b).collect();
+        let inside = changed.iter().zip(&about).filter(|(c, a)| **c && **a).count();
         let area = about.iter().filter(|a| **a).count();
         let text = format!("seed {}: {}", sample.seed, sample.edit.instruction);
         assert!(inside * 10 >= area * 7, "{text}: {inside} of {area}");
-        let outside = changed
-            .iter()
-            .zip(&about)
-            .filter(|(c, a)| **c && !**a)
-            .count();
+        let outside = changed.iter().zip(&about).filter(|(c, a)| **c && !**a).count();
         match sample.edit.op {
             Op::Recolour => assert!(outside < 120, "{text}: {outside}"),
             Op::Remove | Op::Add => assert!(outside < 320, "its shadow too: {text}: {outside}"),
@@ -224,21 +166,10 @@ fn edits_change_what_they_say_and_nothing_else() {
 fn a_subject_keeps_shape_and_colour_but_not_its_place() {
     let mut moved = 0;
     for sample in samples(200) {
-        let (alone, there) = (
-            &sample.subject.alone.objects[0],
-            &sample.subject.scene.objects[0],
-        );
+        let (alone, there) = (&sample.subject.alone.objects[0], &sample.subject.scene.objects[0]);
         assert_eq!((alone.shape, alone.colour), (there.shape, there.colour));
-        assert_eq!(
-            alone.shape,
-            sample.scene.objects[sample.subject.object].shape
-        );
-        assert!(
-            !sample
-                .subject
-                .caption
-                .starts_with(&format!("the {}", alone.colour.word()))
-        );
+        assert_eq!(alone.shape, sample.scene.objects[sample.subject.object].shape);
+        assert!(!sample.subject.caption.starts_with(&format!("the {}", alone.colour.word())));
         moved += usize::from(there.position() != super::scene::Position::Middle);
     }
     assert!(moved > 100, "{moved}");
@@ -247,11 +178,7 @@ fn a_subject_keeps_shape_and_colour_but_not_its_place() {
 #[test]
 fn only_people_have_keypoints_and_these_are_on_them() {
     for sample in samples(300) {
-        let person = sample
-            .scene
-            .objects
-            .iter()
-            .position(|o| o.shape == Shape::Person);
+        let person = sample.scene.objects.iter().position(|o| o.shape == Shape::Person);
         assert_eq!(sample.joints.is_some(), person.is_some());
         let (Some(joints), Some(person)) = (sample.joints, person) else {
             continue;

@@ -85,9 +85,7 @@ impl Objects {
             use_trailers: AtomicBool::new(use_trailers),
             config,
         };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The mode in use: the one that was set, or the one that [`Objects::probe`] found. Never `Auto`.
@@ -102,18 +100,12 @@ impl Objects {
     /// Takes over what a probe found, unless the mode was set by hand.
     pub(crate) fn adopt(&self, streamed_ok: bool) {
         if self.inner.config.checksum_mode == ChecksumMode::Auto {
-            self.inner
-                .use_trailers
-                .store(streamed_ok, Ordering::Relaxed);
+            self.inner.use_trailers.store(streamed_ok, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn client(&self, mode: ChecksumMode) -> &Client {
-        if mode == ChecksumMode::WhenSupported {
-            &self.inner.trailers
-        } else {
-            &self.inner.plain
-        }
+        if mode == ChecksumMode::WhenSupported { &self.inner.trailers } else { &self.inner.plain }
     }
 
     fn current(&self) -> &Client {
@@ -144,9 +136,7 @@ impl Objects {
         let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut metadata: HashMap<String, String> = how.metadata.clone().into_iter().collect();
         check_metadata(&metadata)?;
-        metadata
-            .entry(SHA256_KEY.to_owned())
-            .or_insert_with(|| hex.clone());
+        metadata.entry(SHA256_KEY.to_owned()).or_insert_with(|| hex.clone());
         let mut budget = Budget::new(uri, self.retry_budget());
         let mut unknown = false;
         loop {
@@ -170,11 +160,7 @@ impl Objects {
                 Err(Failure::Condition) if how.create_only => {
                     // Perhaps our own earlier attempt, of which we never heard.
                     let ours = unknown && self.holds(uri, &hex).await?;
-                    return Ok(if ours {
-                        PutOutcome::Created
-                    } else {
-                        PutOutcome::AlreadyExists
-                    });
+                    return Ok(if ours { PutOutcome::Created } else { PutOutcome::AlreadyExists });
                 }
                 Err(failure) => failure,
             };
@@ -195,10 +181,7 @@ impl Objects {
 
     /// Whether the object has this sha256.
     async fn holds(&self, uri: &S3Uri, hex: &str) -> Result<bool, Error> {
-        Ok(self
-            .head(uri)
-            .await?
-            .is_some_and(|info| is_ours(&info, hex)))
+        Ok(self.head(uri).await?.is_some_and(|info| is_ours(&info, hex)))
     }
 
     /// Looks at an object; none if there is none (or no such bucket: the answer to HEAD does not tell).
@@ -268,19 +251,9 @@ impl Objects {
         limit_bytes: u64,
         if_match: Option<&str>,
     ) -> Result<Got, Failure> {
-        let Opened {
-            mut body,
-            etag,
-            bytes,
-            metadata,
-        } = self.open(uri, if_match, None).await?;
-        let too_large = |bytes| {
-            Failure::Final(Error::TooLarge {
-                uri: uri.clone(),
-                bytes,
-                limit_bytes,
-            })
-        };
+        let Opened { mut body, etag, bytes, metadata } = self.open(uri, if_match, None).await?;
+        let too_large =
+            |bytes| Failure::Final(Error::TooLarge { uri: uri.clone(), bytes, limit_bytes });
         if bytes > limit_bytes {
             return Err(too_large(bytes));
         }
@@ -300,12 +273,7 @@ impl Objects {
                     )));
                 }
                 Ok(None) if whole.len() as u64 == bytes => {
-                    return Ok(Got {
-                        body: whole.freeze(),
-                        etag,
-                        bytes,
-                        metadata,
-                    });
+                    return Ok(Got { body: whole.freeze(), etag, bytes, metadata });
                 }
                 Ok(None) => {
                     return Err(Failure::broken(format!(
@@ -411,10 +379,7 @@ impl Objects {
                 .next_continuation_token()
                 .filter(|_| page.is_truncated() == Some(true))
                 .map(str::to_owned);
-            return Ok(Page {
-                objects: page.contents().iter().map(listed).collect(),
-                next,
-            });
+            return Ok(Page { objects: page.contents().iter().map(listed).collect(), next });
         }
     }
 
@@ -425,11 +390,7 @@ impl Objects {
     pub async fn delete(&self, uri: &S3Uri) -> Result<(), Error> {
         let mut budget = Budget::new(uri, self.retry_budget());
         loop {
-            let request = self
-                .current()
-                .delete_object()
-                .bucket(&uri.bucket)
-                .key(&uri.key);
+            let request = self.current().delete_object().bucket(&uri.bucket).key(&uri.key);
             match attempt(uri, self.attempt_timeout(), request.send()).await {
                 Ok(_) => return Ok(()),
                 Err(Failure::Final(Error::NotFound { hint: None, .. })) => return Ok(()),
@@ -443,10 +404,7 @@ impl Objects {
     /// # Errors
     /// [`Error::Denied`], [`Error::Refused`], [`Error::Unavailable`].
     pub async fn create_bucket(&self, bucket: &str) -> Result<(), Error> {
-        let uri = S3Uri {
-            bucket: bucket.to_owned(),
-            key: String::new(),
-        };
+        let uri = S3Uri { bucket: bucket.to_owned(), key: String::new() };
         let region = self
             .inner
             .config
@@ -480,19 +438,12 @@ impl Objects {
 
 fn sdk_config(config: &StoreConfig) -> aws_sdk_s3::Config {
     let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(
-            tls::rustls_provider::CryptoMode::Ring,
-        ))
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
         .build_https();
     let mut builder = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(http)
-        .region(Region::new(
-            config
-                .region
-                .clone()
-                .unwrap_or_else(|| "us-east-1".to_owned()),
-        ))
+        .region(Region::new(config.region.clone().unwrap_or_else(|| "us-east-1".to_owned())))
         .force_path_style(config.path_style())
         .retry_config(RetryConfig::disabled())
         // Attempts are timed here, by the bytes they move.

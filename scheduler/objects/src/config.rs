@@ -88,15 +88,11 @@ impl StoreConfig {
             let path = var(name)
                 .map(PathBuf::from)
                 .or_else(|| Some(Path::new(&var("HOME")?).join(".aws").join(default)));
-            path.and_then(|path| std::fs::read_to_string(path).ok())
-                .unwrap_or_default()
+            path.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
         };
         let profile = var("AWS_PROFILE").unwrap_or_else(|| "default".to_owned());
-        let config_section = if profile == "default" {
-            profile.clone()
-        } else {
-            format!("profile {profile}")
-        };
+        let config_section =
+            if profile == "default" { profile.clone() } else { format!("profile {profile}") };
         let settings = section(&file("AWS_CONFIG_FILE", "config"), &config_section);
         let mut config = Self {
             endpoint: var("AWS_ENDPOINT_URL_S3")
@@ -113,15 +109,11 @@ impl StoreConfig {
             config.set_credentials(key, secret, var("AWS_SESSION_TOKEN"));
             return config;
         }
-        let credentials = section(
-            &file("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
-            &profile,
-        );
+        let credentials = section(&file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), &profile);
         for source in [credentials, settings] {
-            if let (Some(key), Some(secret)) = (
-                source.get("aws_access_key_id"),
-                source.get("aws_secret_access_key"),
-            ) {
+            if let (Some(key), Some(secret)) =
+                (source.get("aws_access_key_id"), source.get("aws_secret_access_key"))
+            {
                 config.set_credentials(
                     key.clone(),
                     secret.clone(),
@@ -166,10 +158,7 @@ fn section(text: &str, wanted: &str) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
     for line in text.lines() {
         let trimmed = line.trim();
-        if let Some(name) = trimmed
-            .strip_prefix('[')
-            .and_then(|rest| rest.split(']').next())
-        {
+        if let Some(name) = trimmed.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
             inside = name.split_whitespace().eq(wanted.split_whitespace());
         } else if inside
             && !line.starts_with([' ', '\t', '#', ';'])
@@ -186,10 +175,8 @@ mod tests {
     use super::*;
 
     fn vars(pairs: &[(&str, &str)]) -> StoreConfig {
-        let map: BTreeMap<String, String> = pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
+        let map: BTreeMap<String, String> =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         StoreConfig::from_vars(|name| map.get(name).cloned())
     }
 
@@ -205,23 +192,12 @@ mod tests {
 
         let default = vars(&[("HOME", home)]);
         assert_eq!(
-            (
-                default.access_key_id.as_deref(),
-                default.region.as_deref(),
-                default.endpoint
-            ),
+            (default.access_key_id.as_deref(), default.region.as_deref(), default.endpoint),
             (Some("AK"), Some("eu-central-1"), None)
         );
-        let other = vars(&[
-            ("HOME", home),
-            ("AWS_PROFILE", "other"),
-            ("AWS_REGION", "r"),
-        ]);
+        let other = vars(&[("HOME", home), ("AWS_PROFILE", "other"), ("AWS_REGION", "r")]);
         assert_eq!(
-            (
-                other.secret_access_key.as_deref(),
-                other.session_token.as_deref()
-            ),
+            (other.secret_access_key.as_deref(), other.session_token.as_deref()),
             (Some("S=K2"), Some("T2"))
         );
         assert_eq!(
@@ -236,19 +212,12 @@ mod tests {
             ("AWS_ENDPOINT_URL_S3", "b"),
         ]);
         assert_eq!(
-            (
-                env.access_key_id.as_deref(),
-                env.session_token,
-                env.endpoint.as_deref()
-            ),
+            (env.access_key_id.as_deref(), env.session_token, env.endpoint.as_deref()),
             (Some("X"), None, Some("b"))
         );
         let half = vars(&[("HOME", home), ("AWS_ACCESS_KEY_ID", "X")]);
         assert_eq!(
-            (
-                half.access_key_id.as_deref(),
-                half.secret_access_key.as_deref()
-            ),
+            (half.access_key_id.as_deref(), half.secret_access_key.as_deref()),
             (Some("AK"), Some("SK")),
             "never half of one pair"
         );
@@ -271,11 +240,7 @@ mod tests {
     #[test]
     fn path_style_everywhere_but_at_aws() {
         let at = |endpoint: &str| {
-            StoreConfig {
-                endpoint: Some(endpoint.into()),
-                ..StoreConfig::default()
-            }
-            .path_style()
+            StoreConfig { endpoint: Some(endpoint.into()), ..StoreConfig::default() }.path_style()
         };
         assert!(
             at("http://127.0.0.1:9000")

@@ -78,12 +78,9 @@ impl Objects {
                 detail: "a plain object does not read back as written".to_owned(),
             });
         }
-        let conditional_put = self
-            .try_conditional(&place.join("once"), written, &mut notes)
-            .await?;
-        let streamed_ok = self
-            .try_streamed(&place.join("streamed"), written, &mut notes)
-            .await;
+        let conditional_put =
+            self.try_conditional(&place.join("once"), written, &mut notes).await?;
+        let streamed_ok = self.try_streamed(&place.join("streamed"), written, &mut notes).await;
         let if_match = self.try_if_match(&plain, &mut notes).await?;
         let ranges = self.try_range(&plain, &body).await;
         if !ranges {
@@ -113,10 +110,7 @@ impl Objects {
         notes: &mut Vec<String>,
     ) -> Result<ConditionalPut, Error> {
         written.push(uri.clone());
-        let once = Put {
-            create_only: true,
-            ..Put::default()
-        };
+        let once = Put { create_only: true, ..Put::default() };
         let first = match self.put(uri, Bytes::from_static(b"first"), &once).await {
             Ok(outcome) => outcome,
             Err(Error::Refused { code, .. }) => {
@@ -144,10 +138,7 @@ impl Objects {
         written.push(uri.clone());
         let body = pattern(STREAMED_BYTES);
         let stored = match self.stream_once(uri, &body).await {
-            Ok(()) => self
-                .get(uri, 4 * STREAMED_BYTES as u64, None)
-                .await
-                .map(|got| got.body),
+            Ok(()) => self.get(uri, 4 * STREAMED_BYTES as u64, None).await.map(|got| got.body),
             Err(error) => Err(error),
         };
         match stored {
@@ -183,24 +174,19 @@ impl Objects {
         match attempt(uri, self.attempt_timeout(), request.send()).await {
             Ok(_) => Ok(()),
             Err(Failure::Final(error)) => Err(error),
-            Err(Failure::Condition) => Err(Error::Invalid {
-                detail: "a condition failed that was not set".to_owned(),
-            }),
-            Err(Failure::Later { detail, .. }) => Err(Error::Unavailable {
-                uri: uri.clone(),
-                attempts: 1,
-                seconds: 0.0,
-                detail,
-            }),
+            Err(Failure::Condition) => {
+                Err(Error::Invalid { detail: "a condition failed that was not set".to_owned() })
+            }
+            Err(Failure::Later { detail, .. }) => {
+                Err(Error::Unavailable { uri: uri.clone(), attempts: 1, seconds: 0.0, detail })
+            }
         }
     }
 
     async fn try_if_match(&self, uri: &S3Uri, notes: &mut Vec<String>) -> Result<bool, Error> {
         let etag = self.get(uri, 10_000, None).await?.etag;
         let right = self.get(uri, 10_000, Some(&etag)).await;
-        let wrong = self
-            .get(uri, 10_000, Some("0123456789abcdef0123456789abcdef"))
-            .await;
+        let wrong = self.get(uri, 10_000, Some("0123456789abcdef0123456789abcdef")).await;
         if right.is_ok() && matches!(wrong, Err(Error::Changed { .. })) {
             return Ok(true);
         }
@@ -217,10 +203,7 @@ impl Objects {
         let Ok(part) = self.open(uri, None, Some(100..200)).await else {
             return false;
         };
-        part.body
-            .collect()
-            .await
-            .is_ok_and(|got| got.into_bytes() == body.slice(100..200))
+        part.body.collect().await.is_ok_and(|got| got.into_bytes() == body.slice(100..200))
     }
 
     async fn try_odd_key(
@@ -231,19 +214,12 @@ impl Objects {
     ) -> bool {
         let uri = place.join("odd/a b+c%20d é.txt");
         written.push(uri.clone());
-        let listed = match self
-            .put(&uri, Bytes::from_static(b"odd"), &Put::default())
-            .await
-        {
-            Ok(_) => self
-                .list_page(&place.join("odd/"), None)
-                .await
-                .map(|page| page.objects),
+        let listed = match self.put(&uri, Bytes::from_static(b"odd"), &Put::default()).await {
+            Ok(_) => self.list_page(&place.join("odd/"), None).await.map(|page| page.objects),
             Err(error) => Err(error),
         };
-        let good = listed
-            .as_ref()
-            .is_ok_and(|objects| objects.len() == 1 && objects[0].key == uri.key);
+        let good =
+            listed.as_ref().is_ok_and(|objects| objects.len() == 1 && objects[0].key == uri.key);
         if !good {
             notes.push("Keys with spaces, `+`, `%` or letters beyond ASCII are not listed as they were written: avoid them in names.".to_owned());
         }
@@ -253,7 +229,5 @@ impl Objects {
 
 /// Bytes without repetition that a chunk's framing could hide in.
 fn pattern(bytes: usize) -> Bytes {
-    (0..bytes)
-        .map(|i| u8::try_from((i * 31 + i / 251) % 256).expect("below 256"))
-        .collect()
+    (0..bytes).map(|i| u8::try_from((i * 31 + i / 251) % 256).expect("below 256")).collect()
 }

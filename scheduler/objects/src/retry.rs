@@ -34,11 +34,7 @@ pub(crate) enum Failure {
 impl Failure {
     /// An attempt that broke without an answer.
     pub(crate) fn broken(detail: impl Into<String>) -> Self {
-        Self::Later {
-            detail: detail.into(),
-            unknown: true,
-            wait: None,
-        }
+        Self::Later { detail: detail.into(), unknown: true, wait: None }
     }
 }
 
@@ -53,12 +49,7 @@ pub(crate) struct Budget<'a> {
 
 impl<'a> Budget<'a> {
     pub(crate) fn new(uri: &'a S3Uri, limit: Duration) -> Self {
-        Self {
-            uri,
-            begun: Instant::now(),
-            limit,
-            attempts: 0,
-        }
+        Self { uri, begun: Instant::now(), limit, attempts: 0 }
     }
 
     /// Waits before the next attempt: exponentially longer, with full jitter, never past the budget.
@@ -72,9 +63,7 @@ impl<'a> Budget<'a> {
             Failure::Condition => ("a condition failed that was not set".to_owned(), None),
             Failure::Later { detail, wait, .. } => (detail, wait),
         };
-        let ceiling = FIRST_WAIT
-            .saturating_mul(1 << self.attempts.min(10))
-            .min(LONGEST_WAIT);
+        let ceiling = FIRST_WAIT.saturating_mul(1 << self.attempts.min(10)).min(LONGEST_WAIT);
         let wait = wait.unwrap_or_else(|| ceiling.mul_f64(rand::rng().random_range(0.5..1.0)));
         let spent = self.begun.elapsed();
         if spent + wait >= self.limit {
@@ -103,10 +92,7 @@ where
     match tokio::time::timeout(limit, request).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(judge(uri, &error)),
-        Err(_) => Err(Failure::broken(format!(
-            "no answer within {:.0} s",
-            limit.as_secs_f64()
-        ))),
+        Err(_) => Err(Failure::broken(format!("no answer within {:.0} s", limit.as_secs_f64()))),
     }
 }
 
@@ -115,12 +101,9 @@ fn judge<E: ProvideErrorMetadata + StdError + 'static>(
     error: &SdkError<E, HttpResponse>,
 ) -> Failure {
     match error {
-        SdkError::ServiceError(service) => judge_answer(
-            uri,
-            service.err().code(),
-            service.err().message(),
-            service.raw(),
-        ),
+        SdkError::ServiceError(service) => {
+            judge_answer(uri, service.err().code(), service.err().message(), service.raw())
+        }
         SdkError::ConstructionFailure(_) => Failure::Final(Error::Invalid {
             detail: format!("a request for {uri} cannot be made: {}", chain(error)),
         }),
@@ -151,16 +134,10 @@ fn judge_answer(
     match (status, code) {
         (304 | 412, _) => Failure::Condition,
         // Our clock is off. The SDK has taken the endpoint's from this answer, and signs the next request by it.
-        (_, "RequestTimeTooSkewed") => Failure::Later {
-            detail,
-            unknown: false,
-            wait,
-        },
-        (409, "ConditionalRequestConflict" | "OperationAborted") => Failure::Later {
-            detail,
-            unknown: false,
-            wait,
-        },
+        (_, "RequestTimeTooSkewed") => Failure::Later { detail, unknown: false, wait },
+        (409, "ConditionalRequestConflict" | "OperationAborted") => {
+            Failure::Later { detail, unknown: false, wait }
+        }
         (
             _,
             "RequestTimeout"
@@ -170,23 +147,12 @@ fn judge_answer(
             | "ThrottlingException"
             | "TooManyRequests",
         )
-        | (429, _) => Failure::Later {
-            detail,
-            unknown: false,
-            wait,
-        },
-        (408 | 500 | 502 | 503 | 504, _) => Failure::Later {
-            detail,
-            unknown: true,
-            wait,
-        },
+        | (429, _) => Failure::Later { detail, unknown: false, wait },
+        (408 | 500 | 502 | 503 | 504, _) => Failure::Later { detail, unknown: true, wait },
         (404, _) => {
             let hint =
                 (code == "NoSuchBucket").then(|| format!("there is no bucket `{}`", uri.bucket));
-            Failure::Final(Error::NotFound {
-                uri: uri.clone(),
-                hint,
-            })
+            Failure::Final(Error::NotFound { uri: uri.clone(), hint })
         }
         (
             _,
@@ -196,22 +162,12 @@ fn judge_answer(
             | "ExpiredToken"
             | "TokenRefreshRequired"
             | "NotSignedUp",
-        ) => Failure::Final(Error::Unauthenticated {
-            uri: uri.clone(),
-            detail,
-        }),
-        (401 | 403, _) => Failure::Final(Error::Denied {
-            uri: uri.clone(),
-            detail,
-        }),
+        ) => Failure::Final(Error::Unauthenticated { uri: uri.clone(), detail }),
+        (401 | 403, _) => Failure::Final(Error::Denied { uri: uri.clone(), detail }),
         _ => Failure::Final(Error::Refused {
             uri: uri.clone(),
             status,
-            code: if code.is_empty() {
-                "no code".to_owned()
-            } else {
-                code.to_owned()
-            },
+            code: if code.is_empty() { "no code".to_owned() } else { code.to_owned() },
             detail: message.unwrap_or("no further words").to_owned(),
         }),
     }

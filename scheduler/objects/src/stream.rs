@@ -29,14 +29,7 @@ impl ObjectStream {
         bytes: u64,
         body: ByteStream,
     ) -> Self {
-        Self {
-            etag,
-            bytes,
-            objects,
-            uri,
-            body: Some(body),
-            read: 0,
-        }
+        Self { etag, bytes, objects, uri, body: Some(body), read: 0 }
     }
 
     /// The next bytes; none at the end. A broken connection is taken up again where it broke, if the object is still the same.
@@ -62,10 +55,8 @@ impl ObjectStream {
             return Ok(None);
         }
         if self.body.is_none() {
-            let again = self
-                .objects
-                .open(&self.uri, Some(&self.etag), Some(self.read..self.bytes))
-                .await?;
+            let again =
+                self.objects.open(&self.uri, Some(&self.etag), Some(self.read..self.bytes)).await?;
             self.body = Some(again.body);
         }
         let body = self.body.as_mut().expect("opened above");

@@ -47,15 +47,8 @@ pub enum UriError {
 impl S3Uri {
     /// The uri of `part` below this one; a `/` is put between unless there is one or the key is empty.
     pub fn join(&self, part: &str) -> Self {
-        let between = if self.key.is_empty() || self.key.ends_with('/') {
-            ""
-        } else {
-            "/"
-        };
-        Self {
-            bucket: self.bucket.clone(),
-            key: format!("{}{between}{part}", self.key),
-        }
+        let between = if self.key.is_empty() || self.key.ends_with('/') { "" } else { "/" };
+        Self { bucket: self.bucket.clone(), key: format!("{}{between}{part}", self.key) }
     }
 }
 
@@ -63,22 +56,16 @@ impl FromStr for S3Uri {
     type Err = UriError;
 
     fn from_str(text: &str) -> Result<Self, UriError> {
-        let rest = text.strip_prefix("s3://").ok_or_else(|| UriError::Scheme {
-            text: text.to_owned(),
-        })?;
+        let rest =
+            text.strip_prefix("s3://").ok_or_else(|| UriError::Scheme { text: text.to_owned() })?;
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         if !is_bucket_name(bucket) {
-            return Err(UriError::Bucket {
-                bucket: bucket.to_owned(),
-            });
+            return Err(UriError::Bucket { bucket: bucket.to_owned() });
         }
         if key.len() > 1024 {
             return Err(UriError::KeyTooLong { bytes: key.len() });
         }
-        Ok(Self {
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
-        })
+        Ok(Self { bucket: bucket.to_owned(), key: key.to_owned() })
     }
 }
 
@@ -91,9 +78,7 @@ impl fmt::Display for S3Uri {
 fn is_bucket_name(name: &str) -> bool {
     let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     (3..=63).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| alphanumeric(&byte) || byte == b'-' || byte == b'.')
+        && name.bytes().all(|byte| alphanumeric(&byte) || byte == b'-' || byte == b'.')
         && name.as_bytes().first().is_some_and(alphanumeric)
         && name.as_bytes().last().is_some_and(alphanumeric)
         && !name.contains("..")
@@ -105,27 +90,16 @@ mod tests {
 
     #[test]
     fn parses_and_prints_the_same() {
-        for text in [
-            "s3://abc/",
-            "s3://abc/k",
-            "s3://a-b.c/x/ y/ü?#%20",
-            "s3://abc//double",
-        ] {
+        for text in ["s3://abc/", "s3://abc/k", "s3://a-b.c/x/ y/ü?#%20", "s3://abc//double"] {
             assert_eq!(text.parse::<S3Uri>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "s3://abc".parse::<S3Uri>().unwrap().to_string(),
-            "s3://abc/"
-        );
+        assert_eq!("s3://abc".parse::<S3Uri>().unwrap().to_string(), "s3://abc/");
     }
 
     #[test]
     fn refuses_what_is_none() {
         for text in ["", "abc/k", "http://abc/k", "S3://abc/k"] {
-            assert!(
-                matches!(text.parse::<S3Uri>(), Err(UriError::Scheme { .. })),
-                "{text}"
-            );
+            assert!(matches!(text.parse::<S3Uri>(), Err(UriError::Scheme { .. })), "{text}");
         }
         for text in [
             "s3://",
@@ -137,10 +111,7 @@ mod tests {
             "s3://a_b/k",
             "s3://../k",
         ] {
-            assert!(
-                matches!(text.parse::<S3Uri>(), Err(UriError::Bucket { .. })),
-                "{text}"
-            );
+            assert!(matches!(text.parse::<S3Uri>(), Err(UriError::Bucket { .. })), "{text}");
         }
         assert_eq!(
             format!("s3://abc/{}", "k".repeat(1025)).parse::<S3Uri>(),
@@ -150,10 +121,7 @@ mod tests {
 
     #[test]
     fn joins_with_one_slash() {
-        let at = |key: &str| S3Uri {
-            bucket: "abc".into(),
-            key: key.into(),
-        };
+        let at = |key: &str| S3Uri { bucket: "abc".into(), key: key.into() };
         assert_eq!(at("").join("x"), at("x"));
         assert_eq!(at("a").join("x"), at("a/x"));
         assert_eq!(at("a/").join("x/y"), at("a/x/y"));

@@ -6,10 +6,7 @@ use crate::Error;
 use crate::object::{ObjectInfo, SHA256_KEY};
 
 pub(crate) fn is_ours(info: &ObjectInfo, hex: &str) -> bool {
-    info.sha256
-        .as_deref()
-        .or(info.metadata.get(SHA256_KEY).map(String::as_str))
-        == Some(hex)
+    info.sha256.as_deref().or(info.metadata.get(SHA256_KEY).map(String::as_str)) == Some(hex)
 }
 
 /// Metadata travels in HTTP headers.
@@ -19,11 +16,7 @@ pub(crate) fn check_metadata(metadata: &HashMap<String, String>) -> Result<(), E
             && name.bytes().all(|byte| {
                 byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
             });
-        if !good_name
-            || !value
-                .bytes()
-                .all(|byte| byte == b' ' || byte.is_ascii_graphic())
-        {
+        if !good_name || !value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
             let detail = format!(
                 "metadata `{name}` cannot be sent: names have a-z, 0-9, `-` and `_`, values printable ASCII"
             );
@@ -34,16 +27,11 @@ pub(crate) fn check_metadata(metadata: &HashMap<String, String>) -> Result<(), E
 }
 
 pub(crate) fn unquoted(etag: Option<&str>) -> String {
-    etag.unwrap_or_default()
-        .trim_start_matches("W/")
-        .trim_matches('"')
-        .to_owned()
+    etag.unwrap_or_default().trim_start_matches("W/").trim_matches('"').to_owned()
 }
 
 pub(crate) fn unsigned(bytes: Option<i64>) -> u64 {
-    bytes
-        .and_then(|bytes| u64::try_from(bytes).ok())
-        .unwrap_or_default()
+    bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default()
 }
 
 pub(crate) fn lowercase(metadata: Option<HashMap<String, String>>) -> BTreeMap<String, String> {
@@ -94,13 +82,7 @@ mod tests {
             check_metadata(&HashMap::from([(name.to_owned(), value.to_owned())]))
         };
         assert!(one("item_id", "0a b").is_ok());
-        for (name, value) in [
-            ("", "x"),
-            ("Item", "x"),
-            ("a b", "x"),
-            ("a", "ü"),
-            ("a", "x\ny"),
-        ] {
+        for (name, value) in [("", "x"), ("Item", "x"), ("a b", "x"), ("a", "ü"), ("a", "x\ny")] {
             assert!(one(name, value).is_err(), "{name:?} {value:?}");
         }
     }

@@ -10,9 +10,7 @@ fn read(extension: &str, columns: &str, text: &[u8]) -> Result<Vec<InputRow>, St
         nightshift_jobs::parse("spec.yaml", &spec).unwrap_or_else(|errors| panic!("{errors}"));
     let pieces: Vec<Result<Vec<u8>, ObjectsError>> =
         text.chunks(7).map(|piece| Ok(piece.to_vec())).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let told = |error| match error {
             RowError::Problem(problem) => problem.render("spec.yaml", &spec),
@@ -34,11 +32,7 @@ fn jsonl(text: &str) -> Result<Vec<InputRow>, String> {
 }
 
 fn csv(text: &str) -> Result<Vec<InputRow>, String> {
-    read(
-        "csv",
-        ", columns: {prompt: caption, id: name}",
-        text.as_bytes(),
-    )
+    read("csv", ", columns: {prompt: caption, id: name}", text.as_bytes())
 }
 
 #[test]
@@ -47,19 +41,12 @@ fn json_lines_keep_their_columns_and_ids() {
         jsonl("{\"id\": 7, \"prompt\": \"a\", \"tag\": [1]}\r\n\n{\"prompt\":\"b\"}").unwrap();
     assert_eq!((rows[0].index, rows[0].id.as_deref()), (0, Some("7")));
     assert_eq!(rows[0].fields["tag"], serde_json::json!([1]));
-    assert_eq!(
-        (rows[1].index, rows[1].id.as_deref(), rows.len()),
-        (1, None, 2)
-    );
+    assert_eq!((rows[1].index, rows[1].id.as_deref(), rows.len()), (1, None, 2));
 }
 
 #[test]
 fn json_mistakes_have_a_place() {
-    let bytes = [
-        b"{\"prompt\":\"a\"}\n{\"prompt\":\"".as_slice(),
-        b"\xff\"}\n",
-    ]
-    .concat();
+    let bytes = [b"{\"prompt\":\"a\"}\n{\"prompt\":\"".as_slice(), b"\xff\"}\n"].concat();
     let told = [
         jsonl("{\"prompt\":\"fine\"}\n{\"prompt\":\"bad\u{1}\"}\n"),
         jsonl("[1]\n"),

@@ -53,39 +53,28 @@ fn told(error: RowError) -> String {
 
 #[tokio::test]
 async fn an_id_is_known_again_however_far_above_it_stood() {
-    let with_ids: Vec<String> = (1..=20)
-        .map(|line| format!(r#"{{"id": "row-{line}", "prompt": "a"}}"#))
-        .collect();
+    let with_ids: Vec<String> =
+        (1..=20).map(|line| format!(r#"{{"id": "row-{line}", "prompt": "a"}}"#)).collect();
     let mut lines: Vec<&str> = with_ids.iter().map(String::as_str).collect();
     assert_eq!(read(&lines).await, Ok(20));
     lines[17] = &with_ids[2];
     let words = read(&lines).await.unwrap_err();
     assert!(words.contains("x.jsonl:18:1"), "{words}");
-    assert!(
-        words.contains("id \"row-3\" was already used on line 3"),
-        "{words}"
-    );
+    assert!(words.contains("id \"row-3\" was already used on line 3"), "{words}");
     lines[4] = &with_ids[3];
     let words = read(&lines).await.unwrap_err();
-    assert!(
-        words.contains("id \"row-4\" was already used on line 4"),
-        "{words}"
-    );
+    assert!(words.contains("id \"row-4\" was already used on line 4"), "{words}");
 }
 
 #[tokio::test]
 async fn a_row_without_an_id_is_known_by_its_content() {
-    let prompts: Vec<String> = (1..=20)
-        .map(|line| format!(r#"{{"prompt": "number {line}"}}"#))
-        .collect();
+    let prompts: Vec<String> =
+        (1..=20).map(|line| format!(r#"{{"prompt": "number {line}"}}"#)).collect();
     let mut lines: Vec<&str> = prompts.iter().map(String::as_str).collect();
     assert_eq!(read(&lines).await, Ok(20));
     lines[19] = &prompts[0];
     let words = read(&lines).await.unwrap_err();
-    assert!(
-        words.contains("this row is the same as the one on line 1"),
-        "{words}"
-    );
+    assert!(words.contains("this row is the same as the one on line 1"), "{words}");
 }
 
 #[tokio::test]
@@ -122,9 +111,7 @@ async fn objects_that_differ_in_their_extension_alone_need_it_in_the_name() {
     };
     let files = ["a.png", "b.png", "a.jpg"].map(|key| (key, String::new()));
     let (objects, _server, _folder) = store_of(&files).await;
-    let words = count(&objects, &spec("{{ input.stem }}"))
-        .await
-        .unwrap_err();
+    let words = count(&objects, &spec("{{ input.stem }}")).await.unwrap_err();
     assert!(
         words.contains("the same key for 2 items (e.g. \"a_depth.png\")")
             && words.contains("help: add {{ input.file }}"),

@@ -38,26 +38,15 @@ impl Lab {
         let (cluster, own) = match std::env::var("NIGHTSHIFT_TEST_CLUSTER") {
             Ok(url) => (url, None),
             Err(_) => {
-                let options = PostgresOptions {
-                    fsync: false,
-                    ..PostgresOptions::default()
-                };
-                let postgres = Postgres::start(&folder.path().join("postgres"), options)
-                    .await
-                    .unwrap();
-                (
-                    postgres.url("").trim_end_matches('/').to_owned(),
-                    Some(postgres),
-                )
+                let options = PostgresOptions { fsync: false, ..PostgresOptions::default() };
+                let postgres =
+                    Postgres::start(&folder.path().join("postgres"), options).await.unwrap();
+                (postgres.url("").trim_end_matches('/').to_owned(), Some(postgres))
             }
         };
         let database = format!("scheduler_{}", std::process::id());
         let made = Command::new("psql")
-            .args([
-                "-Xqc",
-                &format!("create database {database}"),
-                &format!("{cluster}/postgres"),
-            ])
+            .args(["-Xqc", &format!("create database {database}"), &format!("{cluster}/postgres")])
             .status()
             .unwrap();
         assert!(made.success(), "no database");
@@ -65,22 +54,14 @@ impl Lab {
         nightshift_store::migrate(&url).await.unwrap();
         let admin = Store::connect(&DatabaseConfig::new(&url)).await.unwrap();
         let everything = ["s3://".to_owned()];
-        admin
-            .set_prefixes("default", &["s3://inputs/".to_owned()], &everything)
-            .await
-            .unwrap();
+        admin.set_prefixes("default", &["s3://inputs/".to_owned()], &everything).await.unwrap();
         for (kind, name, tenant) in [
             (LoginKind::Tenant, "plan_user", Some("default")),
             (LoginKind::Scheduler, "plan_scheduler", None),
         ] {
-            admin
-                .create_login(kind, name, PASSWORD, tenant)
-                .await
-                .unwrap();
+            admin.create_login(kind, name, PASSWORD, tenant).await.unwrap();
         }
-        let s3 = S3Server::start(&folder.path().join("s3"), None)
-            .await
-            .unwrap();
+        let s3 = S3Server::start(&folder.path().join("s3"), None).await.unwrap();
         let objects = Objects::connect(StoreConfig {
             endpoint: Some(s3.endpoint()),
             access_key_id: Some(s3.access_key().to_owned()),
@@ -93,36 +74,23 @@ impl Lab {
         objects.create_bucket("inputs").await.unwrap();
         objects.create_bucket("outputs").await.unwrap();
         let addr = s3.addr();
-        let mut lab = Self {
-            user: admin,
-            folder,
-            url,
-            objects,
-            s3: Some(s3),
-            addr,
-            _own: own,
-        };
+        let mut lab = Self { user: admin, folder, url, objects, s3: Some(s3), addr, _own: own };
         lab.user = lab.connect("plan_user").await;
         lab
     }
 
     async fn connect(&self, login: &str) -> Store {
         let host = self.url.rsplit('@').next().unwrap();
-        Store::connect(&DatabaseConfig::new(format!(
-            "postgres://{login}:{PASSWORD}@{host}"
-        )))
-        .await
-        .unwrap()
+        Store::connect(&DatabaseConfig::new(format!("postgres://{login}:{PASSWORD}@{host}")))
+            .await
+            .unwrap()
     }
 
     async fn start(&self, holder: &str) -> Running {
         let mut config = Config::new(holder);
         config.tick = Duration::from_millis(20);
-        let scheduler = Scheduler::new(
-            self.connect("plan_scheduler").await,
-            self.objects.clone(),
-            config,
-        );
+        let scheduler =
+            Scheduler::new(self.connect("plan_scheduler").await, self.objects.clone(), config);
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(scheduler.run(async {
             let _ = stopped.await;
@@ -136,17 +104,11 @@ impl Lab {
 
     async fn put_at(&self, uri: &str, body: impl Into<Bytes>) {
         let uri: S3Uri = uri.parse().unwrap();
-        self.objects
-            .put(&uri, body.into(), &Put::default())
-            .await
-            .unwrap();
+        self.objects.put(&uri, body.into(), &Put::default()).await.unwrap();
     }
 
     async fn submit(&self, spec: &str) -> i64 {
-        let submission = Submission {
-            spec: spec.to_owned(),
-            ..Submission::default()
-        };
+        let submission = Submission { spec: spec.to_owned(), ..Submission::default() };
         self.user.submit(&submission).await.unwrap()
     }
 
@@ -201,77 +163,36 @@ async fn good_specs_become_ready() {
     let lab = Lab::new().await;
     let scheduler = lab.start("one").await;
 
-    let view = lab
-        .planned(&text_to_image(
-            "inline",
-            "{inline: [{prompt: a}, {prompt: b}]}",
-        ))
-        .await;
-    assert_eq!(
-        counts(&view),
-        (JobState::Ready, Some(2), Some(4)),
-        "{view:?}"
-    );
+    let view = lab.planned(&text_to_image("inline", "{inline: [{prompt: a}, {prompt: b}]}")).await;
+    assert_eq!(counts(&view), (JobState::Ready, Some(2), Some(4)), "{view:?}");
     assert_eq!(view.dest.as_deref(), Some("s3://outputs/inline/"));
     assert_eq!(view.model_key.as_deref(), Some("tiny/f32/f32"));
 
-    let lines: String = (0..2_345)
-        .map(|n| format!("{{\"id\":\"r{n}\",\"prompt\":\"number {n}\"}}\n"))
-        .collect();
+    let lines: String =
+        (0..2_345).map(|n| format!("{{\"id\":\"r{n}\",\"prompt\":\"number {n}\"}}\n")).collect();
     lab.put("many.jsonl", lines).await;
-    let view = lab
-        .planned(&text_to_image("many", "{manifest: s3://inputs/many.jsonl}"))
-        .await;
-    assert_eq!(
-        counts(&view),
-        (JobState::Ready, Some(2_345), Some(4_690)),
-        "{view:?}"
-    );
+    let view = lab.planned(&text_to_image("many", "{manifest: s3://inputs/many.jsonl}")).await;
+    assert_eq!(counts(&view), (JobState::Ready, Some(2_345), Some(4_690)), "{view:?}");
 
-    lab.put(
-        "some.csv",
-        "name,caption\na,\"one, two\"\nb,\"over\ntwo lines\"\nc,three\n",
-    )
-    .await;
+    lab.put("some.csv", "name,caption\na,\"one, two\"\nb,\"over\ntwo lines\"\nc,three\n").await;
     let input = "{manifest: s3://inputs/some.csv, columns: {prompt: caption, id: name}, limit: 2}";
     let view = lab.planned(&text_to_image("some", input)).await;
-    assert_eq!(
-        counts(&view),
-        (JobState::Ready, Some(2), Some(4)),
-        "{view:?}"
-    );
+    assert_eq!(counts(&view), (JobState::Ready, Some(2), Some(4)), "{view:?}");
 
-    for key in [
-        "rooms/b.jpg",
-        "rooms/a.png",
-        "rooms/thumbs/a.png",
-        "rooms/notes.md",
-        "roomservice/c.jpg",
-    ] {
+    for key in
+        ["rooms/b.jpg", "rooms/a.png", "rooms/thumbs/a.png", "rooms/notes.md", "roomservice/c.jpg"]
+    {
         lab.put(key, "not looked at").await;
     }
     let input = "{prefix: s3://inputs/rooms/, include: [\"**/*.jpg\", \"**/*.png\"], exclude: [\"**/thumbs/**\"]}";
     let spec = depth("rooms", input);
     let view = lab.planned(&spec).await;
-    assert_eq!(
-        counts(&view),
-        (JobState::Ready, Some(2), Some(2)),
-        "{view:?}"
-    );
+    assert_eq!(counts(&view), (JobState::Ready, Some(2), Some(2)), "{view:?}");
     let parsed = nightshift_jobs::parse("x", &spec).unwrap();
-    let survey = crate::survey(Some(&lab.objects), "x", &spec, &parsed, 10)
-        .await
-        .unwrap();
-    let paths: Vec<&str> = survey
-        .first
-        .iter()
-        .filter_map(|row| row.path.as_deref())
-        .collect();
+    let survey = crate::survey(Some(&lab.objects), "x", &spec, &parsed, 10).await.unwrap();
+    let paths: Vec<&str> = survey.first.iter().filter_map(|row| row.path.as_deref()).collect();
     assert_eq!((paths, survey.n_items), (vec!["a", "b"], 2));
-    assert_eq!(
-        survey.first[0].uri.as_deref(),
-        Some("s3://inputs/rooms/a.png")
-    );
+    assert_eq!(survey.first[0].uri.as_deref(), Some("s3://inputs/rooms/a.png"));
     assert!(survey.first[0].etag.is_some() && survey.input_bytes == 26);
 
     scheduler.stop().await;
@@ -281,8 +202,7 @@ async fn good_specs_become_ready() {
 async fn bad_specs_are_rejected_with_words() {
     let lab = Lab::new().await;
     let scheduler = lab.start("one").await;
-    lab.put("bad.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":\n")
-        .await;
+    lab.put("bad.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":\n").await;
     lab.put("twice.csv", "id,prompt\na,x\nb,y\na,z\n").await;
     lab.put("columns.csv", "id,prompt\na,x\n").await;
     lab.put("rooms/notes.md", "text").await;
@@ -294,10 +214,7 @@ async fn bad_specs_are_rejected_with_words() {
         text_to_image("twice", &manifest("twice.csv")),
         text_to_image("column", typo),
         text_to_image("missing", &manifest("none.jsonl")),
-        depth(
-            "empty",
-            "{prefix: s3://inputs/rooms/, include: [\"**/*.jpg\"]}",
-        ),
+        depth("empty", "{prefix: s3://inputs/rooms/, include: [\"**/*.jpg\"]}"),
         text_to_image("foreign", "{manifest: s3://elsewhere/x.jsonl}"),
         text_to_image("limit", "{inline: [{prompt: a}, {prompt: b}]}") + "limits: {max_items: 3}\n",
         text_to_image("later", "{inline: [{prompt: a}]}") + "sampler: {top_p: 0.9}\n",
@@ -316,25 +233,12 @@ async fn bad_specs_are_rejected_with_words() {
     let parsed = nightshift_jobs::parse("spec.yaml", spec).unwrap();
     assert!(told.contains(&crate::cannot_run("spec.yaml", spec, &parsed).unwrap()));
 
-    let first = lab
-        .planned(&text_to_image("owner", "{inline: [{prompt: a}]}"))
-        .await;
-    let second = lab
-        .planned(&text_to_image("owner", "{inline: [{prompt: b}]}"))
-        .await;
-    assert_eq!(
-        (first.state, second.state),
-        (JobState::Ready, JobState::Rejected)
-    );
+    let first = lab.planned(&text_to_image("owner", "{inline: [{prompt: a}]}")).await;
+    let second = lab.planned(&text_to_image("owner", "{inline: [{prompt: b}]}")).await;
+    assert_eq!((first.state, second.state), (JobState::Ready, JobState::Rejected));
     let words = second.errors.unwrap();
-    assert!(
-        words.contains(&format!("belongs to job {}", first.id)),
-        "{words}"
-    );
-    assert!(
-        words.starts_with("spec.yaml:7:16: output.dest: ") && words.contains('^'),
-        "{words}"
-    );
+    assert!(words.contains(&format!("belongs to job {}", first.id)), "{words}");
+    assert!(words.starts_with("spec.yaml:7:16: output.dest: ") && words.contains('^'), "{words}");
     scheduler.stop().await;
 }
 
@@ -383,76 +287,42 @@ async fn an_object_store_that_is_away_delays_and_rejects_nothing() {
     lab.put("a.jsonl", "{\"prompt\":\"a\"}\n").await;
     lab.s3.take().unwrap().stop().await;
     let scheduler = lab.start("one").await;
-    let waiting = lab
-        .submit(&text_to_image("waiting", "{manifest: s3://inputs/a.jsonl}"))
-        .await;
+    let waiting = lab.submit(&text_to_image("waiting", "{manifest: s3://inputs/a.jsonl}")).await;
     // Others are planned meanwhile, and when one is, the waiting one was looked at too.
-    let other = lab
-        .planned(&text_to_image("other", "{inline: [{prompt: a}]}"))
-        .await;
+    let other = lab.planned(&text_to_image("other", "{inline: [{prompt: a}]}")).await;
     assert_eq!(other.state, JobState::Ready);
-    assert_eq!(
-        lab.user.job(waiting).await.unwrap().state,
-        JobState::Submitted
-    );
-    lab.s3 = Some(
-        S3Server::start(&lab.folder.path().join("s3"), Some(lab.addr))
-            .await
-            .unwrap(),
-    );
-    assert_eq!(
-        counts(&lab.until_planned(waiting).await),
-        (JobState::Ready, Some(1), Some(2))
-    );
+    assert_eq!(lab.user.job(waiting).await.unwrap().state, JobState::Submitted);
+    lab.s3 = Some(S3Server::start(&lab.folder.path().join("s3"), Some(lab.addr)).await.unwrap());
+    assert_eq!(counts(&lab.until_planned(waiting).await), (JobState::Ready, Some(1), Some(2)));
     scheduler.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_that_was_interrupted_begins_again_and_one_scheduler_leads() {
     let lab = Lab::new().await;
-    let lines: String = (0..1_500)
-        .map(|n| format!("{{\"prompt\":\"number {n}\"}}\n"))
-        .collect();
+    let lines: String = (0..1_500).map(|n| format!("{{\"prompt\":\"number {n}\"}}\n")).collect();
     lab.put("a.jsonl", lines).await;
-    let job = lab
-        .submit(&text_to_image("job", "{manifest: s3://inputs/a.jsonl}"))
-        .await;
+    let job = lab.submit(&text_to_image("job", "{manifest: s3://inputs/a.jsonl}")).await;
 
     // A scheduler that stored other rows than will be found later, and died.
     let dead = lab.connect("plan_scheduler").await;
-    let term = dead
-        .lead("dead", Duration::from_secs(1))
-        .await
-        .unwrap()
-        .unwrap();
+    let term = dead.lead("dead", Duration::from_secs(1)).await.unwrap().unwrap();
     let mut chunker = chunk::Chunker::default();
-    let row = |index| nightshift_jobs::InputRow {
-        index,
-        ..nightshift_jobs::InputRow::default()
-    };
+    let row = |index| nightshift_jobs::InputRow { index, ..nightshift_jobs::InputRow::default() };
     for index in 0..2_000 {
         if let Some(chunk) = chunker.push(&row(index)) {
             let first = i64::try_from(chunk.first_row).unwrap();
-            assert!(
-                dead.add_chunk(&term, job, first, 1_000, &chunk.data)
-                    .await
-                    .unwrap()
-            );
+            assert!(dead.add_chunk(&term, job, first, 1_000, &chunk.data).await.unwrap());
         }
     }
     let (one, two) = (lab.start("one").await, lab.start("two").await);
-    assert_eq!(
-        counts(&lab.until_planned(job).await),
-        (JobState::Ready, Some(1_500), Some(3_000))
-    );
+    assert_eq!(counts(&lab.until_planned(job).await), (JobState::Ready, Some(1_500), Some(3_000)));
     let late = dead.add_chunk(&term, job, 0, 1_000, &[]).await;
     assert!(matches!(late, Err(StoreError::NotLeader)), "{late:?}");
 
     // Whichever leads gives leadership back when it stops, and the other goes on.
     one.stop().await;
-    let view = lab
-        .planned(&text_to_image("next", "{inline: [{prompt: a}]}"))
-        .await;
+    let view = lab.planned(&text_to_image("next", "{inline: [{prompt: a}]}")).await;
     assert_eq!(view.state, JobState::Ready);
     two.stop().await;
 }

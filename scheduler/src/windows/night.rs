@@ -180,10 +180,7 @@ async fn simulate(night: &Night) {
     let mut machines = Vec::new();
     let mut jobs = Vec::new();
     for rule in ["pause", "finish_item", "overrun"] {
-        let submission = Submission {
-            spec: spec(rule, night.zone),
-            ..Submission::default()
-        };
+        let submission = Submission { spec: spec(rule, night.zone), ..Submission::default() };
         jobs.push(lab.user.submit(&submission).await.unwrap());
         machines.push(Machine::new(&lab, rule).await);
     }

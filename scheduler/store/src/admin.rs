@@ -125,13 +125,9 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn drain_worker(&self, worker: i64, drain: bool) -> Result<(), Error> {
-        sqlx::query!(
-            "/* drain_worker */ select nightshift.drain_worker($1, $2)",
-            worker,
-            drain
-        )
-        .fetch_one(&self.pool)
-        .await?;
+        sqlx::query!("/* drain_worker */ select nightshift.drain_worker($1, $2)", worker, drain)
+            .fetch_one(&self.pool)
+            .await?;
         Ok(())
     }
 }

@@ -70,8 +70,7 @@ impl<'a> Calls<'a> {
         self.log.push(report.log.as_deref());
         self.health = report.health.as_ref().or(self.health);
         // More than fits is more than the database takes.
-        self.n_items
-            .push(i32::try_from(report.items.len()).unwrap_or(i32::MAX));
+        self.n_items.push(i32::try_from(report.items.len()).unwrap_or(i32::MAX));
         for item in &report.items {
             self.items.push(item)?;
         }
@@ -83,8 +82,7 @@ impl<'a> Items<'a> {
     fn push(&mut self, item: &'a ItemReport) -> Result<(), Error> {
         self.index.push(item.index);
         self.status.push(item.status.as_str());
-        self.item_id
-            .push(item.item_id.as_deref().map(bytes).transpose()?);
+        self.item_id.push(item.item_id.as_deref().map(bytes).transpose()?);
         self.seed.push(item.seed);
         self.fingerprint.push(item.fingerprint.as_deref());
         self.error_code.push(item.error_code.as_deref());
@@ -93,8 +91,7 @@ impl<'a> Items<'a> {
         self.role.push(first.map(|object| object.role.as_str()));
         self.key.push(first.map(|object| object.key.as_str()));
         self.bytes.push(first.map(|object| object.bytes));
-        self.sha256
-            .push(first.map(|object| bytes(&object.sha256)).transpose()?);
+        self.sha256.push(first.map(|object| bytes(&object.sha256)).transpose()?);
         self.gpu_ms.push(item.gpu_ms);
         self.tokens.push(item.tokens);
         self.steps.push(item.steps);

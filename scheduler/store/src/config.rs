@@ -67,12 +67,8 @@ impl Store {
     /// [`Error::BadConfig`] when the url cannot be read, [`Error::Unreachable`] when nobody answers in time,
     /// [`Error::Denied`] when the login or password is refused.
     pub async fn connect(config: &DatabaseConfig) -> Result<Self, Error> {
-        let pool = pool_options(config)
-            .connect_with(connect_options(config)?)
-            .await?;
-        Ok(Self {
-            pool: Connections::new(pool, config.pooler),
-        })
+        let pool = pool_options(config).connect_with(connect_options(config)?).await?;
+        Ok(Self { pool: Connections::new(pool, config.pooler) })
     }
 
     /// Like [`Store::connect`], but connects at the first call.
@@ -81,9 +77,7 @@ impl Store {
     /// [`Error::BadConfig`] when the url cannot be read.
     pub fn connect_lazy(config: &DatabaseConfig) -> Result<Self, Error> {
         let pool = pool_options(config).connect_lazy_with(connect_options(config)?);
-        Ok(Self {
-            pool: Connections::new(pool, config.pooler),
-        })
+        Ok(Self { pool: Connections::new(pool, config.pooler) })
     }
 
     /// Closes every connection; calls in flight end first.
@@ -119,9 +113,7 @@ pub(crate) fn connect_options(config: &DatabaseConfig) -> Result<PgConnectOption
         });
     }
     let options = PgConnectOptions::from_str(&config.url)
-        .map_err(|source| Error::BadConfig {
-            message: source.to_string(),
-        })?
+        .map_err(|source| Error::BadConfig { message: source.to_string() })?
         .application_name(&config.application_name);
     Ok(match config.pooler {
         Pooler::None => options,

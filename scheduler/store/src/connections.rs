@@ -44,10 +44,8 @@ impl<'p> Executor<'p> for &'_ Connections {
             Pooler::None => (&pool).fetch_many(query),
             Pooler::Transaction => stream::once(async move {
                 let mut transaction = pool.begin().await?;
-                let rows: Vec<_> = (&mut *transaction)
-                    .fetch_many(Unnamed(query))
-                    .try_collect()
-                    .await?;
+                let rows: Vec<_> =
+                    (&mut *transaction).fetch_many(Unnamed(query)).try_collect().await?;
                 transaction.commit().await?;
                 Ok::<_, Error>(stream::iter(rows.into_iter().map(Ok)))
             })

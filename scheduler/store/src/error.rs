@@ -76,10 +76,7 @@ impl Error {
     }
 
     pub(crate) fn inconsistent(what: &'static str, error: impl std::fmt::Display) -> Self {
-        Self::Inconsistent {
-            what,
-            message: error.to_string(),
-        }
+        Self::Inconsistent { what, message: error.to_string() }
     }
 }
 
@@ -88,9 +85,7 @@ impl From<sqlx::Error> for Error {
         use sqlx::Error as E;
         match &error {
             E::Database(database) => {
-                let code = database
-                    .code()
-                    .map_or_else(String::new, std::borrow::Cow::into_owned);
+                let code = database.code().map_or_else(String::new, std::borrow::Cow::into_owned);
                 from_code(&code, error)
             }
             E::Io(_)
@@ -99,9 +94,7 @@ impl From<sqlx::Error> for Error {
             | E::PoolClosed
             | E::WorkerCrashed
             | E::Protocol(_) => Self::Unreachable(error),
-            E::Configuration(source) => Self::BadConfig {
-                message: source.to_string(),
-            },
+            E::Configuration(source) => Self::BadConfig { message: source.to_string() },
             _ => Self::Unexpected(error),
         }
     }
@@ -111,14 +104,10 @@ impl From<sqlx::Error> for Error {
 fn from_code(code: &str, error: sqlx::Error) -> Error {
     let fields = Fields::of(&error);
     match code {
-        "NSREF" => Error::Refused {
-            message: fields.message,
-            detail: fields.detail,
-            hint: fields.hint,
-        },
-        "NSNOF" => Error::NotFound {
-            message: fields.message,
-        },
+        "NSREF" => {
+            Error::Refused { message: fields.message, detail: fields.detail, hint: fields.hint }
+        }
+        "NSNOF" => Error::NotFound { message: fields.message },
         "NSVER" => Error::VersionMismatch {
             message: fields.message,
             hint: fields.hint.unwrap_or_default(),
@@ -127,13 +116,13 @@ fn from_code(code: &str, error: sqlx::Error) -> Error {
         "NSWRK" => Error::UnknownWorker,
         "NSLST" => Error::LeaseLost,
         // insufficient_privilege
-        "42501" => Error::Denied {
-            message: format!("this login may not do that: {}", fields.message),
-        },
+        "42501" => {
+            Error::Denied { message: format!("this login may not do that: {}", fields.message) }
+        }
         // invalid_authorization_specification, invalid_password
-        "28000" | "28P01" => Error::Denied {
-            message: format!("the database refused the login: {}", fields.message),
-        },
+        "28000" | "28P01" => {
+            Error::Denied { message: format!("the database refused the login: {}", fields.message) }
+        }
         // lock_not_available
         "55P03" => Error::Locked(error),
         // serialization_failure, deadlock_detected, query_canceled; a database that is not there, or not yet again; connection and
@@ -144,10 +133,7 @@ fn from_code(code: &str, error: sqlx::Error) -> Error {
         }
         // undefined schema, table or function: an empty or an older database.
         "3F000" | "42P01" | "42883" => Error::VersionMismatch {
-            message: format!(
-                "the database lacks what this program needs: {}",
-                fields.message
-            ),
+            message: format!("the database lacks what this program needs: {}", fields.message),
             hint: "run `nightshift migrate` with this version of the program".to_owned(),
         },
         _ => Error::Unexpected(error),
@@ -163,11 +149,7 @@ struct Fields {
 impl Fields {
     fn of(error: &sqlx::Error) -> Self {
         let Some(database) = error.as_database_error() else {
-            return Self {
-                message: error.to_string(),
-                detail: None,
-                hint: None,
-            };
+            return Self { message: error.to_string(), detail: None, hint: None };
         };
         let postgres = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
         Self {

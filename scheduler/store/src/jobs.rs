@@ -61,12 +61,9 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn cancel(&self, job: i64) -> Result<bool, Error> {
-        Ok(sqlx::query_scalar!(
-            r#"/* cancel */ select nightshift.cancel($1) as "done!""#,
-            job
-        )
-        .fetch_one(&self.pool)
-        .await?)
+        Ok(sqlx::query_scalar!(r#"/* cancel */ select nightshift.cancel($1) as "done!""#, job)
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     /// Lets nobody claim from it and asks running shards to give back. `false` when not `ready`. Role: tenant.
@@ -74,11 +71,9 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn pause(&self, job: i64) -> Result<bool, Error> {
-        Ok(
-            sqlx::query_scalar!(r#"/* pause */ select nightshift.pause($1) as "done!""#, job)
-                .fetch_one(&self.pool)
-                .await?,
-        )
+        Ok(sqlx::query_scalar!(r#"/* pause */ select nightshift.pause($1) as "done!""#, job)
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     /// Undoes [`Store::pause`]. `false` when not `paused`. Role: tenant.
@@ -86,12 +81,9 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn resume(&self, job: i64) -> Result<bool, Error> {
-        Ok(sqlx::query_scalar!(
-            r#"/* resume */ select nightshift.resume($1) as "done!""#,
-            job
-        )
-        .fetch_one(&self.pool)
-        .await?)
+        Ok(sqlx::query_scalar!(r#"/* resume */ select nightshift.resume($1) as "done!""#, job)
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     /// Lets nobody claim from it; running shards go on. `false` when already held. Role: tenant.
@@ -99,11 +91,9 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn hold(&self, job: i64) -> Result<bool, Error> {
-        Ok(
-            sqlx::query_scalar!(r#"/* hold */ select nightshift.hold($1) as "done!""#, job)
-                .fetch_one(&self.pool)
-                .await?,
-        )
+        Ok(sqlx::query_scalar!(r#"/* hold */ select nightshift.hold($1) as "done!""#, job)
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     /// Undoes [`Store::hold`] (SQL: `nightshift.release(job)`). `false` when not held. Role: tenant.
@@ -111,12 +101,9 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn unhold(&self, job: i64) -> Result<bool, Error> {
-        Ok(sqlx::query_scalar!(
-            r#"/* release */ select nightshift.release($1) as "done!""#,
-            job
-        )
-        .fetch_one(&self.pool)
-        .await?)
+        Ok(sqlx::query_scalar!(r#"/* release */ select nightshift.release($1) as "done!""#, job)
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     /// Runs failed items of an ended job again (and what a cancelled or failed job never ran); the job becomes

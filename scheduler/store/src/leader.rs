@@ -161,17 +161,11 @@ impl Store {
     /// [`Error::Unreachable`].
     pub async fn lead(&self, holder: &str, ttl: Duration) -> Result<Option<LeaderTerm>, Error> {
         let sent = Instant::now();
-        let term = sqlx::query_scalar!(
-            "/* lead */ select nightshift.lead($1, $2)",
-            holder,
-            millis(ttl)
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(term.map(|term| LeaderTerm {
-            term,
-            trusted_until: trusted_until(sent, ttl),
-        }))
+        let term =
+            sqlx::query_scalar!("/* lead */ select nightshift.lead($1, $2)", holder, millis(ttl))
+                .fetch_one(&self.pool)
+                .await?;
+        Ok(term.map(|term| LeaderTerm { term, trusted_until: trusted_until(sent, ttl) }))
     }
 
     /// Gives leadership back at once, so that another scheduler need not wait for the ttl. Role: scheduler.

@@ -155,10 +155,7 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        assert!(
-            rows.len() <= n as usize,
-            "claim returned more shards than were asked for"
-        );
+        assert!(rows.len() <= n as usize, "claim returned more shards than were asked for");
         Ok(rows
             .into_iter()
             .map(|row| Lease {
@@ -221,10 +218,7 @@ impl Store {
         code: &str,
         message: &str,
     ) -> Result<(), Error> {
-        let call = Call::Fail {
-            code: code.to_owned(),
-            message: message.to_owned(),
-        };
+        let call = Call::Fail { code: code.to_owned(), message: message.to_owned() };
         self.end(&call, lease, report).await
     }
 

@@ -94,21 +94,13 @@ impl Hints {
     /// For a worker that waits for work. `None`: there is no url around the pooler, so there are no hints.
     #[must_use]
     pub fn for_worker(config: Option<DatabaseConfig>) -> Self {
-        Self {
-            config,
-            for_scheduler: false,
-            notices: None,
-            again: None,
-        }
+        Self { config, for_scheduler: false, notices: None, again: None }
     }
 
     /// For a scheduler that waits for submissions.
     #[must_use]
     pub fn for_scheduler(config: Option<DatabaseConfig>) -> Self {
-        Self {
-            for_scheduler: true,
-            ..Self::for_worker(config)
-        }
+        Self { for_scheduler: true, ..Self::for_worker(config) }
     }
 
     /// Returns when it is worth looking; also after a connection was made, since hints were lost before it. Safe to drop.
@@ -131,9 +123,7 @@ impl Hints {
                 None if self.for_scheduler => Notices::connect_for_scheduler(config)
                     .await
                     .map(|notices| self.notices = Some(notices)),
-                None => Notices::connect(config)
-                    .await
-                    .map(|notices| self.notices = Some(notices)),
+                None => Notices::connect(config).await.map(|notices| self.notices = Some(notices)),
             };
             match heard {
                 Ok(()) => return,

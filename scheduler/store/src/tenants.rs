@@ -144,13 +144,9 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`] when either is not there, [`Error::Refused`] when the login is of another kind.
     pub async fn add_member(&self, login: &str, tenant: &str) -> Result<(), Error> {
-        sqlx::query!(
-            "/* add_member */ select nightshift.add_member($1, $2)",
-            login,
-            tenant
-        )
-        .fetch_one(&self.pool)
-        .await?;
+        sqlx::query!("/* add_member */ select nightshift.add_member($1, $2)", login, tenant)
+            .fetch_one(&self.pool)
+            .await?;
         Ok(())
     }
 
@@ -159,13 +155,9 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn remove_member(&self, login: &str, tenant: &str) -> Result<(), Error> {
-        sqlx::query!(
-            "/* remove_member */ select nightshift.remove_member($1, $2)",
-            login,
-            tenant
-        )
-        .fetch_one(&self.pool)
-        .await?;
+        sqlx::query!("/* remove_member */ select nightshift.remove_member($1, $2)", login, tenant)
+            .fetch_one(&self.pool)
+            .await?;
         Ok(())
     }
 

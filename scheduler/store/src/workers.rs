@@ -45,11 +45,8 @@ impl Store {
     /// # Errors
     /// [`Error::Unreachable`]: then it counts as gone a minute after it was last heard.
     pub async fn leave(&self, worker: WorkerId) -> Result<bool, Error> {
-        Ok(sqlx::query_scalar!(
-            r#"/* leave */ select nightshift.leave($1) as "left!""#,
-            worker.0
-        )
-        .fetch_one(&self.pool)
-        .await?)
+        Ok(sqlx::query_scalar!(r#"/* leave */ select nightshift.leave($1) as "left!""#, worker.0)
+            .fetch_one(&self.pool)
+            .await?)
     }
 }

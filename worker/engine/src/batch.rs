@@ -55,27 +55,12 @@ impl Turn {
     /// The next turn of a request; `plan` is asked for only when the caches are close behind.
     pub fn next(stream: &Stream, cached: Cached, plan: impl FnOnce() -> Plan) -> Self {
         let mut behind = vec![(Branch::Conditional, cached.conditional, stream.prompt())];
-        behind.extend(
-            cached
-                .unconditional
-                .map(|cached| (Branch::Unconditional, cached, &[][..])),
-        );
+        behind.extend(cached.unconditional.map(|cached| (Branch::Unconditional, cached, &[][..])));
         let known = |prompt: &[u32]| prompt.len() + stream.image().len();
-        let far = behind
-            .iter()
-            .any(|(_, cached, prompt)| known(prompt) - cached > CATCH_UP_ROWS);
+        let far = behind.iter().any(|(_, cached, prompt)| known(prompt) - cached > CATCH_UP_ROWS);
         let feed = |branch: Branch, start: usize, prompt: &[u32], end: usize, drafts: &[u32]| {
-            let tokens = prompt
-                .iter()
-                .chain(stream.image())
-                .copied()
-                .skip(start)
-                .take(end - start);
-            Feed {
-                branch,
-                start,
-                tokens: tokens.chain(drafts.iter().copied()).collect(),
-            }
+            let tokens = prompt.iter().chain(stream.image()).copied().skip(start).take(end - start);
+            Feed { branch, start, tokens: tokens.chain(drafts.iter().copied()).collect() }
         };
         if far {
             // The last known token is kept back: it is fed in the step that wants its scores.
@@ -89,10 +74,7 @@ impl Turn {
         let feeds = behind.iter().map(|(branch, cached, prompt)| {
             feed(*branch, *cached, prompt, known(prompt), &plan.drafts)
         });
-        Self::Decode {
-            feeds: feeds.collect(),
-            plan,
-        }
+        Self::Decode { feeds: feeds.collect(), plan }
     }
 
     /// What each branch feeds, conditional first.
@@ -141,14 +123,9 @@ mod tests {
         let stream = stream(150);
         let (mut fed, mut uncond, mut steps) = (Vec::<u32>::new(), 0, 0);
         loop {
-            let cached = Cached {
-                conditional: fed.len(),
-                unconditional: Some(uncond),
-            };
-            let turn = Turn::next(&stream, cached, || Plan {
-                drafts: vec![7, 8],
-                wanted: vec![3, 4, 5],
-            });
+            let cached = Cached { conditional: fed.len(), unconditional: Some(uncond) };
+            let turn =
+                Turn::next(&stream, cached, || Plan { drafts: vec![7, 8], wanted: vec![3, 4, 5] });
             for feed in turn.feeds() {
                 assert!(feed.tokens.len() <= CATCH_UP_ROWS + 2);
                 match feed.branch {

@@ -43,10 +43,7 @@ pub struct ImageTokenizer {
 
 impl From<&crate::movqgan::Config> for ImageTokenizer {
     fn from(config: &crate::movqgan::Config) -> Self {
-        Self {
-            parameters: config.parameters,
-            channels: config.decoder_channels.clone(),
-        }
+        Self { parameters: config.parameters, channels: config.decoder_channels.clone() }
     }
 }
 
@@ -80,15 +77,9 @@ impl Shapes {
         let config = Config::read(&dir.join("config.json"))?;
         let codes = Tokenizer::read(dir)?.token_ids(&config)?.codes();
         let path = crate::model::image_tokenizer_file(dir)?;
-        let image = movqgan::structure_of(&path).map_err(|error| LoadError::Format {
-            path,
-            reason: error.to_string(),
-        })?;
-        Ok(Self {
-            config,
-            codes,
-            image_tokenizer: Some((&image).into()),
-        })
+        let image = movqgan::structure_of(&path)
+            .map_err(|error| LoadError::Format { path, reason: error.to_string() })?;
+        Ok(Self { config, codes, image_tokenizer: Some((&image).into()) })
     }
 }
 
@@ -118,11 +109,7 @@ impl Budget {
     /// # Errors
     /// The picture has a size that cannot be made.
     pub fn new(shapes: &Shapes, load: &Load) -> Result<Self, EngineError> {
-        let Shapes {
-            config,
-            codes,
-            image_tokenizer,
-        } = shapes;
+        let Shapes { config, codes, image_tokenizer } = shapes;
         let (codes, image) = (*codes, image_tokenizer.as_ref());
         let grid = Grid::of_pixels(load.width, load.height)?;
         let d = config.hidden_size as u64;
@@ -172,24 +159,10 @@ fn widest(channels: &[usize]) -> u64 {
 }
 
 fn layers(config: &Config, weights: Weights) -> u64 {
-    let (d, kv, inner) = (
-        config.hidden_size,
-        config.kv_dim(),
-        config.intermediate_size,
-    );
-    let shapes = [
-        (d, d),
-        (kv, d),
-        (kv, d),
-        (d, d),
-        (inner, d),
-        (inner, d),
-        (d, inner),
-    ];
-    let matrices: u64 = shapes
-        .iter()
-        .map(|(out, inputs)| matrix(*out as u64, *inputs as u64, weights))
-        .sum();
+    let (d, kv, inner) = (config.hidden_size, config.kv_dim(), config.intermediate_size);
+    let shapes = [(d, d), (kv, d), (kv, d), (d, d), (inner, d), (inner, d), (d, inner)];
+    let matrices: u64 =
+        shapes.iter().map(|(out, inputs)| matrix(*out as u64, *inputs as u64, weights)).sum();
     let norms = 4 * (2 * d + 4 * config.model_parallel_size * config.head_dim()) as u64;
     config.num_hidden_layers as u64 * (matrices + norms)
 }
@@ -240,21 +213,11 @@ mod tests {
     #[test]
     fn the_released_shape_fits_the_promised_sizes() {
         let budget = released(KvCache::Bf16);
-        assert!(
-            (3_300_000_000..3_600_000_000).contains(&budget.layers),
-            "{budget:?}"
-        );
-        assert!(
-            (9_700_000_000..9_900_000_000).contains(&budget.caches),
-            "{budget:?}"
-        );
+        assert!((3_300_000_000..3_600_000_000).contains(&budget.layers), "{budget:?}");
+        assert!((9_700_000_000..9_900_000_000).contains(&budget.caches), "{budget:?}");
         assert!(budget.image_workspace < 2_600_000_000, "{budget:?}");
         assert!(budget.total() < 19_000_000_000, "{budget:?}");
-        assert!(
-            released(KvCache::Int8).total() < 14_000_000_000,
-            "{:?}",
-            released(KvCache::Int8)
-        );
+        assert!(released(KvCache::Int8).total() < 14_000_000_000, "{:?}", released(KvCache::Int8));
     }
 
     #[test]
@@ -268,11 +231,7 @@ mod tests {
             slots: 1,
             window: 1,
         };
-        let shapes = Shapes {
-            config: Preset::Tiny.config(),
-            codes: 256,
-            image_tokenizer: None,
-        };
+        let shapes = Shapes { config: Preset::Tiny.config(), codes: 256, image_tokenizer: None };
         assert!(Budget::new(&shapes, &load).is_err());
     }
 }

@@ -117,16 +117,10 @@ impl Generation {
                 return Ok(Self::default());
             }
             Err(source) => {
-                return Err(LoadError::File {
-                    path: path.to_owned(),
-                    source,
-                });
+                return Err(LoadError::File { path: path.to_owned(), source });
             }
         };
-        let wrong = |reason: String| LoadError::Format {
-            path: path.to_owned(),
-            reason,
-        };
+        let wrong = |reason: String| LoadError::Format { path: path.to_owned(), reason };
         let read: Self = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         match read.coupled_window {
             Some(n) if !(1..=Self::WINDOW_MAX).contains(&n) => Err(wrong(format!(
@@ -144,10 +138,8 @@ impl Config {
     /// # Errors
     /// The file cannot be read, is not such a configuration, or asks for something that does not exist.
     pub fn read(path: &Path) -> Result<Self, LoadError> {
-        let text = std::fs::read(path).map_err(|source| LoadError::File {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read(path)
+            .map_err(|source| LoadError::File { path: path.to_owned(), source })?;
         let config: Self = serde_json::from_slice(&text).map_err(|error| LoadError::Format {
             path: path.to_owned(),
             reason: error.to_string(),
@@ -171,11 +163,8 @@ impl Config {
                 return fail(format!("`{name}` is 0"));
             }
         }
-        let (heads, kv_heads, mp) = (
-            self.num_attention_heads,
-            self.num_key_value_heads,
-            self.model_parallel_size,
-        );
+        let (heads, kv_heads, mp) =
+            (self.num_attention_heads, self.num_key_value_heads, self.model_parallel_size);
         if !self.hidden_size.is_multiple_of(heads) || !(self.hidden_size / heads).is_multiple_of(2)
         {
             return fail(format!(
@@ -184,9 +173,7 @@ impl Config {
             ));
         }
         if !heads.is_multiple_of(kv_heads) {
-            return fail(format!(
-                "{heads} query heads cannot share {kv_heads} key heads"
-            ));
+            return fail(format!("{heads} query heads cannot share {kv_heads} key heads"));
         }
         if !heads.is_multiple_of(mp) || !kv_heads.is_multiple_of(mp) {
             return fail(format!(
@@ -232,11 +219,7 @@ impl Config {
             .map(|(_, id)| *id);
         let mut ids: Vec<u32> = mapped.collect();
         if ids.is_empty() {
-            ids = names
-                .iter()
-                .filter(|(name, _)| is_code(name))
-                .map(|(_, id)| *id)
-                .collect();
+            ids = names.iter().filter(|(name, _)| is_code(name)).map(|(_, id)| *id).collect();
         }
         ids.sort_unstable();
         let released = self.vocab_size >= RELEASED_IMAGE_TOKENS.end as usize;
@@ -270,72 +253,31 @@ mod tests {
         let config: Config =
             serde_json::from_str(r#"{"rope_scaling": {"type": "dynamic", "factor": 4}}"#).unwrap();
         assert_eq!(config.head_dim(), 128);
-        assert_eq!(
-            config.rope_scaling,
-            Some(RopeScaling {
-                kind: RopeKind::Dynamic,
-                factor: 4.0
-            })
-        );
-        assert_eq!(
-            Config {
-                rope_scaling: None,
-                ..config
-            },
-            Config::default()
-        );
+        assert_eq!(config.rope_scaling, Some(RopeScaling { kind: RopeKind::Dynamic, factor: 4.0 }));
+        assert_eq!(Config { rope_scaling: None, ..config }, Config::default());
     }
 
     #[test]
     fn impossible_head_counts_are_refused() {
-        let config = Config {
-            num_key_value_heads: 5,
-            ..Config::default()
-        };
-        assert!(
-            config
-                .check()
-                .unwrap_err()
-                .to_string()
-                .contains("5 key heads")
-        );
-        let config = Config {
-            model_parallel_size: 3,
-            ..Config::default()
-        };
+        let config = Config { num_key_value_heads: 5, ..Config::default() };
+        assert!(config.check().unwrap_err().to_string().contains("5 key heads"));
+        let config = Config { model_parallel_size: 3, ..Config::default() };
         assert!(config.check().is_err());
     }
 
     #[test]
     fn image_tokens_come_by_name_and_must_be_consecutive() {
         let names = |ids: &[u32]| {
-            Some(
-                ids.iter()
-                    .map(|id| (format!("<MOVQGAN{}>", id - 7), *id))
-                    .collect(),
-            )
+            Some(ids.iter().map(|id| (format!("<MOVQGAN{}>", id - 7), *id)).collect())
         };
-        let small = Config {
-            vocab_size: 20,
-            vocabulary_map: names(&[7, 8, 9]),
-            ..Config::default()
-        };
+        let small =
+            Config { vocab_size: 20, vocabulary_map: names(&[7, 8, 9]), ..Config::default() };
         assert_eq!(small.image_tokens(&[]).unwrap(), 7..10);
-        let gap = Config {
-            vocabulary_map: names(&[7, 9]),
-            ..small.clone()
-        };
+        let gap = Config { vocabulary_map: names(&[7, 9]), ..small.clone() };
         assert!(gap.image_tokens(&[]).is_err());
-        let released = Config {
-            vocab_size: 171_385,
-            vocabulary_map: None,
-            ..small.clone()
-        };
+        let released = Config { vocab_size: 171_385, vocabulary_map: None, ..small.clone() };
         assert_eq!(released.image_tokens(&[]).unwrap(), 155_000..171_384);
-        let none = Config {
-            vocabulary_map: None,
-            ..small
-        };
+        let none = Config { vocabulary_map: None, ..small };
         assert!(none.image_tokens(&[]).is_err());
     }
 }

@@ -116,10 +116,7 @@ impl Engine {
     /// An engine whose caches take at most `bytes` altogether, in equal shares; requests that need more are refused.
     pub fn with_cache_bytes(model: Arc<Model>, slots: usize, bytes: u64) -> Self {
         let share = bytes / slots.max(1) as u64;
-        Self {
-            slot_bytes: Some(share),
-            ..Self::new(model, slots)
-        }
+        Self { slot_bytes: Some(share), ..Self::new(model, slots) }
     }
 
     /// Places that a request can take now. None while as many pictures as there are slots wait to be decoded: tokens must not
@@ -161,8 +158,7 @@ impl Engine {
         self.check_place(&running)?;
         let mut slots = self.slots.iter_mut();
         let free = slots.find(|slot| slot.running.is_none());
-        free.ok_or(EngineError::NoFreeSlot)?
-            .take(&self.model, running);
+        free.ok_or(EngineError::NoFreeSlot)?.take(&self.model, running);
         Ok(())
     }
 
@@ -190,11 +186,7 @@ impl Engine {
             |positions| BranchCache::bytes(self.model.config(), positions, self.model.kv_cache());
         let needed = bytes(conditional) + unconditional.map_or(0, bytes);
         if needed > available {
-            return Err(EngineError::OutOfBudget {
-                positions: conditional,
-                needed,
-                available,
-            });
+            return Err(EngineError::OutOfBudget { positions: conditional, needed, available });
         }
         Ok(())
     }
@@ -206,10 +198,7 @@ impl Engine {
 
     /// Where its time went so far.
     pub fn spent(&self) -> Spent {
-        Spent {
-            transformer: self.scratch.spent(),
-            ..self.spent
-        }
+        Spent { transformer: self.scratch.spent(), ..self.spent }
     }
 
     /// Drops a request, and says whether there was one.
@@ -237,11 +226,8 @@ impl Engine {
         });
         let turns: Vec<Option<Turn>> = turns.collect();
         let wanted = self.forward(&turns);
-        let mut choices = wanted
-            .iter()
-            .map(|wanted| wanted.slot)
-            .zip(self.choose(&wanted))
-            .peekable();
+        let mut choices =
+            wanted.iter().map(|wanted| wanted.slot).zip(self.choose(&wanted)).peekable();
         let mut events = Vec::new();
         for (slot, turn) in turns.iter().enumerate() {
             if let Some(Turn::Decode { plan, .. }) = turn {
@@ -290,20 +276,14 @@ impl Engine {
                     Branch::Conditional => conditional.take(),
                     Branch::Unconditional => unconditional.take(),
                 };
-                chunks.extend(cache.map(|cache| Chunk {
-                    cache,
-                    tokens: &feed.tokens,
-                }));
+                chunks.extend(cache.map(|cache| Chunk { cache, tokens: &feed.tokens }));
             }
         }
         if chunks.is_empty() {
             return wanted;
         }
         self.counters.forwards += 1;
-        self.counters.rows += chunks
-            .iter()
-            .map(|chunk| chunk.tokens.len() as u64)
-            .sum::<u64>();
+        self.counters.rows += chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum::<u64>();
         self.counters.scored += rows.len() as u64;
         let (transformer, pool) = (self.model.transformer(), self.model.pool());
         self.counters.weight_bytes += transformer.bytes_read(!rows.is_empty());
@@ -311,15 +291,8 @@ impl Engine {
         let context = chunks.iter().map(|chunk| chunk.cache.len()).sum::<usize>() / chunks.len();
         let began = Instant::now();
         transformer.forward(pool, &mut chunks, &mut self.scratch, &mut |_, _, _| {});
-        transformer.logits(
-            pool,
-            &mut self.scratch,
-            &rows,
-            &mut self.logits,
-            &mut |_, _, _| {},
-        );
-        self.meter
-            .step(fed, context, began.elapsed().as_secs_f64() * 1e3);
+        transformer.logits(pool, &mut self.scratch, &rows, &mut self.logits, &mut |_, _, _| {});
+        self.meter.step(fed, context, began.elapsed().as_secs_f64() * 1e3);
         wanted
     }
 
@@ -350,11 +323,7 @@ impl Engine {
                     });
                 }
             }
-            first_row += turn
-                .feeds()
-                .iter()
-                .map(|feed| feed.tokens.len())
-                .sum::<usize>();
+            first_row += turn.feeds().iter().map(|feed| feed.tokens.len()).sum::<usize>();
         }
         (rows, wanted)
     }
@@ -406,16 +375,10 @@ impl Engine {
             self.meter.accepted(plan.wanted.len(), codes);
         }
         let (id, finished) = (running.id, running.stream.is_finished());
-        let (done, total) = (
-            running.stream.generated().len() as u32,
-            running.stream.total() as u32,
-        );
+        let (done, total) =
+            (running.stream.generated().len() as u32, running.stream.total() as u32);
         self.slots[slot].roll_back(keep);
-        if finished {
-            self.finish(slot)
-        } else {
-            Some(Event::Progress { id, done, total })
-        }
+        if finished { self.finish(slot) } else { Some(Event::Progress { id, done, total }) }
     }
 
     /// Frees the slot; the event is the finished picture, or the last progress while its codes are decoded.
@@ -434,11 +397,7 @@ impl Engine {
             return Some(Event::Finished { id, picture });
         }
         Some(match self.paint(id, running.stream.grid(), picture) {
-            Ok(()) => Event::Progress {
-                id,
-                done: total,
-                total,
-            },
+            Ok(()) => Event::Progress { id, done: total, total },
             Err(error) => Event::Failed { id, error },
         })
     }
@@ -455,10 +414,7 @@ impl Engine {
     }
 
     fn fail(&mut self, slot: usize, error: EngineError) -> Event {
-        let id = self.slots[slot]
-            .running
-            .take()
-            .map_or(0, |running| running.id);
+        let id = self.slots[slot].running.take().map_or(0, |running| running.id);
         Event::Failed { id, error }
     }
 }

@@ -21,16 +21,10 @@ pub fn of(class: &str, files: &[(&str, PathBuf)]) -> Result<String, LoadError> {
     let mut hash = Sha256::new();
     hash.update(format!("nightshift engine {KERNEL_REVISION}\n{class}\n"));
     for (role, path) in files {
-        add_file(&mut hash, role, path).map_err(|source| LoadError::File {
-            path: path.clone(),
-            source,
-        })?;
+        add_file(&mut hash, role, path)
+            .map_err(|source| LoadError::File { path: path.clone(), source })?;
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn add_file(hash: &mut Sha256, role: &str, path: &Path) -> std::io::Result<()> {

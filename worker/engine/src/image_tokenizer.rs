@@ -20,10 +20,7 @@ pub(crate) struct ImageTokenizer {
 impl ImageTokenizer {
     /// Loads a weights file whose codebook must have `codes` entries, those of the transformer.
     pub(crate) fn load(path: &Path, codes: usize, threads: usize) -> Result<Self, LoadError> {
-        let format = |reason: String| LoadError::Format {
-            path: path.to_owned(),
-            reason,
-        };
+        let format = |reason: String| LoadError::Format { path: path.to_owned(), reason };
         let model = MoVqGan::open(path).map_err(|error| format(error.to_string()))?;
         let config = model.config();
         if config.n_embed != codes {
@@ -38,10 +35,7 @@ impl ImageTokenizer {
                 config.factor()
             )));
         }
-        Ok(Self {
-            model,
-            pool: Pool::new(threads),
-        })
+        Ok(Self { model, pool: Pool::new(threads) })
     }
 
     pub(crate) fn encode(&self, image: &RgbImage) -> Result<Vec<u32>, EngineError> {

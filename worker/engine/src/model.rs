@@ -96,12 +96,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self {
-            weights: Weights::F32,
-            kv_cache: KvCache::F32,
-            threads: 1,
-            codes_only: false,
-        }
+        Self { weights: Weights::F32, kv_cache: KvCache::F32, threads: 1, codes_only: false }
     }
 }
 
@@ -131,14 +126,9 @@ impl Model {
         let config = Config::read(&dir.join("config.json"))?;
         let tokenizer = Tokenizer::read(dir)?;
         let ids = tokenizer.token_ids(&config)?;
-        let image_file = if opts.codes_only {
-            None
-        } else {
-            Some(image_tokenizer_file(dir)?)
-        };
-        let image_tokenizer = image_file
-            .as_deref()
-            .map(|path| ImageTokenizer::load(path, ids.codes(), opts.threads));
+        let image_file = if opts.codes_only { None } else { Some(image_tokenizer_file(dir)?) };
+        let image_tokenizer =
+            image_file.as_deref().map(|path| ImageTokenizer::load(path, ids.codes(), opts.threads));
         let image_tokenizer = image_tokenizer.transpose()?;
         let weights = weight_files(dir)?;
         let tensors = Tensors::open(weights.clone())?;
@@ -146,21 +136,14 @@ impl Model {
         let rows = ids.image.start as usize..ids.image.end as usize;
         let transformer = Transformer::load(&tensors, &config, rows, opts.weights)?;
         let generation = Generation::read(&dir.join("generation_config.json"))?;
-        let mut class = format!(
-            "cpu weights={} kv={}",
-            opts.weights.as_str(),
-            opts.kv_cache.as_str()
-        );
+        let mut class =
+            format!("cpu weights={} kv={}", opts.weights.as_str(), opts.kv_cache.as_str());
         if let Some(window) = generation.coupled_window {
             class += &format!(" coupled_window={window}");
         }
         let mut files = vec![("config", dir.join("config.json"))];
         files.extend(weights.into_iter().map(|path| ("weights", path)));
-        files.extend(
-            tokenizer::files(dir)
-                .into_iter()
-                .map(|path| ("tokenizer", path)),
-        );
+        files.extend(tokenizer::files(dir).into_iter().map(|path| ("tokenizer", path)));
         files.extend(image_file.into_iter().map(|path| ("image tokenizer", path)));
         let fingerprint = fingerprint::of(&class, &files)?;
         let pool = Pool::new(opts.threads);
@@ -202,10 +185,7 @@ impl Model {
     /// # Errors
     /// No image tokenizer, or a size that is not a multiple of 8.
     pub fn encode_panel(&self, image: &RgbImage) -> Result<Vec<u32>, EngineError> {
-        self.image_tokenizer
-            .as_ref()
-            .ok_or(EngineError::NoImageTokenizer)?
-            .encode(image)
+        self.image_tokenizer.as_ref().ok_or(EngineError::NoImageTokenizer)?.encode(image)
     }
 
     /// The picture of `h` rows of `w` codes.
@@ -213,10 +193,7 @@ impl Model {
     /// # Errors
     /// No image tokenizer, a wrong number of codes, or a code outside the codebook.
     pub fn decode_codes(&self, codes: &[u32], h: usize, w: usize) -> Result<RgbImage, EngineError> {
-        self.image_tokenizer
-            .as_ref()
-            .ok_or(EngineError::NoImageTokenizer)?
-            .decode(codes, h, w)
+        self.image_tokenizer.as_ref().ok_or(EngineError::NoImageTokenizer)?.decode(codes, h, w)
     }
 
     /// `BOS, text, separator` of a prompt.
@@ -271,13 +248,10 @@ pub(crate) fn image_tokenizer_file(dir: &Path) -> Result<PathBuf, LoadError> {
     }
     if found.is_empty() {
         let named = |path: &PathBuf| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("movqgan"))
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("movqgan"))
         };
-        found = entries(dir)
-            .into_iter()
-            .filter(|path| named(path) && is_checkpoint(path))
-            .collect();
+        found =
+            entries(dir).into_iter().filter(|path| named(path) && is_checkpoint(path)).collect();
     }
     found.sort_unstable();
     found.into_iter().next().ok_or_else(|| LoadError::Format {
@@ -288,16 +262,11 @@ pub(crate) fn image_tokenizer_file(dir: &Path) -> Result<PathBuf, LoadError> {
 
 fn entries(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten();
-    entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect()
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
 fn is_checkpoint(path: &Path) -> bool {
-    path.is_file()
-        && path
-            .extension()
-            .is_some_and(|ext| ext == "ckpt" || ext == "safetensors")
+    path.is_file() && path.extension().is_some_and(|ext| ext == "ckpt" || ext == "safetensors")
 }
 
 /// Layers beyond those of the configuration mean that the two do not belong together.

@@ -59,11 +59,7 @@ impl Painter {
             }
         });
         spawned.map_err(|error| EngineError::ImageTokenizer(format!("no thread: {error}")))?;
-        Ok(Self {
-            tasks,
-            done,
-            pending: Vec::new(),
-        })
+        Ok(Self { tasks, done, pending: Vec::new() })
     }
 
     /// Hands over work for a request.
@@ -99,11 +95,7 @@ impl Painter {
         let mut ready = Vec::new();
         loop {
             let wait = wait && ready.is_empty() && !self.pending.is_empty();
-            let next = if wait {
-                self.done.recv().ok()
-            } else {
-                self.done.try_recv().ok()
-            };
+            let next = if wait { self.done.recv().ok() } else { self.done.try_recv().ok() };
             match next {
                 // A request that was cancelled meanwhile is not pending any more.
                 Some((id, done)) if self.forget(id) => ready.push((id, done)),

@@ -10,11 +10,7 @@ const WORTH_WAITING: usize = 16;
 /// Length of the common prefix of what a cache holds and a sequence, at least the sequence's last token left to feed.
 pub(crate) fn common(held: &[u32], sequence: &[u32]) -> usize {
     let most = held.len().min(sequence.len().saturating_sub(1));
-    held.iter()
-        .zip(sequence)
-        .take(most)
-        .take_while(|(a, b)| a == b)
-        .count()
+    held.iter().zip(sequence).take(most).take_while(|(a, b)| a == b).count()
 }
 
 /// Copies into caches that have not begun what others hold of their sequences. Says for each slot whether it shall run now:
@@ -60,24 +56,17 @@ fn longest(
     sequence: &[u32],
 ) -> Option<(usize, usize, usize)> {
     let held = slots[own].cache(branch)?.len();
-    let others = (0..slots.len())
-        .flat_map(|j| [(j, 0), (j, 1)])
-        .filter(|other| *other != (own, branch));
+    let others =
+        (0..slots.len()).flat_map(|j| [(j, 0), (j, 1)]).filter(|other| *other != (own, branch));
     let holds =
         others.filter_map(|(j, b)| Some((j, b, common(slots[j].cache(b)?.tokens(), sequence))));
-    holds
-        .max_by_key(|(_, _, len)| *len)
-        .filter(|(_, _, len)| *len > held)
+    holds.max_by_key(|(_, _, len)| *len).filter(|(_, _, len)| *len > held)
 }
 
 /// How much of a sequence another request will hold that has not fed it yet.
 fn coming(other: &Slot, branch: usize, sequence: &[u32]) -> Option<usize> {
     let theirs = starting(other)?.into_iter().nth(branch)??;
-    let shared = theirs
-        .iter()
-        .zip(sequence)
-        .take_while(|(a, b)| a == b)
-        .count();
+    let shared = theirs.iter().zip(sequence).take_while(|(a, b)| a == b).count();
     let shared = shared.min(sequence.len() - 1);
     (other.cache(branch)?.len() < shared).then_some(shared)
 }

@@ -104,12 +104,9 @@ pub fn text(task: &PromptTask, width: u32, height: u32, caption: &str) -> String
             map.words()
         ),
         PromptTask::Control { map } => from_panel(width, height, map.words(), caption),
-        PromptTask::Subject { description } => from_panel(
-            width,
-            height,
-            description.as_deref().unwrap_or(DEFAULT_SUBJECT),
-            caption,
-        ),
+        PromptTask::Subject { description } => {
+            from_panel(width, height, description.as_deref().unwrap_or(DEFAULT_SUBJECT), caption)
+        }
         PromptTask::Edit { instruction } => format!(
             "Generate a dual-panel image of {width}x{height} where the <upper half> displays the original image, while the \
              <lower half> shows it edited according to the following instruction:\n{instruction}"
@@ -130,9 +127,7 @@ mod tests {
 
     #[test]
     fn an_edit_is_one_line_before_its_instruction() {
-        let task = PromptTask::Edit {
-            instruction: "make it night".to_owned(),
-        };
+        let task = PromptTask::Edit { instruction: "make it night".to_owned() };
         assert_eq!(
             text(&task, 512, 1024, "ignored"),
             "Generate a dual-panel image of 512x1024 where the <upper half> displays the original image, while the <lower \

@@ -37,15 +37,10 @@ pub fn quantise(from: &Path, to: &Path) -> Result<(), LoadError> {
         });
     }
     let parts = parts(&config);
-    std::fs::create_dir_all(to).map_err(|source| LoadError::File {
-        path: to.to_owned(),
-        source,
-    })?;
+    std::fs::create_dir_all(to)
+        .map_err(|source| LoadError::File { path: to.to_owned(), source })?;
     let path = to.join("model.safetensors");
-    let fail = |source| LoadError::File {
-        path: path.clone(),
-        source,
-    };
+    let fail = |source| LoadError::File { path: path.clone(), source };
     let mut out = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(fail)?);
     let entries: Vec<Entry> = parts.iter().flat_map(Part::entries).collect();
     out.write_all(&header(&entries)).map_err(fail)?;
@@ -57,23 +52,13 @@ pub fn quantise(from: &Path, to: &Path) -> Result<(), LoadError> {
 }
 
 fn parts(config: &Config) -> Vec<Part> {
-    let (d, kv, inner) = (
-        config.hidden_size,
-        config.kv_dim(),
-        config.intermediate_size,
-    );
+    let (d, kv, inner) = (config.hidden_size, config.kv_dim(), config.intermediate_size);
     let mut parts = vec![
-        Part::Plain(
-            "model.embed_tokens.weight".to_owned(),
-            vec![config.vocab_size, d],
-        ),
+        Part::Plain("model.embed_tokens.weight".to_owned(), vec![config.vocab_size, d]),
         Part::Plain("model.norm.weight".to_owned(), vec![d]),
     ];
     if !config.tie_word_embeddings {
-        parts.push(Part::Plain(
-            "lm_head.weight".to_owned(),
-            vec![config.vocab_size, d],
-        ));
+        parts.push(Part::Plain("lm_head.weight".to_owned(), vec![config.vocab_size, d]));
     }
     let norm = vec![config.model_parallel_size, config.head_dim()];
     for i in 0..config.num_hidden_layers {
@@ -82,23 +67,12 @@ fn parts(config: &Config) -> Vec<Part> {
             parts.push(Part::Plain(name(&format!("{rest}.weight")), vec![d]));
         }
         for rest in ["q_norm", "k_norm"] {
-            parts.push(Part::Plain(
-                name(&format!("self_attn.{rest}.weight")),
-                norm.clone(),
-            ));
-            parts.push(Part::Plain(
-                name(&format!("self_attn.{rest}.bias")),
-                norm.clone(),
-            ));
+            parts.push(Part::Plain(name(&format!("self_attn.{rest}.weight")), norm.clone()));
+            parts.push(Part::Plain(name(&format!("self_attn.{rest}.bias")), norm.clone()));
         }
         let attention = [("q", d, d), ("k", kv, d), ("v", kv, d), ("o", d, d)];
         let attention = attention.map(|(p, out, inputs)| {
-            (
-                format!("self_attn.{p}_proj"),
-                out,
-                inputs,
-                config.attention_bias,
-            )
+            (format!("self_attn.{p}_proj"), out, inputs, config.attention_bias)
         });
         let mlp = [("gate", inner, d), ("up", inner, d), ("down", d, inner)];
         let mlp =
@@ -137,10 +111,7 @@ impl Part {
     }
 
     fn write(&self, tensors: &Tensors, to: &mut impl Write, path: &Path) -> Result<(), LoadError> {
-        let fail = |source| LoadError::File {
-            path: path.to_owned(),
-            source,
-        };
+        let fail = |source| LoadError::File { path: path.to_owned(), source };
         match self {
             Self::Plain(name, shape) => {
                 for start in (0..shape[0]).step_by(ROWS) {
@@ -168,11 +139,7 @@ fn copy_rest(from: &Path, to: &Path) -> Result<(), LoadError> {
     };
     for entry in std::fs::read_dir(from).map_err(fail(from))? {
         let path = entry.map_err(fail(from))?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let into = to.join(&name);
         if path.is_dir() {
             std::fs::create_dir_all(&into).map_err(fail(&into))?;
@@ -202,10 +169,7 @@ mod tests {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         write(from.path(), Preset::Tiny, 1).unwrap();
         quantise(from.path(), to.path()).unwrap();
-        let options = LoadOptions {
-            weights: Weights::Int4,
-            ..LoadOptions::default()
-        };
+        let options = LoadOptions { weights: Weights::Int4, ..LoadOptions::default() };
         let request = Request {
             prompt: "a mill".to_owned(),
             width: 32,
@@ -219,18 +183,9 @@ mod tests {
             crate::generate(&model, request.clone()).unwrap()
         });
         assert_eq!(pictures[0].image, pictures[1].image);
-        let size = |dir: &Path| {
-            std::fs::metadata(dir.join("model.safetensors"))
-                .unwrap()
-                .len()
-        };
+        let size = |dir: &Path| std::fs::metadata(dir.join("model.safetensors")).unwrap().len();
         assert!(size(to.path()) < 600_000, "{}", size(to.path()));
-        let refused = Model::load(to.path(), &LoadOptions::default())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refused.contains("4 bits") && refused.contains("q_proj"),
-            "{refused}"
-        );
+        let refused = Model::load(to.path(), &LoadOptions::default()).unwrap_err().to_string();
+        assert!(refused.contains("4 bits") && refused.contains("q_proj"), "{refused}");
     }
 }

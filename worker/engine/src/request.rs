@@ -43,9 +43,7 @@ impl Default for Sampler {
             top_k: 4096,
             temperature: 1.0,
             guidance: GuidanceSchedule::Constant,
-            decoding: Decoding::Jacobi {
-                window: Window::Auto,
-            },
+            decoding: Decoding::Jacobi { window: Window::Auto },
         }
     }
 }

@@ -58,18 +58,11 @@ struct RoundDraws {
 
 impl Draws for RoundDraws {
     fn keep(&mut self, cell: usize, q: f64, p: f64) -> bool {
-        keeps(
-            rng::uniform(self.seed, cell as u32, 0, 1 + 2 * self.round),
-            q,
-            p,
-        )
+        keeps(rng::uniform(self.seed, cell as u32, 0, 1 + 2 * self.round), q, p)
     }
 
     fn pick(&mut self, cell: usize, weights: &[f64]) -> usize {
-        invert(
-            weights,
-            rng::uniform(self.seed, cell as u32, 0, 2 + 2 * self.round),
-        )
+        invert(weights, rng::uniform(self.seed, cell as u32, 0, 2 + 2 * self.round))
     }
 }
 
@@ -118,28 +111,18 @@ impl Running {
                     Window::Auto => None,
                     Window::Fixed(n) => Some(n),
                 };
-                Decoder::Jacobi {
-                    state: Jacobi::default(),
-                    window,
-                }
+                Decoder::Jacobi { state: Jacobi::default(), window }
             }
             Decoding::Coupled { window } => {
                 let window = match window {
                     Window::Auto => model.coupled_window(),
                     Window::Fixed(n) => n,
                 };
-                Decoder::Coupled {
-                    state: Coupled::new(window),
-                    round: 0,
-                }
+                Decoder::Coupled { state: Coupled::new(window), round: 0 }
             }
         };
-        let guidance = guidance_table(
-            sampler.guidance,
-            sampler.cfg,
-            stream.grid(),
-            stream.opening(),
-        );
+        let guidance =
+            guidance_table(sampler.guidance, sampler.cfg, stream.grid(), stream.opening());
         Ok(Self {
             id,
             stream,
@@ -155,10 +138,7 @@ impl Running {
     /// Positions that each branch needs in the end: image end is never fed.
     pub(crate) fn positions(&self) -> (usize, Option<usize>) {
         let image = self.stream.grid().len();
-        (
-            self.stream.prompt().len() + image,
-            self.guided.then_some(image),
-        )
+        (self.stream.prompt().len() + image, self.guided.then_some(image))
     }
 
     /// Whether its decoder draws from laws by itself.
@@ -181,10 +161,7 @@ impl Running {
         if let Decoder::Coupled { state, round } = &mut self.decoder {
             let laws: Option<Vec<Vec<f32>>> = choices.into_iter().map(Choice::law).collect();
             let left = stream.grid().cells() - first;
-            let mut draws = RoundDraws {
-                seed: self.seed,
-                round: *round,
-            };
+            let mut draws = RoundDraws { seed: self.seed, round: *round };
             let codes = state.accept(first, left, laws.ok_or_else(bad)?, &mut draws);
             *round += 1;
             codes.iter().for_each(|code| stream.push(*code));
@@ -218,16 +195,8 @@ impl Slot {
         let running = self.running.as_mut()?;
         let held = |cache: &Option<BranchCache>| cache.as_ref().map_or(0, BranchCache::len);
         let unconditional = running.guided.then(|| held(&self.unconditional));
-        let cached = Cached {
-            conditional: held(&self.conditional),
-            unconditional,
-        };
-        let Running {
-            stream,
-            decoder,
-            guided,
-            ..
-        } = running;
+        let cached = Cached { conditional: held(&self.conditional), unconditional };
+        let Running { stream, decoder, guided, .. } = running;
         let plan = || {
             let chosen = match decoder {
                 Decoder::Jacobi { window: None, .. } => {
@@ -300,22 +269,17 @@ fn check_sampler(sampler: &Sampler) -> Result<(), EngineError> {
         return fail("top_k is 0; it keeps at least one code");
     }
     match sampler.decoding {
-        Decoding::Jacobi {
-            window: Window::Fixed(0),
+        Decoding::Jacobi { window: Window::Fixed(0) }
+        | Decoding::Coupled { window: Window::Fixed(0) } => {
+            fail("the window is 0; it holds at least one position")
         }
-        | Decoding::Coupled {
-            window: Window::Fixed(0),
-        } => fail("the window is 0; it holds at least one position"),
         _ => Ok(()),
     }
 }
 
 /// The model that several slots share, and an id that none of them has.
 pub(crate) fn same_id(slots: &[Slot], id: u64) -> bool {
-    slots
-        .iter()
-        .filter_map(|slot| slot.running.as_ref())
-        .any(|running| running.id == id)
+    slots.iter().filter_map(|slot| slot.running.as_ref()).any(|running| running.id == id)
 }
 
 /// Whether the upper panel of a request can be given.

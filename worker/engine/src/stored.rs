@@ -13,11 +13,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// A tensor of an element type by its name in the format.
     pub(crate) fn new(name: &str, dtype: &'static str, shape: &[usize]) -> Self {
-        Self {
-            name: name.to_owned(),
-            dtype,
-            shape: shape.to_vec(),
-        }
+        Self { name: name.to_owned(), dtype, shape: shape.to_vec() }
     }
 
     fn bytes(&self) -> usize {

@@ -85,19 +85,14 @@ pub fn surprise(
         .iter()
         .map(|tokens| model.transformer().cache(tokens.len(), model.kv_cache()))
         .collect();
-    let mut chunks: Vec<_> = caches
-        .iter_mut()
-        .zip(sequences)
-        .map(|(cache, tokens)| Chunk { cache, tokens })
-        .collect();
+    let mut chunks: Vec<_> =
+        caches.iter_mut().zip(sequences).map(|(cache, tokens)| Chunk { cache, tokens }).collect();
     let places = (stream.opening()..stream.grid().len()).filter(|i| stream.cell(*i).is_some());
     let places: Vec<usize> = places.collect();
     // The scores of a token stand in the row of the token before it.
     let rows = places.iter().flat_map(|index| {
         let conditional = prompt + index - 1;
-        [conditional, tokens.len() + index - 1]
-            .into_iter()
-            .take(branches)
+        [conditional, tokens.len() + index - 1].into_iter().take(branches)
     });
     let rows: Vec<usize> = rows.collect();
     let (mut scratch, mut scores) = (Scratch::default(), Vec::new());
@@ -107,10 +102,7 @@ pub fn surprise(
 
     let mut sum = Surprise::default();
     let sampler = &request.sampler;
-    for ((scores, index), code) in scores
-        .chunks_exact_mut(branches * width)
-        .zip(places)
-        .zip(codes)
+    for ((scores, index), code) in scores.chunks_exact_mut(branches * width).zip(places).zip(codes)
     {
         let (conditional, unconditional) = scores.split_at_mut(width);
         if running.guided {
@@ -158,10 +150,7 @@ mod tests {
             image_tokenizer: ImageTokenizerSize::Small,
         };
         random::write_with(&dir, &sharp).expect("a model is written");
-        let codes_only = LoadOptions {
-            codes_only: true,
-            ..LoadOptions::default()
-        };
+        let codes_only = LoadOptions { codes_only: true, ..LoadOptions::default() };
         let model = Model::load(&dir, &codes_only).expect("it loads");
         let window = Window::Fixed(8);
         let jacobi = Decoding::Jacobi { window };
@@ -170,13 +159,7 @@ mod tests {
             width: 64,
             height: 64,
             given: None,
-            sampler: Sampler {
-                cfg: 3.0,
-                top_k: 64,
-                temperature,
-                decoding,
-                ..Sampler::default()
-            },
+            sampler: Sampler { cfg: 3.0, top_k: 64, temperature, decoding, ..Sampler::default() },
             seed,
         };
         // Of each decoding and of a warmer law, the mean over pictures in standard errors.

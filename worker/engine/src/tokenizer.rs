@@ -51,10 +51,8 @@ impl Tokenizer {
     /// A file is missing or not what its name says, or there is neither a begin nor an end token.
     pub fn read(dir: &Path) -> Result<Self, LoadError> {
         let (path, text) = read_tokenizer(dir)?;
-        let format = |path: &Path, reason: String| LoadError::Format {
-            path: path.to_owned(),
-            reason,
-        };
+        let format =
+            |path: &Path, reason: String| LoadError::Format { path: path.to_owned(), reason };
         let mut json: Value =
             serde_json::from_slice(&text).map_err(|error| format(&path, error.to_string()))?;
         let mut added = HashMap::new();
@@ -68,11 +66,7 @@ impl Tokenizer {
         let bytes = json.to_string();
         let plain = tokenizers::Tokenizer::from_bytes(&bytes)
             .map_err(|error| format(&path, error.to_string()))?;
-        let mut tokenizer = Self {
-            plain,
-            added,
-            bos: 0,
-        };
+        let mut tokenizer = Self { plain, added, bos: 0 };
         tokenizer.bos = tokenizer.read_bos(&dir.join("tokenizer_config.json"))?;
         Ok(tokenizer)
     }
@@ -91,10 +85,7 @@ impl Tokenizer {
 
     /// The id of a token by its name.
     pub fn id(&self, name: &str) -> Option<u32> {
-        self.added
-            .get(name)
-            .copied()
-            .or_else(|| self.plain.token_to_id(name))
+        self.added.get(name).copied().or_else(|| self.plain.token_to_id(name))
     }
 
     /// Id of the token before every prompt: `bos_token` of `tokenizer_config.json`, or `eos_token` where there is none.
@@ -112,54 +103,40 @@ impl Tokenizer {
                 .id(name)
                 .ok_or_else(|| LoadError::Tokenizer(format!("no token is named `{name}`")))?;
             if id as usize >= config.vocab_size {
-                let reason = format!(
-                    "`{name}` has id {id}, outside a vocabulary of {}",
-                    config.vocab_size
-                );
+                let reason =
+                    format!("`{name}` has id {id}, outside a vocabulary of {}", config.vocab_size);
                 return Err(LoadError::Tokenizer(reason));
             }
             Ok(id)
         };
         let grids = (0..=MAX_GRIDS).map(|n| self.id(&format!("<reserved{:05}>", 8800 + n)));
-        let names: Vec<(String, u32)> = self
-            .added
-            .iter()
-            .map(|(name, id)| (name.clone(), *id))
-            .collect();
+        let names: Vec<(String, u32)> =
+            self.added.iter().map(|(name, id)| (name.clone(), *id)).collect();
         Ok(TokenIds {
             bos: self.bos,
             separator: need(SEPARATOR)?,
             image_start: need(IMAGE_START)?,
             image_end: need(IMAGE_END)?,
             new_line: need(NEW_LINE)?,
-            grids: grids
-                .map(|id| id.filter(|id| (*id as usize) < config.vocab_size))
-                .collect(),
+            grids: grids.map(|id| id.filter(|id| (*id as usize) < config.vocab_size)).collect(),
             image: config.image_tokens(&names)?,
         })
     }
 
     fn read_bos(&self, path: &Path) -> Result<u32, LoadError> {
-        let text = std::fs::read(path).map_err(|source| LoadError::File {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read(path)
+            .map_err(|source| LoadError::File { path: path.to_owned(), source })?;
         let config: Value = serde_json::from_slice(&text).map_err(|error| LoadError::Format {
             path: path.to_owned(),
             reason: error.to_string(),
         })?;
         // A token is written as its text or as an object that holds it.
-        let named = |key: &str| {
-            config[key]
-                .as_str()
-                .or_else(|| config[key]["content"].as_str())
-        };
+        let named = |key: &str| config[key].as_str().or_else(|| config[key]["content"].as_str());
         let name = named("bos_token").or_else(|| named("eos_token"));
         let name = name.ok_or_else(|| {
             LoadError::Tokenizer("neither `bos_token` nor `eos_token` is set".to_owned())
         })?;
-        self.id(name)
-            .ok_or_else(|| LoadError::Tokenizer(format!("no token is named `{name}`")))
+        self.id(name).ok_or_else(|| LoadError::Tokenizer(format!("no token is named `{name}`")))
     }
 }
 
@@ -177,37 +154,22 @@ impl TokenIds {
 
 /// The tokenizer files of a folder that exist, for fingerprints.
 pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
-    let names = [
-        "tokenizer.json",
-        "tokenizer.json.gz",
-        "tokenizer_config.json",
-    ];
-    names
-        .iter()
-        .map(|name| dir.join(name))
-        .filter(|path| path.exists())
-        .collect()
+    let names = ["tokenizer.json", "tokenizer.json.gz", "tokenizer_config.json"];
+    names.iter().map(|name| dir.join(name)).filter(|path| path.exists()).collect()
 }
 
 fn read_tokenizer(dir: &Path) -> Result<(PathBuf, Vec<u8>), LoadError> {
     let plain = dir.join("tokenizer.json");
     let packed = dir.join("tokenizer.json.gz");
     if !plain.exists() && packed.exists() {
-        let file = |source| LoadError::File {
-            path: packed.clone(),
-            source,
-        };
+        let file = |source| LoadError::File { path: packed.clone(), source };
         let mut text = Vec::new();
         let reader = std::fs::File::open(&packed).map_err(file)?;
-        flate2::read::GzDecoder::new(reader)
-            .read_to_end(&mut text)
-            .map_err(file)?;
+        flate2::read::GzDecoder::new(reader).read_to_end(&mut text).map_err(file)?;
         return Ok((packed, text));
     }
-    let text = std::fs::read(&plain).map_err(|source| LoadError::File {
-        path: plain.clone(),
-        source,
-    })?;
+    let text =
+        std::fs::read(&plain).map_err(|source| LoadError::File { path: plain.clone(), source })?;
     Ok((plain, text))
 }
 
@@ -223,17 +185,9 @@ mod tests {
     #[test]
     fn ids_come_by_name_and_bos_falls_back_to_eos() {
         let tokenizer = Tokenizer::read(&tiny()).unwrap();
-        let ids = tokenizer
-            .token_ids(&Config::read(&tiny().join("config.json")).unwrap())
-            .unwrap();
+        let ids = tokenizer.token_ids(&Config::read(&tiny().join("config.json")).unwrap()).unwrap();
         assert_eq!(
-            (
-                ids.bos,
-                ids.separator,
-                ids.image_start,
-                ids.image_end,
-                ids.new_line
-            ),
+            (ids.bos, ids.separator, ids.image_start, ids.image_end, ids.new_line),
             (256, 291, 260, 261, 265)
         );
         assert_eq!(

@@ -64,10 +64,7 @@ impl Tensors {
     /// # Errors
     /// A file cannot be read or is no safetensors file.
     pub fn open(paths: Vec<PathBuf>) -> Result<Self, LoadError> {
-        let mut tensors = Self {
-            shards: Vec::new(),
-            entries: BTreeMap::new(),
-        };
+        let mut tensors = Self { shards: Vec::new(), entries: BTreeMap::new() };
         for path in paths {
             tensors.add(path)?;
         }
@@ -75,10 +72,7 @@ impl Tensors {
     }
 
     fn add(&mut self, path: PathBuf) -> Result<(), LoadError> {
-        let fail = |source| LoadError::File {
-            path: path.clone(),
-            source,
-        };
+        let fail = |source| LoadError::File { path: path.clone(), source };
         let file = File::open(&path).map_err(fail)?;
         #[expect(
             unsafe_code,
@@ -86,10 +80,7 @@ impl Tensors {
         )]
         // SAFETY: the file is only read. One that is cut short while mapped ends the process, as for any mapped file.
         let map = unsafe { Mmap::map(&file) }.map_err(fail)?;
-        let format = |reason: String| LoadError::Format {
-            path: path.clone(),
-            reason,
-        };
+        let format = |reason: String| LoadError::Format { path: path.clone(), reason };
         let (header, metadata) =
             SafeTensors::read_metadata(&map).map_err(|error| format(error.to_string()))?;
         let data = header + std::mem::size_of::<u64>();
@@ -105,11 +96,7 @@ impl Tensors {
                 return Err(wrong(&name, "it stands in two files".to_owned()));
             }
         }
-        self.shards.push(Shard {
-            path,
-            file,
-            map: Arc::new(map),
-        });
+        self.shards.push(Shard { path, file, map: Arc::new(map) });
         Ok(())
     }
 
@@ -180,10 +167,7 @@ impl Tensors {
             return Ok(packed.into());
         }
         let (entry, range) = self.row_bytes(name, shape, rows)?;
-        Ok(Bytes::mapped(
-            Arc::clone(&self.shards[entry.shard].map),
-            range,
-        ))
+        Ok(Bytes::mapped(Arc::clone(&self.shards[entry.shard].map), range))
     }
 
     /// A tensor of exactly this type and shape as it lies in the file, mapped.
@@ -193,16 +177,11 @@ impl Tensors {
     pub fn raw(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Bytes, LoadError> {
         let entry = self.entry(name)?;
         if entry.shape != shape || entry.dtype != dtype {
-            let reason = format!(
-                "{:?} {:?}, expected {dtype:?} {shape:?}",
-                entry.dtype, entry.shape
-            );
+            let reason =
+                format!("{:?} {:?}, expected {dtype:?} {shape:?}", entry.dtype, entry.shape);
             return Err(wrong(name, reason));
         }
-        Ok(Bytes::mapped(
-            Arc::clone(&self.shards[entry.shard].map),
-            entry.range.clone(),
-        ))
+        Ok(Bytes::mapped(Arc::clone(&self.shards[entry.shard].map), entry.range.clone()))
     }
 
     /// Any tensor of numbers with its shape, as f32 (integers rounded), without checks: for fixtures.
@@ -211,13 +190,8 @@ impl Tensors {
     /// It is missing or not numeric.
     pub fn any_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), LoadError> {
         let tensor = self.tensor(name)?;
-        let values = tensor
-            .to_dtype(DType::F32)
-            .and_then(|t| t.flatten_all()?.to_vec1::<f32>());
-        Ok((
-            tensor.dims().to_vec(),
-            values.map_err(|error| wrong(name, error.to_string()))?,
-        ))
+        let values = tensor.to_dtype(DType::F32).and_then(|t| t.flatten_all()?.to_vec1::<f32>());
+        Ok((tensor.dims().to_vec(), values.map_err(|error| wrong(name, error.to_string()))?))
     }
 
     /// A tensor of integers, as i64: for fixtures.
@@ -226,13 +200,8 @@ impl Tensors {
     /// It is missing or not numeric.
     pub fn integers(&self, name: &str) -> Result<(Vec<usize>, Vec<i64>), LoadError> {
         let tensor = self.tensor(name)?;
-        let values = tensor
-            .to_dtype(DType::I64)
-            .and_then(|t| t.flatten_all()?.to_vec1::<i64>());
-        Ok((
-            tensor.dims().to_vec(),
-            values.map_err(|error| wrong(name, error.to_string()))?,
-        ))
+        let values = tensor.to_dtype(DType::I64).and_then(|t| t.flatten_all()?.to_vec1::<i64>());
+        Ok((tensor.dims().to_vec(), values.map_err(|error| wrong(name, error.to_string()))?))
     }
 
     fn tensor(&self, name: &str) -> Result<Tensor, LoadError> {
@@ -258,24 +227,15 @@ impl Tensors {
         let mut at = range.start;
         while at < range.end {
             bytes.resize((range.end - at).min(BLOCK * dtype.size_in_bytes()), 0);
-            let fail = |source| LoadError::File {
-                path: shard.path.clone(),
-                source,
-            };
-            shard
-                .file
-                .read_exact_at(&mut bytes, at as u64)
-                .map_err(fail)?;
+            let fail = |source| LoadError::File { path: shard.path.clone(), source };
+            shard.file.read_exact_at(&mut bytes, at as u64).map_err(fail)?;
             let elements = bytes.len() / dtype.size_in_bytes();
             let values = Tensor::from_raw_buffer(&bytes, dtype, &[elements], &Device::Cpu)
                 .and_then(|tensor| tensor.to_dtype(DType::F32)?.to_vec1::<f32>())
                 .map_err(|error| wrong(name, error.to_string()))?;
             if let Some(i) = values.iter().position(|value| !value.is_finite()) {
                 let element = (at - range.start) / dtype.size_in_bytes() + i;
-                return Err(wrong(
-                    name,
-                    format!("element {element} is not a finite number"),
-                ));
+                return Err(wrong(name, format!("element {element} is not a finite number")));
             }
             take(&values);
             at += bytes.len();
@@ -301,10 +261,7 @@ impl Tensors {
         if entry.shape != shape {
             return Err(wrong(
                 name,
-                format!(
-                    "the shape is {:?}, the configuration implies {shape:?}",
-                    entry.shape
-                ),
+                format!("the shape is {:?}, the configuration implies {shape:?}", entry.shape),
             ));
         }
         match entry.dtype {
@@ -317,17 +274,12 @@ impl Tensors {
     }
 
     fn entry(&self, name: &str) -> Result<&Entry, LoadError> {
-        self.entries
-            .get(name)
-            .ok_or_else(|| wrong(name, "it is missing".to_owned()))
+        self.entries.get(name).ok_or_else(|| wrong(name, "it is missing".to_owned()))
     }
 }
 
 fn wrong(name: &str, reason: String) -> LoadError {
-    LoadError::Tensor {
-        name: name.to_owned(),
-        reason,
-    }
+    LoadError::Tensor { name: name.to_owned(), reason }
 }
 
 /// The weight files of a model folder, sorted by name.
@@ -337,10 +289,8 @@ fn wrong(name: &str, reason: String) -> LoadError {
 pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let index = dir.join("model.safetensors.index.json");
     if index.exists() {
-        let text = std::fs::read(&index).map_err(|source| LoadError::File {
-            path: index.clone(),
-            source,
-        })?;
+        let text = std::fs::read(&index)
+            .map_err(|source| LoadError::File { path: index.clone(), source })?;
         let parsed: Index = serde_json::from_slice(&text).map_err(|error| LoadError::Format {
             path: index.clone(),
             reason: error.to_string(),
@@ -352,17 +302,13 @@ pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
     if single.exists() {
         return Ok(vec![single]);
     }
-    let entries = std::fs::read_dir(dir).map_err(|source| LoadError::File {
-        path: dir.to_owned(),
-        source,
-    })?;
+    let entries = std::fs::read_dir(dir)
+        .map_err(|source| LoadError::File { path: dir.to_owned(), source })?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|ext| ext == "safetensors"))
         .filter(|path| {
-            !path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("movqgan"))
+            !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("movqgan"))
         })
         .collect();
     files.sort_unstable();
@@ -393,28 +339,12 @@ mod tests {
     #[test]
     fn shards_are_found_by_the_index_and_half_precision_is_widened() {
         let dir = tempfile::tempdir().unwrap();
-        let bf16: Vec<u8> = [1.5f32, -2.0]
-            .iter()
-            .flat_map(|v| half::bf16::from_f32(*v).to_le_bytes())
-            .collect();
-        let f16: Vec<u8> = [0.25f32, 3.0]
-            .iter()
-            .flat_map(|v| half::f16::from_f32(*v).to_le_bytes())
-            .collect();
-        write(
-            &dir.path().join("a.safetensors"),
-            "x",
-            Dtype::BF16,
-            &[2],
-            &bf16,
-        );
-        write(
-            &dir.path().join("b.safetensors"),
-            "y",
-            Dtype::F16,
-            &[2, 1],
-            &f16,
-        );
+        let bf16: Vec<u8> =
+            [1.5f32, -2.0].iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect();
+        let f16: Vec<u8> =
+            [0.25f32, 3.0].iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
+        write(&dir.path().join("a.safetensors"), "x", Dtype::BF16, &[2], &bf16);
+        write(&dir.path().join("b.safetensors"), "y", Dtype::F16, &[2, 1], &f16);
         let index =
             r#"{"metadata": {}, "weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}"#;
         std::fs::write(dir.path().join("model.safetensors.index.json"), index).unwrap();
@@ -431,23 +361,14 @@ mod tests {
         write(&path, "w", Dtype::F32, &[2], &f32s(&[1.0, f32::NAN]));
         let tensors = Tensors::of_model(dir.path()).unwrap();
         let missing = tensors.floats("v", &[2]).unwrap_err().to_string();
-        assert!(
-            missing.contains("`v`") && missing.contains("missing"),
-            "{missing}"
-        );
+        assert!(missing.contains("`v`") && missing.contains("missing"), "{missing}");
         let shape = tensors.floats("w", &[3]).unwrap_err().to_string();
-        assert!(
-            shape.contains("`w`") && shape.contains("[2]") && shape.contains("[3]"),
-            "{shape}"
-        );
+        assert!(shape.contains("`w`") && shape.contains("[2]") && shape.contains("[3]"), "{shape}");
         let nan = tensors.floats("w", &[2]).unwrap_err().to_string();
         assert!(nan.contains("`w`") && nan.contains("element 1"), "{nan}");
         write(&path, "w", Dtype::I32, &[2], &[0; 8]);
-        let dtype = Tensors::of_model(dir.path())
-            .unwrap()
-            .floats("w", &[2])
-            .unwrap_err()
-            .to_string();
+        let dtype =
+            Tensors::of_model(dir.path()).unwrap().floats("w", &[2]).unwrap_err().to_string();
         assert!(dtype.contains("`w`") && dtype.contains("I32"), "{dtype}");
     }
 }

@@ -42,9 +42,7 @@ pub fn best(tables: &Tables, branches: usize, other: usize) -> usize {
 /// Piecewise linear between the entries, in proportion behind the last one.
 fn interpolate(table: &[(usize, f64)], rows: usize) -> f64 {
     let Some(after) = table.iter().position(|(at, _)| *at >= rows) else {
-        return table
-            .last()
-            .map_or(0.0, |(at, ms)| ms * rows as f64 / (*at).max(1) as f64);
+        return table.last().map_or(0.0, |(at, ms)| ms * rows as f64 / (*at).max(1) as f64);
     };
     let (x1, y1) = table[after];
     let (x0, y0) = if after > 0 {
@@ -91,11 +89,7 @@ impl Meter {
 
     /// Takes how many codes of a window were accepted.
     pub fn accepted(&mut self, window: usize, codes: usize) {
-        for (i, (kept, tried)) in self
-            .guesses
-            .iter_mut()
-            .enumerate()
-            .take(window.saturating_sub(1))
+        for (i, (kept, tried)) in self.guesses.iter_mut().enumerate().take(window.saturating_sub(1))
         {
             // Code 0 always counts; code i + 1 counts when guess i was right.
             if i >= codes {
@@ -123,9 +117,7 @@ impl Meter {
     pub fn tables(&self, context: usize) -> Tables {
         let [fixed, row, row_position] = solve(self.normal);
         let ms = |rows: usize| fixed + rows as f64 * (row + row_position * context as f64);
-        let step_ms = (0..=10)
-            .map(|power| (1 << power, ms(1 << power).max(1e-6)))
-            .collect();
+        let step_ms = (0..=10).map(|power| (1 << power, ms(1 << power).max(1e-6))).collect();
         let (mut accepted, mut right, mut sum) = (Vec::new(), 1.0, 0.0);
         for place in 0..CANDIDATES[CANDIDATES.len() - 1] {
             sum += right;
@@ -167,10 +159,7 @@ mod tests {
             step_ms: (0..=10)
                 .map(|power| (1 << power, fixed + each * f64::from(1 << power)))
                 .collect(),
-            accepted: CANDIDATES
-                .iter()
-                .map(|window| (*window, accepted(*window)))
-                .collect(),
+            accepted: CANDIDATES.iter().map(|window| (*window, accepted(*window))).collect(),
         }
     }
 
@@ -200,10 +189,7 @@ mod tests {
         }
         let near = best(&meter.tables(0), 2, 0);
         let far = best(&meter.tables(8000), 2, 0);
-        assert!(
-            near > 8 && far <= 4,
-            "{near} without context, {far} with much"
-        );
+        assert!(near > 8 && far <= 4, "{near} without context, {far} with much");
         let (_, ms) = meter.tables(1000).step_ms[4];
         assert!((ms - (10.0 + 16.0 * 2.05)).abs() < 0.5, "{ms}");
     }

@@ -42,9 +42,7 @@ impl Agent {
         let shared = Arc::clone(&self.shared);
         self.spawn(None, false, async move {
             // No time limit: a lease whose answer is not read would have to run out.
-            Note::Claimed(Some(
-                shared.store.claim(worker, n, shared.config.lease).await,
-            ))
+            Note::Claimed(Some(shared.store.claim(worker, n, shared.config.lease).await))
         });
     }
 
@@ -59,11 +57,7 @@ impl Agent {
         let (shared, mut lease) = (Arc::clone(&self.shared), Box::new(held.lease.clone()));
         self.spawn(Some(token), false, async move {
             let answer = answer(&shared, shared.store.progress(&mut lease, &report)).await;
-            Note::Reported {
-                lease,
-                report,
-                answer,
-            }
+            Note::Reported { lease, report, answer }
         });
     }
 
@@ -85,12 +79,7 @@ impl Agent {
                     answer(&shared, store.fail(&lease, &report, code, message)).await
                 }
             };
-            Note::Ended {
-                token,
-                end,
-                report,
-                answer,
-            }
+            Note::Ended { token, end, report, answer }
         });
     }
 
@@ -100,10 +89,7 @@ impl Agent {
             .tickets
             .values()
             .map(|ticket| {
-                format!(
-                    "{}/{}",
-                    ticket.prepared.job.info.job, ticket.prepared.item.index
-                )
+                format!("{}/{}", ticket.prepared.job.info.job, ticket.prepared.item.index)
             })
             .collect();
         let draining = self.level > crate::shutdown::Level::Run;
@@ -115,15 +101,9 @@ impl Agent {
         let Some(held) = self.held.get(&token) else {
             return;
         };
-        let (shared, lease, guard) = (
-            Arc::clone(&self.shared),
-            held.lease.clone(),
-            held.guard.clone(),
-        );
-        let outlets = Outlets {
-            prepared: self.prepared.0.clone(),
-            fed: self.fed.0.clone(),
-        };
+        let (shared, lease, guard) =
+            (Arc::clone(&self.shared), held.lease.clone(), held.guard.clone());
+        let outlets = Outlets { prepared: self.prepared.0.clone(), fed: self.fed.0.clone() };
         let task = match lease.kind {
             ShardKind::Items => self.spawn(Some(token), false, async move {
                 let result = Box::pin(feed::feed(&shared, &lease, &guard, &outlets)).await;
@@ -166,10 +146,7 @@ impl Agent {
         let notes = self.notes.0.clone();
         self.tasks.spawn(async move {
             let note = AssertUnwindSafe(task).catch_unwind().await;
-            let note = note.unwrap_or(Note::Panicked {
-                token,
-                was_publishing,
-            });
+            let note = note.unwrap_or(Note::Panicked { token, was_publishing });
             // The loop has ended: nobody is interested.
             drop(notes.send(note).await);
         })
@@ -203,22 +180,16 @@ async fn publish(
     prepared: Prepared,
     picture: Box<Picture>,
 ) -> Result<ItemReport, ShardError> {
-    let Prepared {
-        job, item, given, ..
-    } = prepared;
+    let Prepared { job, item, given, .. } = prepared;
     let (for_render, its_item, its_given) = (Arc::clone(&job), item.clone(), given.clone());
     let rendered = tokio::task::spawn_blocking(move || {
         let Some(image) = picture.image else {
-            return Err(Failure::own(
-                "no_image_tokenizer",
-                "the model was loaded for codes only",
-            ));
+            return Err(Failure::own("no_image_tokenizer", "the model was loaded for codes only"));
         };
         render::files(&its_item, &image, its_given.as_deref(), for_render.origin())
     });
-    let rendered = rendered
-        .await
-        .unwrap_or_else(|error| Err(Failure::own("render_panic", error.to_string())));
+    let rendered =
+        rendered.await.unwrap_or_else(|error| Err(Failure::own("render_panic", error.to_string())));
     let failed = |failure: Failure| failure.report(item.index, Some(&item), ItemStatus::Failed);
     let files = match rendered {
         Ok(files) => files,

@@ -14,10 +14,8 @@ use crate::translate;
 impl Agent {
     /// An item that is ready, unless its lease is gone or draining.
     pub(super) fn hand_over(&mut self, prepared: Prepared) {
-        let Some(held) = self
-            .held
-            .get_mut(&prepared.token)
-            .filter(|held| held.mode == Mode::Running)
+        let Some(held) =
+            self.held.get_mut(&prepared.token).filter(|held| held.mode == Mode::Running)
         else {
             return;
         };
@@ -42,9 +40,8 @@ impl Agent {
         let Some(token) = self.alone.as_ref().map(|prepared| prepared.token) else {
             return;
         };
-        let others: Vec<i64> = (self.held.keys().copied())
-            .filter(|other| *other != token)
-            .collect();
+        let others: Vec<i64> =
+            (self.held.keys().copied()).filter(|other| *other != token).collect();
         let clear = others.is_empty() && self.tickets.is_empty() && !self.claiming;
         match self.held.get_mut(&token) {
             Some(held) if held.mode == Mode::Running => {

@@ -139,10 +139,7 @@ impl Held {
             Mode::Draining if idle => Some(End::Release),
             Mode::Running | Mode::Draining => None,
             Mode::Dropping => Some(End::Release),
-            Mode::Failing { code, message } => Some(End::Fail {
-                code,
-                message: message.clone(),
-            }),
+            Mode::Failing { code, message } => Some(End::Fail { code, message: message.clone() }),
         }
     }
 
@@ -173,9 +170,7 @@ impl Held {
         let entering = self.entering.iter();
         let entering = entering.map(|prepared| signed(prepared.item.index));
         let in_flight = self.in_slots.values().copied().chain(entering).collect();
-        let rest = self
-            .pending
-            .split_off(self.pending.len().min(REPORT_ITEMS_MAX));
+        let rest = self.pending.split_off(self.pending.len().min(REPORT_ITEMS_MAX));
         Report {
             items: std::mem::replace(&mut self.pending, rest),
             in_flight,

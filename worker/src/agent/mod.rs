@@ -290,9 +290,7 @@ impl Agent {
         }
         let slow = self.tickets.values().filter_map(|ticket| ticket.until);
         at = slow.fold(at, Instant::min);
-        self.held
-            .values()
-            .fold(at, |at, held| at.min(held.wake_at(now)))
+        self.held.values().fold(at, |at, held| at.min(held.wake_at(now)))
     }
 
     /// A first signal drains, a second one or the end of the grace drops what is in the slots.
@@ -301,21 +299,13 @@ impl Agent {
             return;
         }
         self.level = level;
-        tracing::info!(
-            leases = self.held.len(),
-            at_once = level == Level::Now,
-            "asked to stop"
-        );
+        tracing::info!(leases = self.held.len(), at_once = level == Level::Now, "asked to stop");
         let patience = match level {
             Level::Now => LAST_WORDS,
             _ => self.shared.config.grace,
         };
         self.patience_until = Some(Instant::now() + patience);
-        let mode = if level == Level::Now {
-            Mode::Dropping
-        } else {
-            Mode::Draining
-        };
+        let mode = if level == Level::Now { Mode::Dropping } else { Mode::Draining };
         for token in self.held.keys().copied().collect::<Vec<_>>() {
             self.turn(token, mode.clone());
         }
@@ -375,13 +365,7 @@ impl Agent {
             held.drop_work();
             self.health.lost += 1;
             let (job, shard) = (held.lease.job, held.lease.shard);
-            tracing::warn!(
-                job,
-                shard,
-                token,
-                why,
-                "lost a lease; its work is discarded"
-            );
+            tracing::warn!(job, shard, token, why, "lost a lease; its work is discarded");
         }
     }
 
@@ -399,11 +383,7 @@ impl Agent {
 
     /// Whether there is room for a lease that could start now. A lease that waits in a local queue is a lease that dies.
     fn may_claim(&self) -> bool {
-        let closing = self
-            .held
-            .values()
-            .filter(|held| held.lease.kind == ShardKind::Close)
-            .count();
+        let closing = self.held.values().filter(|held| held.lease.kind == ShardKind::Close).count();
         let unstarted: u64 = self.held.values().map(Held::unstarted).sum();
         let free = self.slots.saturating_sub(self.tickets.len()) as u64;
         self.level == Level::Run
@@ -429,11 +409,7 @@ impl Agent {
     /// What the engine says.
     fn collect(&mut self, outcome: Option<Outcome>) {
         match outcome {
-            Some(Outcome::Finished {
-                ticket,
-                picture,
-                busy,
-            }) => {
+            Some(Outcome::Finished { ticket, picture, busy }) => {
                 self.health.pictures += 1;
                 if let Some(ticket) = self.tickets.get(&ticket) {
                     let job = ticket.prepared.job.info.job;
@@ -444,11 +420,7 @@ impl Agent {
                     self.publish(ticket.prepared, picture, busy);
                 }
             }
-            Some(Outcome::Failed {
-                ticket,
-                code,
-                message,
-            }) => {
+            Some(Outcome::Failed { ticket, code, message }) => {
                 if let Some(ticket) = self.take_ticket(ticket) {
                     self.item_failed(&ticket.prepared, code, message);
                 }

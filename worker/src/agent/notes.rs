@@ -64,17 +64,8 @@ impl Agent {
         match note {
             Note::Registered(answer) => return self.registered(answer),
             Note::Claimed(answer) => return self.claimed(answer),
-            Note::Reported {
-                lease,
-                report,
-                answer,
-            } => self.reported(*lease, report, answer),
-            Note::Ended {
-                token,
-                end,
-                report,
-                answer,
-            } => self.ended(token, &end, report, answer),
+            Note::Reported { lease, report, answer } => self.reported(*lease, report, answer),
+            Note::Ended { token, end, report, answer } => self.ended(token, &end, report, answer),
             Note::FeedEnded { token, result } => {
                 if let Err(error) = result {
                     self.shard_failed(token, error);
@@ -98,10 +89,7 @@ impl Agent {
                     Err(error) => self.shard_failed(token, error),
                 }
             }
-            Note::Panicked {
-                token,
-                was_publishing,
-            } => {
+            Note::Panicked { token, was_publishing } => {
                 if token.is_none() {
                     // A question for work or a registration: ask again.
                     (self.claiming, self.registering) = (false, false);
@@ -109,10 +97,8 @@ impl Agent {
                 }
                 if let Some(held) = token.and_then(|token| self.held.get_mut(&token)) {
                     held.publishing -= usize::from(was_publishing);
-                    let (token, error) = (
-                        held.lease.token,
-                        "a task of the worker panicked; its log says where",
-                    );
+                    let (token, error) =
+                        (held.lease.token, "a task of the worker panicked; its log says where");
                     self.shard_failed(token, ShardError::failed("worker_panic", error));
                 }
             }
@@ -223,17 +209,9 @@ impl Agent {
         let now = Instant::now();
         match answer {
             Some(Ok(leases)) => {
-                assert!(
-                    leases.len() <= 1,
-                    "one shard was asked for, {} came",
-                    leases.len()
-                );
+                assert!(leases.len() <= 1, "one shard was asked for, {} came", leases.len());
                 self.backoff = Backoff::default();
-                self.next_claim = if leases.is_empty() {
-                    now + self.idle_pause()
-                } else {
-                    now
-                };
+                self.next_claim = if leases.is_empty() { now + self.idle_pause() } else { now };
                 for lease in leases {
                     self.take(lease);
                 }
@@ -259,10 +237,7 @@ impl Agent {
         let token = lease.token;
         let (job, shard, attempt) = (lease.job, lease.shard, lease.attempt);
         tracing::info!(job, shard, attempt, kind = %lease.kind, "took a shard");
-        let held = Held::new(
-            lease,
-            Instant::now() + jitter(self.shared.config.progress_every),
-        );
+        let held = Held::new(lease, Instant::now() + jitter(self.shared.config.progress_every));
         self.held.insert(token, held);
         if self.level == Level::Run {
             self.start(token);
@@ -339,14 +314,10 @@ fn line(report: &ItemReport) -> String {
     let index = report.index;
     match (report.status, report.artifacts.first()) {
         (ItemStatus::Ok, Some(first)) => match report.gpu_ms {
-            Some(ms) => format!(
-                "item {index} ok {} ({} bytes, engine {ms} ms)",
-                first.key, first.bytes
-            ),
-            None => format!(
-                "item {index} ok {} ({} bytes, adopted)",
-                first.key, first.bytes
-            ),
+            Some(ms) => {
+                format!("item {index} ok {} ({} bytes, engine {ms} ms)", first.key, first.bytes)
+            }
+            None => format!("item {index} ok {} ({} bytes, adopted)", first.key, first.bytes),
         },
         (status, _) => {
             let code = report.error_code.as_deref().unwrap_or_default();

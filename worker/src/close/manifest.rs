@@ -86,10 +86,7 @@ mod tests {
         let mut keep = KeySet::default();
         keep.insert("data/a.png");
         assert_eq!(stale(br#"{"key":"data/a.png"}"#, &keep), None);
-        assert_eq!(
-            stale(br#"{"key":"data/b.png"}"#, &keep).as_deref(),
-            Some("data/b.png")
-        );
+        assert_eq!(stale(br#"{"key":"data/b.png"}"#, &keep).as_deref(), Some("data/b.png"));
         for odd in [
             r#"{"key":"_nightshift/plan.json"}"#,
             r#"{"key":"a/../../b"}"#,

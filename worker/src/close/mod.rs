@@ -71,10 +71,7 @@ async fn sweep_probes(shared: &Shared, job: &Job, guard: &Guard) -> Result<(), E
                 }
             };
         for object in page.objects {
-            let uri = S3Uri {
-                bucket: probes.bucket.clone(),
-                key: object.key,
-            };
+            let uri = S3Uri { bucket: probes.bucket.clone(), key: object.key };
             if let Err(error) = patiently(guard, || shared.objects.delete(&uri)).await? {
                 tracing::debug!(%error, "cannot delete what a probe has left");
             }
@@ -118,11 +115,9 @@ async fn publish(
     spooled: &Spooled,
 ) -> Result<(), ShardError> {
     let (name, content_type, other) = match job.spec.output().sidecar {
-        Sidecar::Parquet => (
-            "metadata.parquet",
-            "application/vnd.apache.parquet",
-            "metadata.jsonl",
-        ),
+        Sidecar::Parquet => {
+            ("metadata.parquet", "application/vnd.apache.parquet", "metadata.jsonl")
+        }
         Sidecar::Jsonl => ("metadata.jsonl", "application/jsonl", "metadata.parquet"),
     };
     if job.spec.on_existing() != OnExisting::Refuse {
@@ -131,47 +126,16 @@ async fn publish(
         patiently(guard, || shared.objects.delete(&uri)).await??;
     }
     put(shared, job, guard, name, content_type, &spooled.metadata).await?;
-    for (name, file) in [
-        ("items.jsonl", &spooled.items),
-        ("errors.jsonl", &spooled.errors),
-    ] {
-        put(
-            shared,
-            job,
-            guard,
-            &format!("{FOLDER}{name}"),
-            "application/jsonl",
-            file,
-        )
-        .await?;
+    for (name, file) in [("items.jsonl", &spooled.items), ("errors.jsonl", &spooled.errors)] {
+        put(shared, job, guard, &format!("{FOLDER}{name}"), "application/jsonl", file).await?;
     }
-    job.write(
-        shared,
-        guard,
-        "stats.json",
-        "application/json",
-        format!("{:#}\n", spooled.stats),
-    )
-    .await?;
+    job.write(shared, guard, "stats.json", "application/json", format!("{:#}\n", spooled.stats))
+        .await?;
     let manifest = format!("{FOLDER}manifest.jsonl");
-    let manifest_sha256 = put(
-        shared,
-        job,
-        guard,
-        &manifest,
-        "application/jsonl",
-        &spooled.manifest,
-    )
-    .await?;
+    let manifest_sha256 =
+        put(shared, job, guard, &manifest, "application/jsonl", &spooled.manifest).await?;
     let success = json!({ "manifest_sha256": manifest_sha256, "items": spooled.stats["items"] });
-    job.write(
-        shared,
-        guard,
-        "_SUCCESS",
-        "application/json",
-        format!("{success}\n"),
-    )
-    .await
+    job.write(shared, guard, "_SUCCESS", "application/json", format!("{success}\n")).await
 }
 
 /// Uploads one spooled file and returns its sha256 in hex.

@@ -33,11 +33,7 @@ impl ParquetFile {
         let schema = Arc::new(schema(columns).map_err(failed)?);
         let writer =
             SerializedFileWriter::new(file, schema, Arc::new(properties)).map_err(failed)?;
-        Ok(Self {
-            writer,
-            columns: columns.to_vec(),
-            rows: Vec::new(),
-        })
+        Ok(Self { writer, columns: columns.to_vec(), rows: Vec::new() })
     }
 
     /// Adds a row, one cell for each column.
@@ -114,9 +110,7 @@ fn write<D: DataType>(
         levels.push(i16::from(value.is_some()));
         present.extend(value);
     }
-    writer
-        .typed::<D>()
-        .write_batch(&present, Some(&levels), None)?;
+    writer.typed::<D>().write_batch(&present, Some(&levels), None)?;
     Ok(())
 }
 
@@ -126,10 +120,9 @@ fn schema(columns: &[Column]) -> Result<Type, ParquetError> {
             ColumnKind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
             ColumnKind::Int => (Physical::INT64, None),
             ColumnKind::Float => (Physical::DOUBLE, None),
-            ColumnKind::Time => (
-                Physical::INT64,
-                Some(LogicalType::timestamp(true, TimeUnit::MILLIS)),
-            ),
+            ColumnKind::Time => {
+                (Physical::INT64, Some(LogicalType::timestamp(true, TimeUnit::MILLIS)))
+            }
         };
         let field = Type::primitive_type_builder(&column.name, physical)
             .with_repetition(Repetition::OPTIONAL)
@@ -160,10 +153,7 @@ mod tests {
             ("f", ColumnKind::Float),
             ("d", ColumnKind::Time),
         ]
-        .map(|(name, kind)| Column {
-            name: name.to_owned(),
-            kind,
-        })
+        .map(|(name, kind)| Column { name: name.to_owned(), kind })
         .to_vec();
         let mut file = ParquetFile::create(NamedTempFile::new().unwrap(), &columns).unwrap();
         let rows = GROUP_ROWS + 3;
@@ -180,34 +170,18 @@ mod tests {
         let file = file.finish().unwrap();
         let reader = SerializedFileReader::new(file.reopen().unwrap()).unwrap();
         assert_eq!(reader.metadata().num_row_groups(), 2);
-        let back: Vec<_> = reader
-            .get_row_iter(None)
-            .unwrap()
-            .map(|row| row.unwrap().to_string())
-            .collect();
+        let back: Vec<_> =
+            reader.get_row_iter(None).unwrap().map(|row| row.unwrap().to_string()).collect();
         assert_eq!(back.len(), rows);
-        assert!(
-            back[0].starts_with("{t: null, i: null, f: null"),
-            "{}",
-            back[0]
-        );
-        assert!(
-            back[1].starts_with("{t: \"é1\", i: 1, f: 0.5"),
-            "{}",
-            back[1]
-        );
+        assert!(back[0].starts_with("{t: null, i: null, f: null"), "{}", back[0]);
+        assert!(back[1].starts_with("{t: \"é1\", i: 1, f: 0.5"), "{}", back[1]);
     }
 
     #[test]
     fn a_table_without_rows_is_a_table() {
-        let columns = [Column {
-            name: "file_name".to_owned(),
-            kind: ColumnKind::Text,
-        }];
-        let file = ParquetFile::create(NamedTempFile::new().unwrap(), &columns)
-            .unwrap()
-            .finish()
-            .unwrap();
+        let columns = [Column { name: "file_name".to_owned(), kind: ColumnKind::Text }];
+        let file =
+            ParquetFile::create(NamedTempFile::new().unwrap(), &columns).unwrap().finish().unwrap();
         let reader = SerializedFileReader::new(file.reopen().unwrap()).unwrap();
         assert_eq!(reader.metadata().file_metadata().num_rows(), 0);
     }

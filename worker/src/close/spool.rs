@@ -48,10 +48,9 @@ impl Spool {
         let file = || NamedTempFile::with_prefix_in("nightshift-close-", folder);
         Ok(Self {
             metadata: match job.spec.output().sidecar {
-                Sidecar::Parquet => Metadata::Parquet(Box::new(ParquetFile::create(
-                    file()?,
-                    &table::columns(job),
-                )?)),
+                Sidecar::Parquet => {
+                    Metadata::Parquet(Box::new(ParquetFile::create(file()?, &table::columns(job))?))
+                }
                 Sidecar::Jsonl => Metadata::Jsonl(BufWriter::new(file()?)),
             },
             items: BufWriter::new(file()?),
@@ -108,8 +107,7 @@ impl Spool {
 
     pub(super) fn finish(self) -> Result<Spooled, ShardError> {
         let whole = |file: BufWriter<NamedTempFile>| {
-            file.into_inner()
-                .map_err(|error| ShardError::from(error.into_error()))
+            file.into_inner().map_err(|error| ShardError::from(error.into_error()))
         };
         Ok(Spooled {
             metadata: match self.metadata {

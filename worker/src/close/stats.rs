@@ -33,11 +33,7 @@ impl Stats {
             *self.errors.entry(code.clone()).or_default() += 1;
         }
         self.files += report.artifacts.len() as u64;
-        self.bytes += report
-            .artifacts
-            .iter()
-            .map(|artifact| artifact.bytes)
-            .sum::<i64>();
+        self.bytes += report.artifacts.iter().map(|artifact| artifact.bytes).sum::<i64>();
         self.engine_ms += i64::from(report.gpu_ms.unwrap_or(0));
         self.tokens += i64::from(report.tokens.unwrap_or(0));
         self.steps += i64::from(report.steps.unwrap_or(0));

@@ -73,13 +73,8 @@ fn int(number: impl TryInto<i64>) -> Cell {
 
 /// The columns of a job's table.
 pub(super) fn columns(job: &Job) -> Vec<Column> {
-    let mut columns: Vec<Column> = FIXED
-        .iter()
-        .map(|(name, kind)| Column {
-            name: (*name).to_owned(),
-            kind: *kind,
-        })
-        .collect();
+    let mut columns: Vec<Column> =
+        FIXED.iter().map(|(name, kind)| Column { name: (*name).to_owned(), kind: *kind }).collect();
     columns.extend(further_roles(job).into_iter().map(|role| Column {
         // Readers of image folders take `*_file_name` for images.
         name: format!("{}_file_name", role.as_str()),
@@ -93,16 +88,9 @@ fn further_roles(job: &Job) -> Vec<Role> {
     let output = job.spec.output();
     let pairs = job.spec.kind() == Kind::ImagePairs;
     let control = job.spec.kind() == Kind::Controllable && output.save_control_maps;
-    let roles = [
-        (Role::Map, pairs),
-        (Role::Joint, pairs && output.keep_joint),
-        (Role::Control, control),
-    ];
-    roles
-        .into_iter()
-        .filter(|(_, has)| *has)
-        .map(|(role, _)| role)
-        .collect()
+    let roles =
+        [(Role::Map, pairs), (Role::Joint, pairs && output.keep_joint), (Role::Control, control)];
+    roles.into_iter().filter(|(_, has)| *has).map(|(role, _)| role).collect()
 }
 
 use ColumnKind::{Float as F, Int as I, Text as T, Time as D};
@@ -171,15 +159,10 @@ pub(super) fn cells(job: &Job, item: &Item, row: &InputRow, stored: &ItemRow) ->
     let primary = report.artifacts.first();
     let mut cells = identity(job, item, stored, primary);
     cells.extend(content(item));
-    let given: Option<GivenFacts> = report
-        .info
-        .as_ref()
-        .and_then(|info| serde_json::from_value(info["input"].clone()).ok());
+    let given: Option<GivenFacts> =
+        report.info.as_ref().and_then(|info| serde_json::from_value(info["input"].clone()).ok());
     cells.extend(input(item.given.as_ref(), given.as_ref(), row));
-    let window = report
-        .info
-        .as_ref()
-        .and_then(|info| info["window"].as_u64());
+    let window = report.info.as_ref().and_then(|info| info["window"].as_u64());
     cells.extend(sampler(job, item, window));
     cells.extend(output(item, primary, given.as_ref()));
     let model = job.spec.model();
@@ -196,10 +179,7 @@ pub(super) fn cells(job: &Job, item: &Item, row: &InputRow, stored: &ItemRow) ->
         text(report.status.to_string()),
     ]);
     for role in further_roles(job) {
-        let found = report
-            .artifacts
-            .iter()
-            .find(|artifact| artifact.role == role.as_str());
+        let found = report.artifacts.iter().find(|artifact| artifact.role == role.as_str());
         cells.push(Cell::Text(found.map(|artifact| artifact.key.clone())));
     }
     cells
@@ -245,11 +225,7 @@ fn content(item: &Item) -> Vec<Cell> {
 fn input(panel: Option<&GivenPanel>, facts: Option<&GivenFacts>, row: &InputRow) -> Vec<Cell> {
     let crop = facts.map(|facts| facts.picture.crop.source);
     vec![
-        Cell::Text(
-            panel
-                .map(|panel| panel.uri.clone())
-                .or_else(|| row.uri.clone()),
-        ),
+        Cell::Text(panel.map(|panel| panel.uri.clone()).or_else(|| row.uri.clone())),
         Cell::Text(panel.and_then(|panel| panel.etag.clone())),
         Cell::Text(facts.map(|facts| facts.sha256.clone())),
         Cell::Int(facts.map(|facts| facts.picture.width.into())),
@@ -309,18 +285,12 @@ fn encoding_name(encoding: nightshift_jobs::Encoding) -> String {
 
 /// Size of the primary file in pixels.
 fn stored_size(item: &Item, given: Option<&GivenFacts>) -> Size {
-    let half = Size {
-        width: item.picture.width,
-        height: item.picture.height / 2,
-    };
+    let half = Size { width: item.picture.width, height: item.picture.height / 2 };
     match (&item.task, item.restore, given) {
         (Task::TextToImage, ..) => item.picture,
         (Task::Dense { .. }, Restore::InputSize, Some(facts)) => {
             let source = facts.picture.crop.source;
-            Size {
-                width: source.width,
-                height: source.height,
-            }
+            Size { width: source.width, height: source.height }
         }
         _ => half,
     }

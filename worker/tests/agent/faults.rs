@@ -13,9 +13,7 @@ async fn a_killed_worker_costs_only_what_was_in_its_slots() {
     let lab = Lab::new().await;
     let job = lab.job(&pictures("killed", ""), &[]).await;
     // It never reports: rows are lost with it, objects are not.
-    let mut first = lab.worker_with(1, |config| {
-        config.progress_every = Duration::from_secs(3600)
-    });
+    let mut first = lab.worker_with(1, |config| config.progress_every = Duration::from_secs(3600));
     first.script.allow(3);
     until("three pictures are stored", || async {
         (lab.keys("s3://output/killed/data/").await.len() == 3).then_some(())
@@ -27,23 +25,13 @@ async fn a_killed_worker_costs_only_what_was_in_its_slots() {
 
     let second = lab.worker(2);
     assert_eq!(lab.ended(job).await, JobState::Finished);
-    assert_eq!(
-        second.script.finished(),
-        3,
-        "the stored pictures were adopted"
-    );
-    let adopted = lab
-        .items(job)
-        .await
-        .into_iter()
-        .filter(|item| item.report.gpu_ms.is_none())
-        .count();
+    assert_eq!(second.script.finished(), 3, "the stored pictures were adopted");
+    let adopted =
+        lab.items(job).await.into_iter().filter(|item| item.report.gpu_ms.is_none()).count();
     assert_eq!(adopted, 3);
     let attempts = lab.user.attempts(job, 100).await.unwrap();
     assert!(
-        attempts
-            .iter()
-            .any(|attempt| attempt.outcome == Some(AttemptOutcome::Lost)),
+        attempts.iter().any(|attempt| attempt.outcome == Some(AttemptOutcome::Lost)),
         "{attempts:?}"
     );
 }
@@ -83,16 +71,10 @@ async fn a_first_signal_finishes_the_slots_and_gives_back_the_rest() {
     first.script.open();
     first.ended().await.unwrap();
     assert_eq!((first.script.admitted(), first.script.finished()), (3, 3));
-    assert_eq!(
-        lab.items(job).await.len(),
-        3,
-        "everything that was made was reported"
-    );
+    assert_eq!(lab.items(job).await.len(), 3, "everything that was made was reported");
     let attempts = lab.user.attempts(job, 100).await.unwrap();
     assert!(
-        attempts
-            .iter()
-            .all(|attempt| attempt.outcome == Some(AttemptOutcome::Released)),
+        attempts.iter().all(|attempt| attempt.outcome == Some(AttemptOutcome::Released)),
         "{attempts:?}"
     );
     // It signed off: nobody counts on it for another minute.
@@ -124,9 +106,7 @@ async fn a_second_signal_or_the_end_of_the_grace_gives_back_at_once() {
     }
     let attempts = lab.user.attempts(job, 100).await.unwrap();
     assert!(
-        attempts
-            .iter()
-            .all(|attempt| attempt.outcome == Some(AttemptOutcome::Released)),
+        attempts.iter().all(|attempt| attempt.outcome == Some(AttemptOutcome::Released)),
         "{attempts:?}"
     );
     assert!(lab.items(job).await.is_empty());
@@ -143,19 +123,14 @@ async fn an_outage_of_the_object_store_only_delays() {
     lab.without_s3(|refused| async move {
         script.open();
         until_count("pictures are made meanwhile", 3, || script.finished()).await;
-        until_count("they could not be stored, twice", 2, || {
-            refused.load(Ordering::Relaxed)
-        })
-        .await;
+        until_count("they could not be stored, twice", 2, || refused.load(Ordering::Relaxed)).await;
     })
     .await;
     assert_eq!(lab.ended(job).await, JobState::Finished);
     assert_eq!(worker.script.finished(), 6, "nothing was made twice");
     let attempts = lab.user.attempts(job, 100).await.unwrap();
     assert!(
-        attempts
-            .iter()
-            .all(|attempt| attempt.outcome == Some(AttemptOutcome::Finished)),
+        attempts.iter().all(|attempt| attempt.outcome == Some(AttemptOutcome::Finished)),
         "{attempts:?}"
     );
 }
@@ -169,10 +144,7 @@ async fn an_outage_of_the_database_only_delays() {
     until_count("the third is in the slot", 3, || worker.script.admitted()).await;
     let port = lab.stop_postgres().await;
     worker.script.open();
-    until_count("pictures are made meanwhile", 4, || {
-        worker.script.finished()
-    })
-    .await;
+    until_count("pictures are made meanwhile", 4, || worker.script.finished()).await;
     lab.start_postgres(port).await;
     assert_eq!(lab.ended(job).await, JobState::Finished);
     assert_eq!(worker.script.finished(), 6, "nothing was made twice");
@@ -202,10 +174,8 @@ async fn an_item_that_takes_too_long_fails_and_its_slot_is_used_again() {
     let job = lab.job(&spec, &[]).await;
     assert_eq!(lab.ended(job).await, JobState::FinishedWithErrors);
     let items = lab.items(job).await;
-    let codes: Vec<&str> = items
-        .iter()
-        .filter_map(|item| item.report.error_code.as_deref())
-        .collect();
+    let codes: Vec<&str> =
+        items.iter().filter_map(|item| item.report.error_code.as_deref()).collect();
     assert_eq!(codes, ["item_timeout"; 4]);
     until_count("the slots are free again", 4, || worker.script.cancelled()).await;
     assert_eq!(worker.script.finished(), 2);
@@ -224,11 +194,7 @@ async fn a_worker_that_the_object_store_does_not_know_ends_and_costs_no_job_anyt
     let view = lab.user.job(job).await.unwrap();
     assert_eq!((view.n_failed, view.n_leased), (0, 0), "{view:?}");
     // What a worker leaves that dies while it tries the store goes with the closing.
-    lab.put(
-        "s3://output/spared/_nightshift/probe/7/probe-1/odd/a b.txt",
-        b"x",
-    )
-    .await;
+    lab.put("s3://output/spared/_nightshift/probe/7/probe-1/odd/a b.txt", b"x").await;
     let _worker = lab.worker(2);
     assert_eq!(lab.ended(job).await, JobState::Finished);
     let left = lab.keys("s3://output/spared/_nightshift/probe/").await;

@@ -20,35 +20,16 @@ async fn a_small_job_leaves_a_whole_destination() {
     for item in &items {
         assert_eq!(item.report.status, ItemStatus::Ok);
         let artifact = &item.report.artifacts[0];
-        let body = lab
-            .get(&format!("s3://output/small/{}", artifact.key))
-            .await;
-        let sha256: String = Sha256::digest(&body)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
-        assert_eq!(
-            (body.len() as i64, sha256),
-            (artifact.bytes, artifact.sha256.clone())
-        );
+        let body = lab.get(&format!("s3://output/small/{}", artifact.key)).await;
+        let sha256: String = Sha256::digest(&body).iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!((body.len() as i64, sha256), (artifact.bytes, artifact.sha256.clone()));
         assert!(item.report.gpu_ms.is_some() && item.report.tokens == Some(64));
     }
-    let manifest = lab
-        .lines("s3://output/small/_nightshift/manifest.jsonl")
-        .await;
+    let manifest = lab.lines("s3://output/small/_nightshift/manifest.jsonl").await;
     assert_eq!(manifest.len(), 6);
     assert_eq!(manifest[0]["key"], "data/cat_0.png");
-    assert_eq!(
-        lab.lines("s3://output/small/_nightshift/items.jsonl")
-            .await
-            .len(),
-        6
-    );
-    assert!(
-        lab.lines("s3://output/small/_nightshift/errors.jsonl")
-            .await
-            .is_empty()
-    );
+    assert_eq!(lab.lines("s3://output/small/_nightshift/items.jsonl").await.len(), 6);
+    assert!(lab.lines("s3://output/small/_nightshift/errors.jsonl").await.is_empty());
     let success = lab.lines("s3://output/small/_nightshift/_SUCCESS").await;
     assert_eq!(success[0]["items"]["ok"], 6);
     assert_eq!(
@@ -67,16 +48,9 @@ async fn a_small_job_leaves_a_whole_destination() {
         .map(|f| f.name().to_owned())
         .collect();
     let column = |name: &str| names.iter().position(|n| n == name).unwrap();
-    let rows: Vec<_> = reader
-        .get_row_iter(None)
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
+    let rows: Vec<_> = reader.get_row_iter(None).unwrap().map(Result::unwrap).collect();
     assert_eq!(rows.len(), 6);
-    assert_eq!(
-        rows[3].get_string(column("file_name")).unwrap(),
-        "data/fog_0.png"
-    );
+    assert_eq!(rows[3].get_string(column("file_name")).unwrap(), "data/fog_0.png");
     assert_eq!(rows[3].get_string(column("text")).unwrap(), "fog, später");
     assert_eq!(rows[3].get_long(column("width")).unwrap(), 64);
 
@@ -102,19 +76,8 @@ async fn the_same_spec_makes_the_same_bytes_elsewhere() {
     let first = lab.get("s3://output/one/data/fog_1.png").await;
     assert_eq!(first, lab.get("s3://output/two/data/fog_1.png").await);
     let texts = nightshift_engine::image::png::read_texts(&first);
-    let text = |key: &str| {
-        texts
-            .iter()
-            .find(|text| text.key == key)
-            .unwrap()
-            .value
-            .clone()
-    };
-    assert!(
-        text("parameters").starts_with("fog, später\nSeed: "),
-        "{}",
-        text("parameters")
-    );
+    let text = |key: &str| texts.iter().find(|text| text.key == key).unwrap().value.clone();
+    assert!(text("parameters").starts_with("fog, später\nSeed: "), "{}", text("parameters"));
     let facts: serde_json::Value = serde_json::from_str(&text("nightshift")).unwrap();
     assert_eq!(
         facts["prompt"],
@@ -135,9 +98,7 @@ async fn the_models_window_of_coupled_decoding_is_recorded() {
         assert_eq!(lab.ended(job).await, JobState::Finished);
         let info = lab.items(job).await[0].report.info.clone().unwrap();
         assert_eq!(info["window"], recorded);
-        let table = lab
-            .lines(&format!("s3://output/{name}/metadata.jsonl"))
-            .await;
+        let table = lab.lines(&format!("s3://output/{name}/metadata.jsonl")).await;
         assert_eq!(table[0]["window"], recorded.to_string());
         let picture = lab.get(&format!("s3://output/{name}/data/cat_0.png")).await;
         let texts = nightshift_engine::image::png::read_texts(&picture);
@@ -190,8 +151,7 @@ async fn a_foreign_plan_stops_the_job_and_a_foreign_object_its_item() {
         b"{\"owner\":{\"job\":77,\"name\":\"older\"}}",
     )
     .await;
-    lab.put("s3://output/mine/data/cat_1.png", b"a picture of somebody")
-        .await;
+    lab.put("s3://output/mine/data/cat_1.png", b"a picture of somebody").await;
     let taken = lab
         .job_with(&pictures("taken", ""), &[], |plan| nightshift_store::Plan {
             max_attempts: 1,
@@ -201,29 +161,16 @@ async fn a_foreign_plan_stops_the_job_and_a_foreign_object_its_item() {
     let mine = lab.job(&pictures("mine", ""), &[]).await;
     let _worker = lab.worker(2);
     assert_eq!(lab.ended(mine).await, JobState::FinishedWithErrors);
-    assert_eq!(
-        lab.codes(mine).await,
-        [(1, "key_conflict".to_owned())].into()
-    );
-    assert_eq!(
-        lab.get("s3://output/mine/data/cat_1.png").await,
-        b"a picture of somebody"
-    );
+    assert_eq!(lab.codes(mine).await, [(1, "key_conflict".to_owned())].into());
+    assert_eq!(lab.get("s3://output/mine/data/cat_1.png").await, b"a picture of somebody");
     lab.ended(taken).await;
     assert!(
-        lab.codes(taken)
-            .await
-            .values()
-            .all(|code| code == "dest_taken"),
+        lab.codes(taken).await.values().all(|code| code == "dest_taken"),
         "{:?}",
         lab.codes(taken).await
     );
     assert_eq!(lab.keys("s3://output/taken/data/").await.len(), 0);
-    let message = lab.items(taken).await[0]
-        .report
-        .error_message
-        .clone()
-        .unwrap();
+    let message = lab.items(taken).await[0].report.error_message.clone().unwrap();
     assert!(message.contains("job 77 (older)"), "{message}");
 }
 
@@ -234,27 +181,13 @@ async fn a_retried_job_makes_only_what_failed() {
     let job = lab.job(&spec, &[]).await;
     let worker = lab.worker(2);
     assert_eq!(lab.ended(job).await, JobState::FinishedWithErrors);
-    assert_eq!(
-        lab.lines("s3://output/again/_nightshift/errors.jsonl")
-            .await
-            .len(),
-        3
-    );
+    assert_eq!(lab.lines("s3://output/again/_nightshift/errors.jsonl").await.len(), 3);
     assert_eq!(lab.codes(job).await.len(), 3);
     assert_eq!(worker.script.finished(), 3);
-    assert_eq!(
-        lab.user
-            .retry(job, &nightshift_store::Only::Failed)
-            .await
-            .unwrap(),
-        3
-    );
+    assert_eq!(lab.user.retry(job, &nightshift_store::Only::Failed).await.unwrap(), 3);
     assert_eq!(lab.ended(job).await, JobState::FinishedWithErrors);
     assert_eq!(worker.script.finished(), 3, "what was ok is not made again");
-    assert_eq!(
-        lab.lines("s3://output/again/_nightshift/_SUCCESS").await[0]["items"]["failed"],
-        3
-    );
+    assert_eq!(lab.lines("s3://output/again/_nightshift/_SUCCESS").await[0]["items"]["failed"], 3);
 }
 
 #[tokio::test]
@@ -266,15 +199,9 @@ async fn a_panic_of_the_engine_fails_its_item_and_the_second_ends_the_worker() {
     let job = lab.job(&one, &[]).await;
     let mut worker = lab.worker(1);
     assert_eq!(lab.ended(job).await, JobState::FinishedWithErrors);
-    assert_eq!(
-        lab.codes(job).await,
-        [(0, "engine_panic".to_owned())].into()
-    );
+    assert_eq!(lab.codes(job).await, [(0, "engine_panic".to_owned())].into());
     let many = pictures("many", "").replace("a cat", "panic! a cat");
     lab.job(&many, &[]).await;
     let ended = worker.ended().await;
-    assert!(
-        matches!(ended, Err(nightshift_worker::WorkerError::EngineDied)),
-        "{ended:?}"
-    );
+    assert!(matches!(ended, Err(nightshift_worker::WorkerError::EngineDied)), "{ended:?}");
 }

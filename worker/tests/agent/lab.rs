@@ -99,19 +99,10 @@ impl Drop for Worker {
 impl Lab {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = PostgresOptions {
-            fsync: false,
-            ..PostgresOptions::default()
-        };
-        let postgres = Postgres::start(&folder.path().join("postgres"), options)
-            .await
-            .unwrap();
-        let s3 = S3Server::start(&folder.path().join("s3"), None)
-            .await
-            .unwrap();
-        nightshift_store::migrate(&postgres.url("postgres"))
-            .await
-            .unwrap();
+        let options = PostgresOptions { fsync: false, ..PostgresOptions::default() };
+        let postgres = Postgres::start(&folder.path().join("postgres"), options).await.unwrap();
+        let s3 = S3Server::start(&folder.path().join("s3"), None).await.unwrap();
+        nightshift_store::migrate(&postgres.url("postgres")).await.unwrap();
         let admin = connect(&postgres.url("postgres")).await;
         let logins = [
             (LoginKind::Tenant, "user"),
@@ -120,28 +111,15 @@ impl Lab {
         ];
         for (kind, name) in logins {
             let tenant = (kind == LoginKind::Tenant).then_some("default");
-            admin
-                .create_login(kind, name, PASSWORD, tenant)
-                .await
-                .unwrap();
+            admin.create_login(kind, name, PASSWORD, tenant).await.unwrap();
         }
         let everywhere = ["s3://".to_owned()];
-        admin
-            .set_prefixes("default", &everywhere, &everywhere)
-            .await
-            .unwrap();
+        admin.set_prefixes("default", &everywhere, &everywhere).await.unwrap();
         let login = |name: &str| {
-            format!(
-                "postgres://{name}:{PASSWORD}@127.0.0.1:{}/postgres",
-                postgres.port()
-            )
+            format!("postgres://{name}:{PASSWORD}@127.0.0.1:{}/postgres", postgres.port())
         };
         let scheduler = connect(&login("scheduler")).await;
-        let term = scheduler
-            .lead("test", Duration::from_secs(3600))
-            .await
-            .unwrap()
-            .unwrap();
+        let term = scheduler.lead("test", Duration::from_secs(3600)).await.unwrap().unwrap();
         let objects = Objects::connect(storage(&s3)).await.unwrap();
         for bucket in ["output", "input"] {
             objects.create_bucket(bucket).await.unwrap();
@@ -168,16 +146,10 @@ impl Lab {
     }
 
     pub(crate) async fn start_postgres(&mut self, port: u16) {
-        let options = PostgresOptions {
-            fsync: false,
-            port: Some(port),
-            ..PostgresOptions::default()
-        };
-        self.postgres = Some(
-            Postgres::start(&self.folder.path().join("postgres"), options)
-                .await
-                .unwrap(),
-        );
+        let options =
+            PostgresOptions { fsync: false, port: Some(port), ..PostgresOptions::default() };
+        self.postgres =
+            Some(Postgres::start(&self.folder.path().join("postgres"), options).await.unwrap());
     }
 
     /// Restarts the object store at the same address after `meanwhile`, which gets the number of connections that were refused so far.
@@ -201,11 +173,7 @@ impl Lab {
             () = refusing => {}
         }
         drop(nobody);
-        self.s3 = Some(
-            S3Server::start(&self.folder.path().join("s3"), Some(addr))
-                .await
-                .unwrap(),
-        );
+        self.s3 = Some(S3Server::start(&self.folder.path().join("s3"), Some(addr)).await.unwrap());
     }
 
     /// A worker with a short lease whose script is open.
@@ -220,10 +188,8 @@ impl Lab {
     /// A worker whose secret the object store does not know.
     pub(crate) async fn stranger(&self) -> Worker {
         let known = storage(self.s3.as_ref().unwrap());
-        let objects = Objects::connect(StoreConfig {
-            secret_access_key: Some("wrong".to_owned()),
-            ..known
-        });
+        let objects =
+            Objects::connect(StoreConfig { secret_access_key: Some("wrong".to_owned()), ..known });
         self.worker_of(objects.await.unwrap(), 2, |_| ())
     }
 
@@ -243,11 +209,7 @@ impl Lab {
             let store = Store::connect_lazy(&database).unwrap();
             run(config, store, objects, Box::new(generator), stop).await
         });
-        Worker {
-            script,
-            handle,
-            task: Some(task),
-        }
+        Worker { script, handle, task: Some(task) }
     }
 
     /// The database as workers reach it.
@@ -285,10 +247,7 @@ impl Lab {
         rows: &[InputRow],
         change: impl FnOnce(Plan) -> Plan,
     ) -> i64 {
-        let submission = Submission {
-            spec: spec.to_owned(),
-            ..Submission::default()
-        };
+        let submission = Submission { spec: spec.to_owned(), ..Submission::default() };
         let job = self.user.submit(&submission).await.unwrap();
         let parsed =
             nightshift_jobs::parse("test.yaml", spec).unwrap_or_else(|errors| panic!("{errors}"));
@@ -301,18 +260,9 @@ impl Lab {
         if !rows.is_empty() {
             let chunk = pack(&rows);
             let n_rows = i32::try_from(rows.len()).unwrap();
-            assert!(
-                self.scheduler
-                    .add_chunk(&self.term, job, 0, n_rows, &chunk)
-                    .await
-                    .unwrap()
-            );
+            assert!(self.scheduler.add_chunk(&self.term, job, 0, n_rows, &chunk).await.unwrap());
         }
-        let vars = JobVars {
-            job_id: job,
-            run_date: "2026-11-23".to_owned(),
-            run_index: 0,
-        };
+        let vars = JobVars { job_id: job, run_date: "2026-11-23".to_owned(), run_index: 0 };
         let plan = Plan {
             name: spec.name().to_owned(),
             kind: spec.kind().to_string(),
@@ -338,10 +288,7 @@ impl Lab {
             policy: nightshift_store::Policy::default(),
         };
         assert_eq!(
-            self.scheduler
-                .planned(&self.term, job, &change(plan))
-                .await
-                .unwrap(),
+            self.scheduler.planned(&self.term, job, &change(plan)).await.unwrap(),
             Planned::Ready
         );
         job
@@ -357,10 +304,7 @@ impl Lab {
     }
 
     pub(crate) async fn items(&self, job: i64) -> Vec<ItemRow> {
-        self.user
-            .items(job, &ItemFilter::default(), -1, 10_000)
-            .await
-            .unwrap()
+        self.user.items(job, &ItemFilter::default(), -1, 10_000).await.unwrap()
     }
 
     /// Index to error code of everything that is not ok.
@@ -386,24 +330,17 @@ impl Lab {
 
     pub(crate) async fn get(&self, uri: &str) -> Vec<u8> {
         let got = self.objects.get(&uri.parse().unwrap(), 1 << 26, None).await;
-        got.unwrap_or_else(|error| panic!("{uri}: {error}"))
-            .body
-            .to_vec()
+        got.unwrap_or_else(|error| panic!("{uri}: {error}")).body.to_vec()
     }
 
     pub(crate) async fn lines(&self, uri: &str) -> Vec<serde_json::Value> {
         let text = String::from_utf8(self.get(uri).await).unwrap();
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     pub(crate) async fn put(&self, uri: &str, body: &[u8]) {
         let body = bytes::Bytes::copy_from_slice(body);
-        self.objects
-            .put(&uri.parse().unwrap(), body, &Put::default())
-            .await
-            .unwrap();
+        self.objects.put(&uri.parse().unwrap(), body, &Put::default()).await.unwrap();
     }
 }
 

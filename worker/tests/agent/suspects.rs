@@ -32,13 +32,7 @@ output: {{dest: \"s3://output/{name}/\", name: \"{{{{ row.id }}}}.{{{{ ext }}}}\
 }
 
 fn at_once(plan: Plan) -> Plan {
-    Plan {
-        policy: Policy {
-            backoff_ms: Some(0),
-            ..Policy::default()
-        },
-        ..plan
-    }
+    Plan { policy: Policy { backoff_ms: Some(0), ..Policy::default() }, ..plan }
 }
 
 fn process(lab: &Lab) -> Child {
@@ -90,9 +84,7 @@ async fn an_item_that_kills_every_worker_fails_and_all_others_are_made() {
 #[tokio::test]
 async fn an_item_that_is_to_be_alone_shares_the_engine_with_nobody() {
     let lab = Lab::new().await;
-    let job = lab
-        .job_with(&four("suspect", "suspect"), &[], at_once)
-        .await;
+    let job = lab.job_with(&four("suspect", "suspect"), &[], at_once).await;
     // Two attempts are lost by somebody who says that the last item was in its engine.
     let database = DatabaseConfig::new(lab.worker_url());
     let store = Store::connect(&database).await.unwrap();
@@ -109,10 +101,7 @@ async fn an_item_that_is_to_be_alone_shares_the_engine_with_nobody() {
         })
         .await;
         assert!(lease.alone.is_empty());
-        let report = Report {
-            in_flight: vec![3],
-            ..Report::default()
-        };
+        let report = Report { in_flight: vec![3], ..Report::default() };
         let verdict = store.progress(&mut lease, &report).await.unwrap();
         assert_eq!(verdict, Verdict::Continue);
         until("the lease is lost", || async {

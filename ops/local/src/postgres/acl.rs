@@ -38,49 +38,30 @@ pub(super) fn allow_passing(folder: &Path, uid: u32) -> io::Result<()> {
 fn from_mode(mode: u32) -> Vec<Entry> {
     let bits = |shift: u32| u16::try_from((mode >> shift) & 7).expect("three bits");
     [(USER_OBJ, 6), (GROUP_OBJ, 3), (OTHER, 0)]
-        .map(|(tag, shift)| Entry {
-            tag,
-            permissions: bits(shift),
-            id: NO_ID,
-        })
+        .map(|(tag, shift)| Entry { tag, permissions: bits(shift), id: NO_ID })
         .to_vec()
 }
 
 /// `entries` plus the permission. The mask limits all named entries and the group, so it must allow execution without letting the group gain any.
 fn with_passing(mut entries: Vec<Entry>, uid: u32) -> Vec<Entry> {
-    let mask = entries
-        .iter()
-        .find(|entry| entry.tag == MASK)
-        .map(|entry| entry.permissions);
+    let mask = entries.iter().find(|entry| entry.tag == MASK).map(|entry| entry.permissions);
     if let Some(mask) = mask {
-        for entry in entries
-            .iter_mut()
-            .filter(|entry| [USER, GROUP_OBJ, GROUP].contains(&entry.tag))
+        for entry in
+            entries.iter_mut().filter(|entry| [USER, GROUP_OBJ, GROUP].contains(&entry.tag))
         {
             entry.permissions &= mask;
         }
     }
-    match entries
-        .iter_mut()
-        .find(|entry| entry.tag == USER && entry.id == uid)
-    {
+    match entries.iter_mut().find(|entry| entry.tag == USER && entry.id == uid) {
         Some(entry) => entry.permissions |= EXECUTE,
-        None => entries.push(Entry {
-            tag: USER,
-            permissions: EXECUTE,
-            id: uid,
-        }),
+        None => entries.push(Entry { tag: USER, permissions: EXECUTE, id: uid }),
     }
     entries.retain(|entry| entry.tag != MASK);
     let union = entries
         .iter()
         .filter(|entry| [USER, GROUP_OBJ, GROUP].contains(&entry.tag))
         .fold(0, |all, entry| all | entry.permissions);
-    entries.push(Entry {
-        tag: MASK,
-        permissions: union,
-        id: NO_ID,
-    });
+    entries.push(Entry { tag: MASK, permissions: union, id: NO_ID });
     // The kernel wants them ordered by tag, then id.
     entries.sort_by_key(|entry| (entry.tag, entry.id));
     entries
@@ -119,56 +100,31 @@ fn path_c(path: &Path) -> io::Result<std::ffi::CString> {
 }
 
 #[cfg(target_os = "linux")]
-#[expect(
-    unsafe_code,
-    reason = "the standard library has no access to extended attributes"
-)]
+#[expect(unsafe_code, reason = "the standard library has no access to extended attributes")]
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let path = path_c(path)?;
     let mut buffer = vec![0_u8; 8192];
     // SAFETY: both strings end in NUL, and the buffer is as long as stated and lives through the call.
     let length = unsafe {
-        libc::getxattr(
-            path.as_ptr(),
-            ATTRIBUTE.as_ptr(),
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-        )
+        libc::getxattr(path.as_ptr(), ATTRIBUTE.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
     };
     if length < 0 {
         let error = io::Error::last_os_error();
-        return if error.raw_os_error() == Some(libc::ENODATA) {
-            Ok(None)
-        } else {
-            Err(error)
-        };
+        return if error.raw_os_error() == Some(libc::ENODATA) { Ok(None) } else { Err(error) };
     }
     buffer.truncate(usize::try_from(length).expect("not negative"));
     Ok(Some(buffer))
 }
 
 #[cfg(target_os = "linux")]
-#[expect(
-    unsafe_code,
-    reason = "the standard library has no access to extended attributes"
-)]
+#[expect(unsafe_code, reason = "the standard library has no access to extended attributes")]
 fn write(path: &Path, value: &[u8]) -> io::Result<()> {
     let path = path_c(path)?;
     // SAFETY: both strings end in NUL, and the value is as long as stated and lives through the call.
     let status = unsafe {
-        libc::setxattr(
-            path.as_ptr(),
-            ATTRIBUTE.as_ptr(),
-            value.as_ptr().cast(),
-            value.len(),
-            0,
-        )
+        libc::setxattr(path.as_ptr(), ATTRIBUTE.as_ptr(), value.as_ptr().cast(), value.len(), 0)
     };
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -191,76 +147,29 @@ mod tests {
         assert_eq!(
             list,
             [
-                Entry {
-                    tag: USER_OBJ,
-                    permissions: 7,
-                    id: NO_ID
-                },
-                Entry {
-                    tag: USER,
-                    permissions: 1,
-                    id: 101
-                },
-                Entry {
-                    tag: GROUP_OBJ,
-                    permissions: 0,
-                    id: NO_ID
-                },
-                Entry {
-                    tag: MASK,
-                    permissions: 1,
-                    id: NO_ID
-                },
-                Entry {
-                    tag: OTHER,
-                    permissions: 0,
-                    id: NO_ID
-                },
+                Entry { tag: USER_OBJ, permissions: 7, id: NO_ID },
+                Entry { tag: USER, permissions: 1, id: 101 },
+                Entry { tag: GROUP_OBJ, permissions: 0, id: NO_ID },
+                Entry { tag: MASK, permissions: 1, id: NO_ID },
+                Entry { tag: OTHER, permissions: 0, id: NO_ID },
             ]
         );
         assert_eq!(decode(&encode(&list)), Some(list.clone()));
-        assert_eq!(
-            with_passing(list.clone(), 101),
-            list,
-            "a second time changes nothing"
-        );
+        assert_eq!(with_passing(list.clone(), 101), list, "a second time changes nothing");
     }
 
     #[test]
     fn a_widened_mask_gives_the_group_nothing() {
         let masked = vec![
-            Entry {
-                tag: USER_OBJ,
-                permissions: 7,
-                id: NO_ID,
-            },
-            Entry {
-                tag: USER,
-                permissions: 7,
-                id: 7,
-            },
-            Entry {
-                tag: GROUP_OBJ,
-                permissions: 5,
-                id: NO_ID,
-            },
-            Entry {
-                tag: MASK,
-                permissions: 0,
-                id: NO_ID,
-            },
-            Entry {
-                tag: OTHER,
-                permissions: 0,
-                id: NO_ID,
-            },
+            Entry { tag: USER_OBJ, permissions: 7, id: NO_ID },
+            Entry { tag: USER, permissions: 7, id: 7 },
+            Entry { tag: GROUP_OBJ, permissions: 5, id: NO_ID },
+            Entry { tag: MASK, permissions: 0, id: NO_ID },
+            Entry { tag: OTHER, permissions: 0, id: NO_ID },
         ];
         let list = with_passing(masked, 101);
-        let effective = |tag, id| {
-            list.iter()
-                .find(|e| e.tag == tag && e.id == id)
-                .map(|e| e.permissions)
-        };
+        let effective =
+            |tag, id| list.iter().find(|e| e.tag == tag && e.id == id).map(|e| e.permissions);
         assert_eq!(effective(USER, 7), Some(0));
         assert_eq!(effective(GROUP_OBJ, NO_ID), Some(0));
         assert_eq!(effective(USER, 101), Some(1));

@@ -28,9 +28,7 @@ pub(super) fn find(cluster: &Path) -> Result<Programs, Error> {
     let mut found = BTreeMap::new();
     for folder in &folders {
         if let Some(major) = major_version(folder) {
-            found.entry(major).or_insert_with(|| Programs {
-                folder: folder.clone(),
-            });
+            found.entry(major).or_insert_with(|| Programs { folder: folder.clone() });
         }
     }
     let wanted = std::fs::read_to_string(cluster.join("PG_VERSION"))
@@ -45,21 +43,10 @@ pub(super) fn find(cluster: &Path) -> Result<Programs, Error> {
                 .join(", ");
             Err(Error::BinariesMissing { looked })
         }
-        None => Ok(found
-            .pop_last()
-            .expect("checked above that it is not empty")
-            .1),
+        None => Ok(found.pop_last().expect("checked above that it is not empty").1),
         Some(wanted) => found.remove(&wanted).ok_or_else(|| {
-            let found = found
-                .keys()
-                .map(u32::to_string)
-                .collect::<Vec<_>>()
-                .join(", ");
-            Error::VersionMismatch {
-                cluster: cluster.to_path_buf(),
-                wanted,
-                found,
-            }
+            let found = found.keys().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            Error::VersionMismatch { cluster: cluster.to_path_buf(), wanted, found }
         }),
     }
 }
@@ -70,9 +57,7 @@ fn candidates() -> Vec<PathBuf> {
     if let Ok(output) = Command::new("pg_config").arg("--bindir").output()
         && output.status.success()
     {
-        folders.push(PathBuf::from(
-            String::from_utf8_lossy(&output.stdout).trim(),
-        ));
+        folders.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
     if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
         folders.extend(versions.flatten().map(|version| version.path().join("bin")));
@@ -96,11 +81,7 @@ fn major_version(folder: &Path) -> Option<u32> {
 /// `postgres (PostgreSQL) 15.7 (Debian 15.7-0+deb12u1)` is 15.
 fn parse_version(text: &str) -> Option<u32> {
     let version = text.split_whitespace().nth(2)?;
-    version
-        .split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+    version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -109,10 +90,7 @@ mod tests {
 
     #[test]
     fn versions_of_released_and_development_servers() {
-        assert_eq!(
-            parse_version("postgres (PostgreSQL) 15.7 (Debian 15.7-0+deb12u1)\n"),
-            Some(15)
-        );
+        assert_eq!(parse_version("postgres (PostgreSQL) 15.7 (Debian 15.7-0+deb12u1)\n"), Some(15));
         assert_eq!(parse_version("postgres (PostgreSQL) 18beta1\n"), Some(18));
         assert_eq!(parse_version("sh: not found"), None);
     }

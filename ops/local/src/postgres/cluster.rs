@@ -35,11 +35,7 @@ pub(super) fn create(
     }
     let made = staging.join("cluster");
     let mut command = command(&programs.initdb(), user);
-    command
-        .arg("--pgdata")
-        .arg(&made)
-        .arg("--pwfile")
-        .arg(&password_file);
+    command.arg("--pgdata").arg(&made).arg("--pwfile").arg(&password_file);
     command.args([
         "--username",
         SUPERUSER,
@@ -50,11 +46,8 @@ pub(super) fn create(
     if !fsync {
         command.arg("--no-sync");
     }
-    let output = command
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(Error::io("run initdb"))?;
+    let output =
+        command.current_dir("/").stdin(Stdio::null()).output().map_err(Error::io("run initdb"))?;
     if !output.status.success() {
         let output = format!(
             "{}{}",
@@ -62,14 +55,10 @@ pub(super) fn create(
             String::from_utf8_lossy(&output.stderr)
         );
         let _ = std::fs::remove_dir_all(&staging);
-        return Err(Error::InitFailed {
-            output: output.trim().to_owned(),
-        });
+        return Err(Error::InitFailed { output: output.trim().to_owned() });
     }
-    std::fs::rename(&made, data.join("cluster")).map_err(Error::io(format!(
-        "move the new cluster into {}",
-        data.display()
-    )))?;
+    std::fs::rename(&made, data.join("cluster"))
+        .map_err(Error::io(format!("move the new cluster into {}", data.display())))?;
     std::fs::remove_dir_all(&staging).map_err(Error::io(format!("remove {}", staging.display())))
 }
 
@@ -117,13 +106,7 @@ pub(super) fn end_orphan(cluster: &Path) {
 }
 
 fn read_pid(pid_file: &Path) -> Option<u32> {
-    std::fs::read_to_string(pid_file)
-        .ok()?
-        .lines()
-        .next()?
-        .trim()
-        .parse()
-        .ok()
+    std::fs::read_to_string(pid_file).ok()?.lines().next()?.trim().parse().ok()
 }
 
 /// Whether process `pid` is alive and a server of this cluster: its command line, which everybody may read, names the folder.
@@ -136,6 +119,5 @@ fn is_server_of(pid: u32, cluster: &Path) -> bool {
     let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else {
         return false;
     };
-    line.split(|byte| *byte == 0)
-        .any(|argument| argument == cluster.as_os_str().as_bytes())
+    line.split(|byte| *byte == 0).any(|argument| argument == cluster.as_os_str().as_bytes())
 }

@@ -117,9 +117,8 @@ impl Postgres {
 
 fn start(data: &Path, options: &PostgresOptions) -> Result<Postgres, Error> {
     files::make_folder(data)?;
-    let data: PathBuf = data
-        .canonicalize()
-        .map_err(Error::io(format!("find {}", data.display())))?;
+    let data: PathBuf =
+        data.canonicalize().map_err(Error::io(format!("find {}", data.display())))?;
     let lock = files::lock(&data)?;
     let cluster = data.join("cluster");
     let programs = binaries::find(&cluster)?;
@@ -134,10 +133,5 @@ fn start(data: &Path, options: &PostgresOptions) -> Result<Postgres, Error> {
         cluster::create(&data, &programs, user.as_ref(), &password, options.fsync)?;
     }
     let (server, port) = server::start(&data, &programs, user.as_ref(), options)?;
-    Ok(Postgres {
-        server,
-        password,
-        port,
-        _lock: lock,
-    })
+    Ok(Postgres { server, password, port, _lock: lock })
 }

@@ -113,9 +113,7 @@ fn spawn(
         .mode(0o600)
         .open(log)
         .map_err(Error::io(format!("open {}", log.display())))?;
-    let errors = output
-        .try_clone()
-        .map_err(Error::io("copy a file handle"))?;
+    let errors = output.try_clone().map_err(Error::io("copy a file handle"))?;
     let shell = Path::new("/bin/sh");
     let mut watchdog = cluster::command(shell, user)
         .args(["-c", WATCHDOG])
@@ -132,38 +130,20 @@ fn spawn(
         .arg("-D")
         .arg(data.join("cluster"))
         .args(settings(options, port));
-    let spawned = gate
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(output)
-        .stderr(errors)
-        .spawn();
+    let spawned = gate.current_dir("/").stdin(Stdio::piped()).stdout(output).stderr(errors).spawn();
     let child = match spawned {
         Ok(child) => child,
         Err(error) => {
             drop(orders);
             let _ = watchdog.wait();
-            return Err(Error::io(format!(
-                "start {}",
-                programs.postgres().display()
-            ))(error));
+            return Err(Error::io(format!("start {}", programs.postgres().display()))(error));
         }
     };
-    let mut server = Server {
-        child,
-        watchdog,
-        orders,
-        ended: false,
-    };
+    let mut server = Server { child, watchdog, orders, ended: false };
     let pid = server.child.id().to_string();
     server.order(&pid)?;
-    let mut go = server
-        .child
-        .stdin
-        .take()
-        .expect("stdin was asked to be a pipe");
-    go.write_all(b"go\n")
-        .map_err(Error::io("start the database"))?;
+    let mut go = server.child.stdin.take().expect("stdin was asked to be a pipe");
+    go.write_all(b"go\n").map_err(Error::io("start the database"))?;
     Ok(server)
 }
 
@@ -190,10 +170,7 @@ fn settings(options: &PostgresOptions, port: u16) -> Vec<String> {
         // Not synchronous_commit=off as well: then a killed server, not only a crashed machine, would lose commits.
         settings.push("full_page_writes=off".to_owned());
     }
-    settings
-        .into_iter()
-        .flat_map(|setting| ["-c".to_owned(), setting])
-        .collect()
+    settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect()
 }
 
 /// The port asked for, else the one of last time if it is free (so that connection strings live through a restart), else any free one.
@@ -240,9 +217,7 @@ impl Server {
         }
         let _ = self.order("done");
         self.orders = None;
-        self.watchdog
-            .wait()
-            .map_err(Error::io("wait for the database's watchdog"))?;
+        self.watchdog.wait().map_err(Error::io("wait for the database's watchdog"))?;
         Ok(())
     }
 
@@ -257,10 +232,7 @@ impl Server {
 
     /// How the server ended, if it has.
     fn poll(&mut self) -> Result<Option<String>, Error> {
-        let status = self
-            .child
-            .try_wait()
-            .map_err(Error::io("wait for the database"))?;
+        let status = self.child.try_wait().map_err(Error::io("wait for the database"))?;
         if status.is_some() && !self.ended {
             self.ended = true;
             // From now on the process id may belong to anybody.
@@ -299,9 +271,7 @@ fn is_ready(pid_file: &Path, pid: u32) -> bool {
         return false;
     };
     let mut lines = text.lines();
-    lines
-        .next()
-        .is_some_and(|line| line.trim() == pid.to_string())
+    lines.next().is_some_and(|line| line.trim() == pid.to_string())
         && lines.nth(6).is_some_and(|line| line.trim() == "ready")
 }
 

@@ -17,16 +17,12 @@ pub(super) struct User {
 /// The user to run the server as; none means ourselves.
 pub(super) fn choose(cluster: &Path) -> Result<Option<User>, Error> {
     let uid = own_uid()?;
-    let owner = std::fs::metadata(cluster)
-        .ok()
-        .map(|metadata| (metadata.uid(), metadata.gid()));
+    let owner = std::fs::metadata(cluster).ok().map(|metadata| (metadata.uid(), metadata.gid()));
     if uid != 0 {
         return match owner {
-            Some((owner, _)) if owner != uid => Err(Error::ForeignOwner {
-                cluster: cluster.to_path_buf(),
-                owner,
-                uid,
-            }),
+            Some((owner, _)) if owner != uid => {
+                Err(Error::ForeignOwner { cluster: cluster.to_path_buf(), owner, uid })
+            }
             _ => Ok(None),
         };
     }
@@ -76,10 +72,7 @@ pub(super) fn let_through(folder: &Path, user: &User) -> Result<(), Error> {
 fn own_uid() -> Result<u32, Error> {
     // The owner of our own entry in /proc, or of a file we make: both without a call into libc.
     let probe = tempfile::tempfile().map_err(Error::io("make a temporary file"))?;
-    Ok(probe
-        .metadata()
-        .map_err(Error::io("look at a temporary file"))?
-        .uid())
+    Ok(probe.metadata().map_err(Error::io("look at a temporary file"))?.uid())
 }
 
 fn users(passwd: &str) -> impl Iterator<Item = User> {
@@ -101,13 +94,6 @@ mod tests {
         let text = "root:x:0:0:root:/root:/bin/bash\n# note\n+::::::\npostgres:x:101:104:PostgreSQL administrator,,,:/var/lib/postgresql:/bin/bash\n";
         let found: Vec<User> = users(text).collect();
         assert_eq!(found.len(), 2);
-        assert_eq!(
-            found[1],
-            User {
-                name: "postgres".into(),
-                uid: 101,
-                gid: 104
-            }
-        );
+        assert_eq!(found[1], User { name: "postgres".into(), uid: 101, gid: 104 });
     }
 }

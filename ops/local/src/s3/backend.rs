@@ -28,15 +28,12 @@ impl Backend {
         blocking(move || {
             let folder = store.bucket(&bucket)?;
             let found = listing::list(&folder, &query).map_err(disk("list a bucket"))?;
-            let mut listing = Listing {
-                next: found.next,
-                ..Listing::default()
-            };
+            let mut listing = Listing { next: found.next, ..Listing::default() };
             for line in found.lines {
                 match line {
-                    Line::Group(group) => listing.groups.push(CommonPrefix {
-                        prefix: Some(encode(group, url)),
-                    }),
+                    Line::Group(group) => {
+                        listing.groups.push(CommonPrefix { prefix: Some(encode(group, url)) })
+                    }
                     Line::Key(key) => {
                         // One that was deleted a moment ago is no longer listed.
                         let Ok((_, facts)) = store.open_object(&bucket, &key) else {
@@ -75,13 +72,7 @@ fn encode(text: String, url: bool) -> String {
     }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte);
     text.bytes()
-        .map(|byte| {
-            if plain(byte) {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
         .collect()
 }
 
@@ -99,12 +90,7 @@ fn wants_url(encoding: Option<&EncodingType>) -> S3Result<bool> {
 fn max_keys(asked: Option<i32>) -> S3Result<usize> {
     usize::try_from(asked.unwrap_or(1000))
         .map(|n| n.min(1000))
-        .map_err(|_| {
-            refuse(
-                S3ErrorCode::InvalidArgument,
-                "max-keys must not be negative",
-            )
-        })
+        .map_err(|_| refuse(S3ErrorCode::InvalidArgument, "max-keys must not be negative"))
 }
 
 #[async_trait::async_trait]
@@ -120,27 +106,21 @@ impl S3 for Backend {
         &self,
         request: S3Request<GetObjectInput>,
     ) -> S3Result<S3Response<GetObjectOutput>> {
-        Ok(S3Response::new(
-            objects::get(&self.store, request.input).await?,
-        ))
+        Ok(S3Response::new(objects::get(&self.store, request.input).await?))
     }
 
     async fn head_object(
         &self,
         request: S3Request<HeadObjectInput>,
     ) -> S3Result<S3Response<HeadObjectOutput>> {
-        Ok(S3Response::new(
-            objects::head(&self.store, request.input).await?,
-        ))
+        Ok(S3Response::new(objects::head(&self.store, request.input).await?))
     }
 
     async fn copy_object(
         &self,
         request: S3Request<CopyObjectInput>,
     ) -> S3Result<S3Response<CopyObjectOutput>> {
-        Ok(S3Response::new(
-            objects::copy(&self.store, request.input).await?,
-        ))
+        Ok(S3Response::new(objects::copy(&self.store, request.input).await?))
     }
 
     async fn delete_object(
@@ -148,13 +128,8 @@ impl S3 for Backend {
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = request.input;
-        let conditions = Conditions {
-            if_match: input.if_match,
-            if_none_match: None,
-        };
-        self.store
-            .delete(&input.bucket, &input.key, &conditions)
-            .await?;
+        let conditions = Conditions { if_match: input.if_match, if_none_match: None };
+        self.store.delete(&input.bucket, &input.key, &conditions).await?;
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
@@ -165,25 +140,19 @@ impl S3 for Backend {
         let DeleteObjectsInput { bucket, delete, .. } = request.input;
         self.store.bucket(&bucket)?;
         if delete.objects.len() > 1000 {
-            return Err(refuse(
-                S3ErrorCode::MalformedXML,
-                "at most 1000 objects at once",
-            ));
+            return Err(refuse(S3ErrorCode::MalformedXML, "at most 1000 objects at once"));
         }
         let quiet = delete.quiet.unwrap_or_default();
         let (mut deleted, mut errors) = (Vec::new(), Vec::new());
         for object in delete.objects {
             let key = object.key;
-            let conditions = Conditions {
-                if_match: object.e_tag.map(ETagCondition::ETag),
-                if_none_match: None,
-            };
+            let conditions =
+                Conditions { if_match: object.e_tag.map(ETagCondition::ETag), if_none_match: None };
             match self.store.delete(&bucket, &key, &conditions).await {
                 Ok(()) if quiet => {}
-                Ok(()) => deleted.push(DeletedObject {
-                    key: Some(key),
-                    ..DeletedObject::default()
-                }),
+                Ok(()) => {
+                    deleted.push(DeletedObject { key: Some(key), ..DeletedObject::default() })
+                }
                 Err(error) => errors.push(Error {
                     code: Some(error.code().as_str().to_owned()),
                     key: Some(key),
@@ -213,10 +182,7 @@ impl S3 for Backend {
                     "the continuation token is not one of this store",
                 )
             })?,
-            (None, Some(start)) => After {
-                key: start.clone(),
-                group: false,
-            },
+            (None, Some(start)) => After { key: start.clone(), group: false },
             (None, None) => After::default(),
         };
         let query = Query {
@@ -254,16 +220,10 @@ impl S3 for Backend {
         let delimiter = input.delimiter.clone().unwrap_or_default();
         let marker = input.marker.clone().unwrap_or_default();
         // This older form has no opaque token: a marker that ends in the delimiter is a group of the page before.
-        let after = After {
-            group: !delimiter.is_empty() && marker.ends_with(&delimiter),
-            key: marker,
-        };
-        let query = Query {
-            prefix: input.prefix.clone().unwrap_or_default(),
-            delimiter,
-            after,
-            max_keys,
-        };
+        let after =
+            After { group: !delimiter.is_empty() && marker.ends_with(&delimiter), key: marker };
+        let query =
+            Query { prefix: input.prefix.clone().unwrap_or_default(), delimiter, after, max_keys };
         let listing = self.list(input.bucket.clone(), query, url).await?;
         let output = ListObjectsOutput {
             name: Some(input.bucket),
@@ -288,9 +248,8 @@ impl S3 for Backend {
         let store = self.store.clone();
         let buckets = blocking(move || {
             let mut buckets = Vec::new();
-            for entry in std::fs::read_dir(store.root())
-                .map_err(disk("list the buckets"))?
-                .flatten()
+            for entry in
+                std::fs::read_dir(store.root()).map_err(disk("list the buckets"))?.flatten()
             {
                 let Ok(name) = entry.file_name().into_string() else {
                     continue;
@@ -333,9 +292,7 @@ impl S3 for Backend {
             Err(error) => Err(disk("make a bucket")(error)),
         })
         .await?;
-        Ok(S3Response::new(CreateBucketOutput {
-            location: Some(format!("/{bucket}")),
-        }))
+        Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{bucket}")) }))
     }
 
     async fn delete_bucket(
@@ -397,18 +354,14 @@ impl S3 for Backend {
         &self,
         request: S3Request<UploadPartInput>,
     ) -> S3Result<S3Response<UploadPartOutput>> {
-        Ok(S3Response::new(
-            multipart::part(&self.store, request).await?,
-        ))
+        Ok(S3Response::new(multipart::part(&self.store, request).await?))
     }
 
     async fn complete_multipart_upload(
         &self,
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-        Ok(S3Response::new(
-            multipart::complete(&self.store, request.input).await?,
-        ))
+        Ok(S3Response::new(multipart::complete(&self.store, request.input).await?))
     }
 
     async fn abort_multipart_upload(
@@ -424,18 +377,14 @@ impl S3 for Backend {
         &self,
         request: S3Request<ListPartsInput>,
     ) -> S3Result<S3Response<ListPartsOutput>> {
-        Ok(S3Response::new(
-            multipart::list_parts(&self.store, request.input).await?,
-        ))
+        Ok(S3Response::new(multipart::list_parts(&self.store, request.input).await?))
     }
 
     async fn list_multipart_uploads(
         &self,
         request: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
-        Ok(S3Response::new(
-            multipart::list(&self.store, request.input).await?,
-        ))
+        Ok(S3Response::new(multipart::list(&self.store, request.input).await?))
     }
 }
 

@@ -15,18 +15,13 @@ pub(super) struct Conditions {
 impl Conditions {
     /// Whether the writer wants to be the first: decided by the file system itself, not by looking.
     pub(super) fn create_only(&self) -> bool {
-        self.if_none_match
-            .as_ref()
-            .is_some_and(ETagCondition::is_any)
+        self.if_none_match.as_ref().is_some_and(ETagCondition::is_any)
     }
 
     /// Whether writing needs to know the present ETag.
     pub(super) fn need_etag(&self) -> bool {
         self.if_match.is_some()
-            || self
-                .if_none_match
-                .as_ref()
-                .is_some_and(|condition| !condition.is_any())
+            || self.if_none_match.as_ref().is_some_and(|condition| !condition.is_any())
     }
 
     /// Checks a write against the object that is there now.
@@ -49,18 +44,10 @@ impl Conditions {
 
     /// Checks a read: 412 when another object was wanted, 304 when the reader has this one.
     pub(super) fn check_read(&self, etag: &str) -> S3Result<()> {
-        if self
-            .if_match
-            .as_ref()
-            .is_some_and(|wanted| !holds(wanted, etag))
-        {
+        if self.if_match.as_ref().is_some_and(|wanted| !holds(wanted, etag)) {
             return Err(failed());
         }
-        if self
-            .if_none_match
-            .as_ref()
-            .is_some_and(|had| holds(had, etag))
-        {
+        if self.if_none_match.as_ref().is_some_and(|had| holds(had, etag)) {
             let mut error = S3Error::new(S3ErrorCode::NotModified);
             let mut headers = http::HeaderMap::new();
             if let Ok(value) = ETag::Strong(etag.to_owned()).to_http_header() {
@@ -94,10 +81,7 @@ mod tests {
 
     fn conditions(if_match: Option<&str>, if_none_match: Option<&str>) -> Conditions {
         let parse = |text: &str| ETagCondition::parse_http_header(text.as_bytes()).unwrap();
-        Conditions {
-            if_match: if_match.map(parse),
-            if_none_match: if_none_match.map(parse),
-        }
+        Conditions { if_match: if_match.map(parse), if_none_match: if_none_match.map(parse) }
     }
 
     fn code(result: S3Result<()>) -> Option<S3ErrorCode> {
@@ -108,19 +92,9 @@ mod tests {
     fn writes() {
         let cases = [
             (Some("\"a\""), None, Some("a"), None),
-            (
-                Some("\"a\""),
-                None,
-                Some("b"),
-                Some(S3ErrorCode::PreconditionFailed),
-            ),
+            (Some("\"a\""), None, Some("b"), Some(S3ErrorCode::PreconditionFailed)),
             (Some("\"a\""), None, None, Some(S3ErrorCode::NoSuchKey)),
-            (
-                None,
-                Some("*"),
-                Some("a"),
-                Some(S3ErrorCode::PreconditionFailed),
-            ),
+            (None, Some("*"), Some("a"), Some(S3ErrorCode::PreconditionFailed)),
             (None, Some("*"), None, None),
             (None, Some("\"a\""), Some("b"), None),
         ];

@@ -83,10 +83,7 @@ impl Disk {
         let folder = keys::bucket_folder(self.root(), bucket)?;
         match std::fs::symlink_metadata(&folder) {
             Ok(metadata) if metadata.is_dir() => Ok(folder),
-            _ => Err(refuse(
-                S3ErrorCode::NoSuchBucket,
-                format!("there is no bucket `{bucket}`"),
-            )),
+            _ => Err(refuse(S3ErrorCode::NoSuchBucket, format!("there is no bucket `{bucket}`"))),
         }
     }
 
@@ -122,24 +119,17 @@ impl Disk {
                 return Ok((file, facts));
             }
             // Either it came by hand, or it was replaced just now and its sidecar went with it.
-            let now = std::fs::symlink_metadata(&path)
-                .ok()
-                .map(|metadata| Version::of(&metadata));
+            let now = std::fs::symlink_metadata(&path).ok().map(|metadata| Version::of(&metadata));
             if now == Some(version) {
                 let reader = file.try_clone().map_err(disk("open an object"))?;
-                let facts = sidecars
-                    .learn(key, reader)
-                    .map_err(disk("read an object"))?;
+                let facts = sidecars.learn(key, reader).map_err(disk("read an object"))?;
                 use std::io::Seek;
                 let mut file = file;
                 file.rewind().map_err(disk("read an object"))?;
                 return Ok((file, facts));
             }
         }
-        Err(refuse(
-            S3ErrorCode::SlowDown,
-            "the object is being replaced all the time",
-        ))
+        Err(refuse(S3ErrorCode::SlowDown, "the object is being replaced all the time"))
     }
 
     /// ETag of an object, if there is one.
@@ -178,12 +168,8 @@ impl Disk {
             sums: staged.sums.clone(),
             headers,
         };
-        let (this, conditions_, facts_, bucket_) = (
-            self.clone(),
-            conditions.clone(),
-            facts.clone(),
-            bucket.to_owned(),
-        );
+        let (this, conditions_, facts_, bucket_) =
+            (self.clone(), conditions.clone(), facts.clone(), bucket.to_owned());
         let old = blocking(move || this.prepare(&bucket_, &facts_, &conditions_)).await?;
         let from = self.location(&staged.path)?;
         let to = location(&format!("{bucket}/{key}"))?;
@@ -235,9 +221,7 @@ impl Disk {
         if conditions.need_etag() {
             conditions.check_write(self.etag(bucket, &facts.key)?.as_deref())?;
         }
-        self.sidecars(bucket)
-            .write(facts, true)
-            .map_err(disk("write an object's metadata"))?;
+        self.sidecars(bucket).write(facts, true).map_err(disk("write an object's metadata"))?;
         Ok(old)
     }
 
@@ -270,12 +254,8 @@ impl Disk {
         conditions: &Conditions,
     ) -> S3Result<()> {
         let _alone = self.stripe(bucket, key).await;
-        let (this, bucket, key, conditions) = (
-            self.clone(),
-            bucket.to_owned(),
-            key.to_owned(),
-            conditions.clone(),
-        );
+        let (this, bucket, key, conditions) =
+            (self.clone(), bucket.to_owned(), key.to_owned(), conditions.clone());
         blocking(move || this.delete_now(&bucket, &key, &conditions)).await
     }
 
@@ -291,9 +271,7 @@ impl Disk {
         };
         std::fs::remove_file(&path).map_err(disk("delete an object"))?;
         let parent = path.parent().expect("an object lies in a folder");
-        File::open(parent)
-            .and_then(|parent| parent.sync_all())
-            .map_err(disk("sync a folder"))?;
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(disk("sync a folder"))?;
         self.sidecars(bucket).remove(key, version.inode);
         for above in parent.ancestors().take_while(|above| *above != folder) {
             if std::fs::remove_dir(above).is_err() {
@@ -307,10 +285,7 @@ impl Disk {
     fn location(&self, path: &Path) -> S3Result<object_store::path::Path> {
         let below = path.strip_prefix(self.root()).ok().and_then(Path::to_str);
         location(below.ok_or_else(|| {
-            refuse(
-                S3ErrorCode::InternalError,
-                "a staged file lies outside the store",
-            )
+            refuse(S3ErrorCode::InternalError, "a staged file lies outside the store")
         })?)
     }
 }
@@ -321,10 +296,7 @@ fn location(path: &str) -> S3Result<object_store::path::Path> {
 }
 
 pub(super) fn no_such_key(key: &str) -> S3Error {
-    refuse(
-        S3ErrorCode::NoSuchKey,
-        format!("there is no object {key:?}"),
-    )
+    refuse(S3ErrorCode::NoSuchKey, format!("there is no object {key:?}"))
 }
 
 fn conflict(key: &str) -> S3Error {
@@ -351,8 +323,5 @@ fn open_regular(path: &Path) -> S3Result<Option<File>> {
 
 /// Nothing there, or a file where a folder would have to be.
 fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

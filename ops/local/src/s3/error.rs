@@ -11,10 +11,7 @@ pub(super) fn refuse(code: S3ErrorCode, message: impl Into<String>) -> S3Error {
 pub(super) fn disk(what: &'static str) -> impl FnOnce(std::io::Error) -> S3Error {
     move |error| {
         tracing::error!(%error, what, "the local object store's disk failed");
-        refuse(
-            S3ErrorCode::InternalError,
-            format!("cannot {what}: {error}"),
-        )
+        refuse(S3ErrorCode::InternalError, format!("cannot {what}: {error}"))
     }
 }
 

@@ -16,10 +16,7 @@ pub(super) fn bucket_folder(root: &Path, bucket: &str) -> Result<PathBuf, S3Erro
     if check_bucket_name(bucket) {
         Ok(root.join(bucket))
     } else {
-        Err(refuse(
-            S3ErrorCode::InvalidBucketName,
-            format!("`{bucket}` is not a bucket name"),
-        ))
+        Err(refuse(S3ErrorCode::InvalidBucketName, format!("`{bucket}` is not a bucket name")))
     }
 }
 
@@ -83,20 +80,8 @@ mod tests {
         }
         assert!(check(&"a".repeat(256)).is_err());
         assert!(check(&"a/".repeat(600)).is_err());
-        for bucket in [
-            "..",
-            ".",
-            "",
-            "a/b",
-            ".nightshift",
-            "ab",
-            "A__",
-            "127.0.0.1",
-        ] {
-            assert!(
-                bucket_folder(Path::new("/root"), bucket).is_err(),
-                "{bucket:?}"
-            );
+        for bucket in ["..", ".", "", "a/b", ".nightshift", "ab", "A__", "127.0.0.1"] {
+            assert!(bucket_folder(Path::new("/root"), bucket).is_err(), "{bucket:?}");
         }
     }
 

@@ -28,11 +28,7 @@ pub(super) struct After {
 impl After {
     /// As an opaque token.
     pub(super) fn token(&self) -> String {
-        URL_SAFE_NO_PAD.encode(format!(
-            "{}{}",
-            if self.group { 'g' } else { 'k' },
-            self.key
-        ))
+        URL_SAFE_NO_PAD.encode(format!("{}{}", if self.group { 'g' } else { 'k' }, self.key))
     }
 
     pub(super) fn from_token(token: &str) -> Option<Self> {
@@ -66,10 +62,7 @@ pub(super) struct Found {
 
 /// Lists what is in the folder of a bucket.
 pub(super) fn list(bucket: &Path, query: &Query) -> io::Result<Found> {
-    let mut walk = Walk {
-        query,
-        found: Found::default(),
-    };
+    let mut walk = Walk { query, found: Found::default() };
     if query.max_keys > 0 {
         let _ = walk.folder(bucket, "")?;
     }
@@ -78,15 +71,7 @@ pub(super) fn list(bucket: &Path, query: &Query) -> io::Result<Found> {
 
 /// Whether there is any object below `folder`.
 pub(super) fn is_empty(folder: &Path) -> io::Result<bool> {
-    Ok(list(
-        folder,
-        &Query {
-            max_keys: 1,
-            ..Query::default()
-        },
-    )?
-    .lines
-    .is_empty())
+    Ok(list(folder, &Query { max_keys: 1, ..Query::default() })?.lines.is_empty())
 }
 
 struct Walk<'a> {
@@ -101,11 +86,7 @@ impl Walk<'_> {
             let key = format!("{base}{name}");
             let prefix = self.query.prefix.as_str();
             let flow = if !is_folder {
-                if key.starts_with(prefix) {
-                    self.key(key)
-                } else {
-                    ControlFlow::Continue(())
-                }
+                if key.starts_with(prefix) { self.key(key) } else { ControlFlow::Continue(()) }
             } else if !(key.starts_with(prefix) || prefix.starts_with(&key)) || self.skips(&key) {
                 ControlFlow::Continue(())
             } else if self.query.delimiter == "/" && key.len() > prefix.len() {
@@ -135,9 +116,7 @@ impl Walk<'_> {
     fn key(&mut self, key: String) -> ControlFlow<()> {
         let rest = &key[self.query.prefix.len()..];
         let delimiter = self.query.delimiter.as_str();
-        let group = (!delimiter.is_empty())
-            .then(|| rest.find(delimiter))
-            .flatten();
+        let group = (!delimiter.is_empty()).then(|| rest.find(delimiter)).flatten();
         match group {
             Some(at) => {
                 let group = key[..self.query.prefix.len() + at + delimiter.len()].to_owned();
@@ -156,14 +135,8 @@ impl Walk<'_> {
     fn push(&mut self, line: Line) -> ControlFlow<()> {
         if self.found.lines.len() == self.query.max_keys {
             self.found.next = self.found.lines.last().map(|line| match line {
-                Line::Key(key) => After {
-                    key: key.clone(),
-                    group: false,
-                },
-                Line::Group(key) => After {
-                    key: key.clone(),
-                    group: true,
-                },
+                Line::Key(key) => After { key: key.clone(), group: false },
+                Line::Group(key) => After { key: key.clone(), group: true },
             });
             return ControlFlow::Break(());
         }
@@ -203,9 +176,7 @@ fn entries(folder: &Path) -> io::Result<Vec<(String, bool)>> {
 mod tests {
     use super::*;
 
-    const KEYS: [&str; 9] = [
-        "a", "a!b", "b-1/x", "b.txt", "b/1", "b/2/y", "b/2/z", "b0", "c/ü",
-    ];
+    const KEYS: [&str; 9] = ["a", "a!b", "b-1/x", "b.txt", "b/1", "b/2/y", "b/2/z", "b0", "c/ü"];
 
     fn bucket() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -273,22 +244,10 @@ mod tests {
     #[test]
     fn begins_after_any_text() {
         let folder = bucket();
-        for start in [
-            "a", "a!", "b", "b-", "b/", "b/1", "b/2", "b/2/y~", "c/", "zz",
-        ] {
-            let after = After {
-                key: start.into(),
-                group: false,
-            };
-            let found = list(
-                folder.path(),
-                &Query {
-                    after,
-                    max_keys: 100,
-                    ..Query::default()
-                },
-            )
-            .unwrap();
+        for start in ["a", "a!", "b", "b-", "b/", "b/1", "b/2", "b/2/y~", "c/", "zz"] {
+            let after = After { key: start.into(), group: false };
+            let found =
+                list(folder.path(), &Query { after, max_keys: 100, ..Query::default() }).unwrap();
             let wanted: Vec<Line> = expected("", "")
                 .into_iter()
                 .filter(|line| matches!(line, Line::Key(key) if key.as_str() > start))

@@ -61,9 +61,7 @@ impl S3Server {
             return Err(Error::NotLoopback { addr });
         }
         files::make_folder(root)?;
-        let root = root
-            .canonicalize()
-            .map_err(Error::io(format!("find {}", root.display())))?;
+        let root = root.canonicalize().map_err(Error::io(format!("find {}", root.display())))?;
         let own = root.join(keys::OWN_FOLDER);
         files::make_folder(&own)?;
         let lock = files::lock(&own)?;
@@ -71,9 +69,7 @@ impl S3Server {
         let (access_key, secret_key) = pair.split_at(20);
         let disk = Disk::open(&root)?;
         let listener = listen(&own, addr).await?;
-        let addr = listener
-            .local_addr()
-            .map_err(Error::io("read the address of a socket"))?;
+        let addr = listener.local_addr().map_err(Error::io("read the address of a socket"))?;
         // Only a hint for the next start, so a failure costs nothing.
         let _ = files::write_private(&own.join("port"), addr.port().to_string().as_bytes());
 
@@ -128,9 +124,7 @@ impl Drop for S3Server {
 
 async fn listen(own: &Path, addr: Option<SocketAddr>) -> Result<TcpListener, Error> {
     if let Some(addr) = addr {
-        return TcpListener::bind(addr)
-            .await
-            .map_err(Error::io(format!("listen on {addr}")));
+        return TcpListener::bind(addr).await.map_err(Error::io(format!("listen on {addr}")));
     }
     let last = std::fs::read_to_string(own.join("port"))
         .ok()
@@ -140,9 +134,7 @@ async fn listen(own: &Path, addr: Option<SocketAddr>) -> Result<TcpListener, Err
     {
         return Ok(listener);
     }
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .map_err(Error::io("listen on 127.0.0.1"))
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(Error::io("listen on 127.0.0.1"))
 }
 
 /// Accepts connections until told to quit. Holds the folder's lock as long as it runs.

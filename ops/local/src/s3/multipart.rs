@@ -85,11 +85,7 @@ pub(super) async fn create(store: &Disk, input: CreateMultipartUploadInput) -> S
             cache_control: input.cache_control,
             metadata: input.metadata.unwrap_or_default().into_iter().collect(),
         };
-        let upload = Upload {
-            bucket: input.bucket,
-            key: input.key,
-            headers,
-        };
+        let upload = Upload { bucket: input.bucket, key: input.key, headers };
         let text = serde_json::to_vec(&upload)
             .map_err(|error| refuse(S3ErrorCode::InternalError, error.to_string()))?;
         files::write_private(&folder.join("upload.json"), &text)
@@ -104,24 +100,12 @@ pub(super) async fn part(
     store: &Disk,
     request: S3Request<UploadPartInput>,
 ) -> S3Result<UploadPartOutput> {
-    let S3Request {
-        input,
-        headers,
-        trailing_headers,
-        ..
-    } = request;
+    let S3Request { input, headers, trailing_headers, .. } = request;
     if !(1..=10_000).contains(&input.part_number) {
-        return Err(refuse(
-            S3ErrorCode::InvalidArgument,
-            "a part's number is between 1 and 10000",
-        ));
+        return Err(refuse(S3ErrorCode::InvalidArgument, "a part's number is between 1 and 10000"));
     }
-    let (this, bucket, key, id) = (
-        store.clone(),
-        input.bucket.clone(),
-        input.key.clone(),
-        input.upload_id.clone(),
-    );
+    let (this, bucket, key, id) =
+        (store.clone(), input.bucket.clone(), input.key.clone(), input.upload_id.clone());
     let (folder, _) = blocking(move || open(&this, &bucket, &key, &id)).await?;
     let expected = Expected {
         bytes: input.content_length,
@@ -171,14 +155,9 @@ pub(super) async fn part(
 /// The parts that are there, in order.
 fn parts(folder: &std::path::Path) -> S3Result<Vec<Part>> {
     let mut parts = Vec::new();
-    for entry in std::fs::read_dir(folder)
-        .map_err(|_| no_such_upload())?
-        .flatten()
-    {
+    for entry in std::fs::read_dir(folder).map_err(|_| no_such_upload())?.flatten() {
         let path = entry.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "json")
+        if path.extension().is_some_and(|extension| extension == "json")
             && let Ok(bytes) = std::fs::read(&path)
             && let Ok(part) = serde_json::from_slice::<Part>(&bytes)
         {
@@ -193,20 +172,10 @@ pub(super) async fn complete(
     store: &Disk,
     input: CompleteMultipartUploadInput,
 ) -> S3Result<CompleteMultipartUploadOutput> {
-    let conditions = Conditions {
-        if_match: input.if_match,
-        if_none_match: input.if_none_match,
-    };
-    let (this, bucket, key, id) = (
-        store.clone(),
-        input.bucket.clone(),
-        input.key.clone(),
-        input.upload_id.clone(),
-    );
-    let asked = input
-        .multipart_upload
-        .and_then(|upload| upload.parts)
-        .unwrap_or_default();
+    let conditions = Conditions { if_match: input.if_match, if_none_match: input.if_none_match };
+    let (this, bucket, key, id) =
+        (store.clone(), input.bucket.clone(), input.key.clone(), input.upload_id.clone());
+    let asked = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
     let (folder, upload, chosen) = blocking(move || {
         let (folder, upload) = open(&this, &bucket, &key, &id)?;
         let chosen = choose(&parts(&folder)?, &asked)?;
@@ -239,25 +208,10 @@ pub(super) async fn complete(
         },
         ..Expected::default()
     };
-    let staged = receive(
-        &store.staging(),
-        Some(joined(folder.clone(), chosen)),
-        expected,
-    )
-    .await?;
-    let facts = store
-        .publish(
-            &input.bucket,
-            &input.key,
-            staged,
-            etag,
-            upload.headers,
-            &conditions,
-        )
-        .await?;
-    blocking(move || std::fs::remove_dir_all(folder))
-        .await
-        .map_err(disk("clean up an upload"))?;
+    let staged = receive(&store.staging(), Some(joined(folder.clone(), chosen)), expected).await?;
+    let facts =
+        store.publish(&input.bucket, &input.key, staged, etag, upload.headers, &conditions).await?;
+    blocking(move || std::fs::remove_dir_all(folder)).await.map_err(disk("clean up an upload"))?;
     let location = format!("/{}/{}", input.bucket, input.key);
     Ok(CompleteMultipartUploadOutput {
         bucket: Some(input.bucket),
@@ -271,10 +225,7 @@ pub(super) async fn complete(
 /// The parts that the client names, checked: in order, uploaded, unchanged, and large enough.
 fn choose(present: &[Part], asked: &[CompletedPart]) -> S3Result<Vec<Part>> {
     if asked.is_empty() {
-        return Err(refuse(
-            S3ErrorCode::MalformedXML,
-            "an upload has at least one part",
-        ));
+        return Err(refuse(S3ErrorCode::MalformedXML, "an upload has at least one part"));
     }
     let mut chosen: Vec<Part> = Vec::with_capacity(asked.len());
     for wanted in asked {
@@ -287,10 +238,7 @@ fn choose(present: &[Part], asked: &[CompletedPart]) -> S3Result<Vec<Part>> {
         }
         let part = present.iter().find(|part| {
             part.number == number
-                && wanted
-                    .e_tag
-                    .as_ref()
-                    .is_none_or(|etag| etag.value() == part.etag)
+                && wanted.e_tag.as_ref().is_none_or(|etag| etag.value() == part.etag)
         });
         let part = part.ok_or_else(|| {
             refuse(
@@ -305,19 +253,13 @@ fn choose(present: &[Part], asked: &[CompletedPart]) -> S3Result<Vec<Part>> {
             (&wanted.checksum_sha1, &part.sums.sha1),
             (&wanted.checksum_sha256, &part.sums.sha256),
         ];
-        if sums
-            .iter()
-            .any(|(wanted, have)| wanted.is_some() && have.is_some() && wanted != have)
-        {
+        if sums.iter().any(|(wanted, have)| wanted.is_some() && have.is_some() && wanted != have) {
             return Err(refuse(
                 S3ErrorCode::InvalidPart,
                 format!("part {number} has another checksum"),
             ));
         }
-        if chosen
-            .last()
-            .is_some_and(|last| last.version.bytes < MIN_PART_BYTES)
-        {
+        if chosen.last().is_some_and(|last| last.version.bytes < MIN_PART_BYTES) {
             return Err(refuse(
                 S3ErrorCode::EntityTooSmall,
                 "every part but the last has at least 5 MiB",
@@ -362,18 +304,12 @@ pub(super) async fn list_parts(store: &Disk, input: ListPartsInput) -> S3Result<
     blocking(move || {
         let (folder, _) = open(&store, &input.bucket, &input.key, &input.upload_id)?;
         let after = input.part_number_marker.unwrap_or_default();
-        let limit = usize::try_from(input.max_parts.unwrap_or(1000))
-            .unwrap_or(0)
-            .min(1000);
-        let mut all: Vec<Part> = parts(&folder)?
-            .into_iter()
-            .filter(|part| part.number > after)
-            .collect();
+        let limit = usize::try_from(input.max_parts.unwrap_or(1000)).unwrap_or(0).min(1000);
+        let mut all: Vec<Part> =
+            parts(&folder)?.into_iter().filter(|part| part.number > after).collect();
         let truncated = all.len() > limit;
         all.truncate(limit);
-        let next = truncated
-            .then(|| all.last().map(|part| part.number))
-            .flatten();
+        let next = truncated.then(|| all.last().map(|part| part.number)).flatten();
         let listed = |part: Part| ListedPart {
             part_number: Some(part.number),
             e_tag: Some(ETag::Strong(part.etag)),
@@ -405,10 +341,7 @@ pub(super) async fn list(
         store.bucket(&input.bucket)?;
         let prefix = input.prefix.clone().unwrap_or_default();
         let mut uploads = Vec::new();
-        for entry in std::fs::read_dir(store.uploads())
-            .map_err(disk("list uploads"))?
-            .flatten()
-        {
+        for entry in std::fs::read_dir(store.uploads()).map_err(disk("list uploads"))?.flatten() {
             let Ok(bytes) = std::fs::read(entry.path().join("upload.json")) else {
                 continue;
             };

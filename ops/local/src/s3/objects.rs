@@ -25,12 +25,8 @@ const CHUNK_BYTES: usize = 1 << 18;
 
 /// The headers of a request that say what its body must be.
 pub(super) fn expected(headers: &http::HeaderMap, trailers: Option<TrailingHeaders>) -> Expected {
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
-    };
+    let text =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     Expected {
         payload_sha256: text("x-amz-content-sha256")
             .filter(|sum| sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit())),
@@ -44,22 +40,10 @@ pub(super) async fn put(
     store: &Disk,
     request: S3Request<PutObjectInput>,
 ) -> S3Result<PutObjectOutput> {
-    let S3Request {
-        input,
-        headers,
-        trailing_headers,
-        ..
-    } = request;
-    let conditions = Conditions {
-        if_match: input.if_match,
-        if_none_match: input.if_none_match,
-    };
-    let (this, bucket, key, early) = (
-        store.clone(),
-        input.bucket.clone(),
-        input.key.clone(),
-        conditions.clone(),
-    );
+    let S3Request { input, headers, trailing_headers, .. } = request;
+    let conditions = Conditions { if_match: input.if_match, if_none_match: input.if_none_match };
+    let (this, bucket, key, early) =
+        (store.clone(), input.bucket.clone(), input.key.clone(), conditions.clone());
     // What cannot succeed is refused before its bytes are taken; what decides comes when they are there.
     blocking(move || refuse_early(&this, &bucket, &key, &early)).await?;
     let expected = Expected {
@@ -78,18 +62,14 @@ pub(super) async fn put(
     let staged = receive(&store.staging(), input.body, expected).await?;
     let kept = Headers {
         content_type: input.content_type,
-        content_encoding: input
-            .content_encoding
-            .and_then(|encoding| without_chunking(&encoding)),
+        content_encoding: input.content_encoding.and_then(|encoding| without_chunking(&encoding)),
         content_disposition: input.content_disposition,
         content_language: input.content_language,
         cache_control: input.cache_control,
         metadata: input.metadata.unwrap_or_default().into_iter().collect(),
     };
     let etag = staged.etag();
-    let facts = store
-        .publish(&input.bucket, &input.key, staged, etag, kept, &conditions)
-        .await?;
+    let facts = store.publish(&input.bucket, &input.key, staged, etag, kept, &conditions).await?;
     Ok(PutObjectOutput {
         e_tag: Some(ETag::Strong(facts.etag)),
         checksum_crc32: facts.sums.crc32,
@@ -126,16 +106,9 @@ pub(super) async fn head(store: &Disk, input: HeadObjectInput) -> S3Result<HeadO
     let this = store.clone();
     let (bucket, key) = (input.bucket, input.key);
     let (_, facts) = blocking(move || this.open_object(&bucket, &key)).await?;
-    Conditions {
-        if_match: input.if_match,
-        if_none_match: input.if_none_match,
-    }
-    .check_read(&facts.etag)?;
-    let sums = if input.checksum_mode.is_some() {
-        facts.sums
-    } else {
-        Sums::default()
-    };
+    Conditions { if_match: input.if_match, if_none_match: input.if_none_match }
+        .check_read(&facts.etag)?;
+    let sums = if input.checksum_mode.is_some() { facts.sums } else { Sums::default() };
     Ok(HeadObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
         content_length: Some(signed(facts.version.bytes)),
@@ -161,38 +134,24 @@ pub(super) async fn get(store: &Disk, input: GetObjectInput) -> S3Result<GetObje
     let this = store.clone();
     let (bucket, key) = (input.bucket, input.key);
     let (file, facts) = blocking(move || this.open_object(&bucket, &key)).await?;
-    Conditions {
-        if_match: input.if_match,
-        if_none_match: input.if_none_match,
-    }
-    .check_read(&facts.etag)?;
+    Conditions { if_match: input.if_match, if_none_match: input.if_none_match }
+        .check_read(&facts.etag)?;
     let whole = facts.version.bytes;
     let range = match input.range {
         Some(range) => range.check(whole).map_err(|_| {
-            refuse(
-                S3ErrorCode::InvalidRange,
-                format!("the object has {whole} bytes"),
-            )
+            refuse(S3ErrorCode::InvalidRange, format!("the object has {whole} bytes"))
         })?,
         None => 0..whole,
     };
     // Checksums are of the whole object, so a part of it comes without.
     let with_sums = input.checksum_mode.is_some() && input.range.is_none();
-    let sums = if with_sums {
-        facts.sums
-    } else {
-        Sums::default()
-    };
+    let sums = if with_sums { facts.sums } else { Sums::default() };
     Ok(GetObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
         content_length: Some(signed(range.end - range.start)),
-        content_range: input.range.map(|_| {
-            format!(
-                "bytes {}-{}/{whole}",
-                range.start,
-                range.end.saturating_sub(1)
-            )
-        }),
+        content_range: input
+            .range
+            .map(|_| format!("bytes {}-{}/{whole}", range.start, range.end.saturating_sub(1))),
         body: Some(stream_file(file, range)),
         e_tag: Some(ETag::Strong(facts.etag)),
         last_modified: Some(modified(facts.version)),
@@ -230,12 +189,7 @@ pub(super) async fn copy(store: &Disk, input: CopyObjectInput) -> S3Result<CopyO
         algorithm: input.checksum_algorithm,
         ..Expected::default()
     };
-    let staged = receive(
-        &store.staging(),
-        Some(stream_file(file, 0..bytes)),
-        expected,
-    )
-    .await?;
+    let staged = receive(&store.staging(), Some(stream_file(file, 0..bytes)), expected).await?;
     let replaces = input
         .metadata_directive
         .as_ref()
@@ -256,24 +210,14 @@ pub(super) async fn copy(store: &Disk, input: CopyObjectInput) -> S3Result<CopyO
     };
     let etag = staged.etag();
     let facts = store
-        .publish(
-            &input.bucket,
-            &input.key,
-            staged,
-            etag,
-            headers,
-            &Conditions::default(),
-        )
+        .publish(&input.bucket, &input.key, staged, etag, headers, &Conditions::default())
         .await?;
     let result = CopyObjectResult {
         e_tag: Some(ETag::Strong(facts.etag)),
         last_modified: Some(modified(facts.version)),
         ..CopyObjectResult::default()
     };
-    Ok(CopyObjectOutput {
-        copy_object_result: Some(result),
-        ..CopyObjectOutput::default()
-    })
+    Ok(CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() })
 }
 
 fn check_copy_source(input: &CopyObjectInput, source: &Facts) -> S3Result<()> {
@@ -282,23 +226,18 @@ fn check_copy_source(input: &CopyObjectInput, source: &Facts) -> S3Result<()> {
         if_none_match: input.copy_source_if_none_match.clone(),
     };
     // A copy answers 412 where a read answers 304.
-    conditions
-        .check_read(&source.etag)
-        .map_err(|_| super::conditions::failed())
+    conditions.check_read(&source.etag).map_err(|_| super::conditions::failed())
 }
 
 /// The bytes of a part of an open file, read as they are asked for.
 pub(super) fn stream_file(file: std::fs::File, range: Range<u64>) -> StreamingBlob {
-    let pieces = stream::try_unfold(
-        (file, range.start, range.end),
-        |(mut file, at, end)| async move {
+    let pieces =
+        stream::try_unfold((file, range.start, range.end), |(mut file, at, end)| async move {
             if at == end {
                 return Ok::<_, std::io::Error>(None);
             }
             let (file, chunk) = blocking(move || {
-                let wanted = usize::try_from(end - at)
-                    .unwrap_or(CHUNK_BYTES)
-                    .min(CHUNK_BYTES);
+                let wanted = usize::try_from(end - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
                 let mut chunk = vec![0_u8; wanted];
                 file.seek(SeekFrom::Start(at))?;
                 file.read_exact(&mut chunk)?;
@@ -307,8 +246,7 @@ pub(super) fn stream_file(file: std::fs::File, range: Range<u64>) -> StreamingBl
             .await?;
             let next = at + chunk.len() as u64;
             Ok(Some((Bytes::from(chunk), (file, next, end))))
-        },
-    );
+        });
     StreamingBlob::wrap(pieces)
 }
 
@@ -323,8 +261,7 @@ pub(super) fn signed(bytes: u64) -> i64 {
 }
 
 fn content_type(kept: Option<String>) -> String {
-    kept.filter(|kept| !kept.is_empty())
-        .unwrap_or_else(|| "application/octet-stream".to_owned())
+    kept.filter(|kept| !kept.is_empty()).unwrap_or_else(|| "application/octet-stream".to_owned())
 }
 
 fn has_sum(sums: &Sums) -> bool {
@@ -333,7 +270,5 @@ fn has_sum(sums: &Sums) -> bool {
 
 /// Syncs a folder, so that what was created in it stays after a power cut.
 pub(super) fn sync_folder(folder: &Path) -> S3Result<()> {
-    std::fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(disk("sync a folder"))
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(disk("sync a folder"))
 }

@@ -78,27 +78,16 @@ pub(super) async fn receive(
             hasher.update(&chunk);
             md5.update(&chunk);
             bytes += chunk.len() as u64;
-            file.write_all(&chunk)
-                .await
-                .map_err(disk("write an object"))?;
+            file.write_all(&chunk).await.map_err(disk("write an object"))?;
         }
     }
     file.flush().await.map_err(disk("write an object"))?;
-    let md5: [u8; 16] = md5
-        .finalize()
-        .as_ref()
-        .try_into()
-        .expect("md5 has 16 bytes");
+    let md5: [u8; 16] = md5.finalize().as_ref().try_into().expect("md5 has 16 bytes");
     let sums = Sums::from(hasher.finalize());
     verify(&expected, bytes, &md5, &sums)?;
     file.sync_all().await.map_err(disk("sync an object"))?;
     let version = Version::of(&file.metadata().await.map_err(disk("look at an object"))?);
-    Ok(Staged {
-        path,
-        version,
-        md5,
-        sums,
-    })
+    Ok(Staged { path, version, md5, sums })
 }
 
 /// A body that ended early, or whose chunk signatures do not match.
@@ -113,11 +102,7 @@ fn broken_body(error: s3s::StdError) -> S3Error {
 }
 
 fn hasher(expected: &Expected) -> ChecksumHasher {
-    let algorithm = expected
-        .algorithm
-        .as_ref()
-        .map(ChecksumAlgorithm::as_str)
-        .unwrap_or_default();
+    let algorithm = expected.algorithm.as_ref().map(ChecksumAlgorithm::as_str).unwrap_or_default();
     let wants = |sum: &Option<String>, name: &str| {
         sum.is_some() || expected.announces(name) || algorithm.eq_ignore_ascii_case(name)
     };
@@ -143,12 +128,8 @@ fn verify(expected: &Expected, bytes: u64, md5: &[u8; 16], found: &Sums) -> S3Re
     let base64 = base64::engine::general_purpose::STANDARD;
     if let Some(wanted) = &expected.md5 {
         let wanted = base64.decode(wanted).ok().filter(|bytes| bytes.len() == 16);
-        let wanted = wanted.ok_or_else(|| {
-            refuse(
-                S3ErrorCode::InvalidDigest,
-                "Content-MD5 is not a base64 MD5",
-            )
-        })?;
+        let wanted = wanted
+            .ok_or_else(|| refuse(S3ErrorCode::InvalidDigest, "Content-MD5 is not a base64 MD5"))?;
         if wanted != md5 {
             return Err(refuse(
                 S3ErrorCode::BadDigest,
@@ -170,11 +151,7 @@ fn verify(expected: &Expected, bytes: u64, md5: &[u8; 16], found: &Sums) -> S3Re
             .trailers
             .as_ref()?
             .read(|headers| {
-                headers
-                    .get(format!("x-amz-checksum-{name}"))?
-                    .to_str()
-                    .ok()
-                    .map(str::to_owned)
+                headers.get(format!("x-amz-checksum-{name}"))?.to_str().ok().map(str::to_owned)
             })
             .flatten()
     };

@@ -26,11 +26,7 @@ impl Version {
     pub(super) fn of(metadata: &Metadata) -> Self {
         let modified_ns =
             i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-        Self {
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified_ns,
-        }
+        Self { inode: metadata.ino(), bytes: metadata.len(), modified_ns }
     }
 }
 
@@ -100,20 +96,13 @@ pub(super) struct Sidecars {
 
 impl Sidecars {
     pub(super) fn of(own: &Path, bucket: &str) -> Self {
-        Self {
-            folder: own.join("meta").join(bucket),
-        }
+        Self { folder: own.join("meta").join(bucket) }
     }
 
     fn path(&self, key: &str, inode: u64) -> PathBuf {
-        let hash: String = Sha256::digest(key)
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        self.folder
-            .join(&hash[..2])
-            .join(format!("{hash}.{inode}.json"))
+        let hash: String =
+            Sha256::digest(key).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        self.folder.join(&hash[..2]).join(format!("{hash}.{inode}.json"))
     }
 
     pub(super) fn read(&self, key: &str, version: Version) -> Option<Facts> {
@@ -161,17 +150,9 @@ impl Sidecars {
             md5.update(&buffer[..n]);
         }
         let etag = hex(md5.finalize().as_ref());
-        let headers = Headers {
-            content_type: guess_type(key).map(str::to_owned),
-            ..Headers::default()
-        };
-        let facts = Facts {
-            key: key.to_owned(),
-            version,
-            etag,
-            sums: Sums::default(),
-            headers,
-        };
+        let headers =
+            Headers { content_type: guess_type(key).map(str::to_owned), ..Headers::default() };
+        let facts = Facts { key: key.to_owned(), version, etag, sums: Sums::default(), headers };
         // Only a cache, and the disk may be full or read-only.
         if Version::of(&file.metadata()?) == version
             && let Err(error) = self.write(&facts, false)
@@ -188,12 +169,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// Content type of the files that people copy into a bucket.
 fn guess_type(key: &str) -> Option<&'static str> {
-    let extension = key
-        .rsplit('/')
-        .next()?
-        .rsplit_once('.')?
-        .1
-        .to_ascii_lowercase();
+    let extension = key.rsplit('/').next()?.rsplit_once('.')?.1.to_ascii_lowercase();
     Some(match extension.as_str() {
         "png" => "image/png",
         "jpg" | "jpeg" => "image/jpeg",

@@ -41,11 +41,9 @@ async fn perform(context: &Context, store: &Store, verb: AdminVerb) -> anyhow::R
         AdminVerb::Member(verb) => member(context, store, verb).await,
         AdminVerb::Login(verb) => login(context, store, verb).await,
         AdminVerb::Worker(verb) => worker(context, store, verb).await,
-        AdminVerb::Prune {
-            older_than,
-            batch,
-            output,
-        } => prune(store, older_than, batch, output.output).await,
+        AdminVerb::Prune { older_than, batch, output } => {
+            prune(store, older_than, batch, output.output).await
+        }
     }
 }
 
@@ -115,45 +113,29 @@ fn places(flag: &str, typed: Vec<String>) -> Result<Option<Vec<String>>, Failure
         0 if typed.is_empty() => Ok(None),
         0 => Ok(Some(typed)),
         _ if typed.len() == 1 => Ok(Some(Vec::new())),
-        _ => Err(Failure::new(
-            Exit::Usage,
-            format!("{flag} none stands alone"),
-        )),
+        _ => Err(Failure::new(Exit::Usage, format!("{flag} none stands alone"))),
     }
 }
 
-const LOGIN_COLUMNS: [Column; 3] = [
-    column("LOGIN", "login"),
-    column("KIND", "kind"),
-    column("TENANTS", "tenants"),
-];
+const LOGIN_COLUMNS: [Column; 3] =
+    [column("LOGIN", "login"), column("KIND", "kind"), column("TENANTS", "tenants")];
 
 async fn member(context: &Context, store: &Store, verb: MemberVerb) -> anyhow::Result<()> {
     match verb {
-        MemberVerb::Add {
-            tenant,
-            login,
-            password,
-        } => {
+        MemberVerb::Add { tenant, login, password } => {
             if password::given(&password) {
                 // A tenant is made on purpose, not by a slip of the pen.
-                store
-                    .set_tenant(&tenant, &TenantSettings::default())
-                    .await?;
+                store.set_tenant(&tenant, &TenantSettings::default()).await?;
                 let kind = LoginKind::Tenant;
                 create_login(context, store, kind, &login, &password, Some(&tenant)).await?;
             } else {
                 store.add_member(&login, &tenant).await?;
             }
-            context
-                .ui
-                .note(&format!("login {login} acts for tenant {tenant}"));
+            context.ui.note(&format!("login {login} acts for tenant {tenant}"));
         }
         MemberVerb::Remove { tenant, login } => {
             store.remove_member(&login, &tenant).await?;
-            context
-                .ui
-                .note(&format!("login {login} acts no longer for tenant {tenant}"));
+            context.ui.note(&format!("login {login} acts no longer for tenant {tenant}"));
         }
         MemberVerb::List { tenant, output } => {
             let mut logins = store.logins().await?;
@@ -169,19 +151,13 @@ async fn member(context: &Context, store: &Store, verb: MemberVerb) -> anyhow::R
 
 async fn login(context: &Context, store: &Store, verb: LoginVerb) -> anyhow::Result<()> {
     match verb {
-        LoginVerb::Create {
-            kind,
-            login,
-            password,
-        } => {
+        LoginVerb::Create { kind, login, password } => {
             let role = match kind.as_str() {
                 "worker" => LoginKind::Worker,
                 _ => LoginKind::Scheduler,
             };
             create_login(context, store, role, &login, &password, None).await?;
-            context.ui.note(&format!(
-                "login {login} is one of {kind}s, with this password"
-            ));
+            context.ui.note(&format!("login {login} is one of {kind}s, with this password"));
         }
         LoginVerb::Drop { login } => {
             store.drop_login(&login).await?;
@@ -203,17 +179,13 @@ async fn create_login(
     tenant: Option<&str>,
 ) -> anyhow::Result<()> {
     let password = password::take(typed)?;
-    let made = store
-        .create_login(kind, login, password.text(), tenant)
-        .await;
+    let made = store.create_login(kind, login, password.text(), tenant).await;
     if let Err(error) = made {
         password.discard();
         return Err(error.into());
     }
     if let Some(path) = &typed.password_file {
-        context
-            .ui
-            .note(&format!("the password is in {}", path.display()));
+        context.ui.note(&format!("the password is in {}", path.display()));
     }
     Ok(())
 }
@@ -248,9 +220,7 @@ async fn worker(context: &Context, store: &Store, verb: WorkerVerb) -> anyhow::R
         }
         WorkerVerb::Undrain { worker } => {
             store.drain_worker(worker, false).await?;
-            context
-                .ui
-                .note(&format!("worker {worker} takes new work again"));
+            context.ui.note(&format!("worker {worker} takes new work again"));
         }
     }
     Ok(())

@@ -42,10 +42,7 @@ pub(super) fn take(typed: &PasswordArgs) -> anyhow::Result<Password> {
     let usage = |message: String| Failure::new(Exit::Usage, message);
     let read = |text: String, from: &str| match text.trim_end_matches(['\r', '\n']) {
         "" => Err(usage(format!("{from} holds no password"))),
-        text => Ok(Password {
-            text: text.to_owned(),
-            file: None,
-        }),
+        text => Ok(Password { text: text.to_owned(), file: None }),
     };
     if let Some(path) = &typed.password_file {
         let text = random_password()?;
@@ -57,10 +54,7 @@ pub(super) fn take(typed: &PasswordArgs) -> anyhow::Result<Password> {
             .with_context(|| format!("cannot make {}", path.display()))?;
         writeln!(file, "{text}")?;
         file.sync_all()?;
-        return Ok(Password {
-            text,
-            file: Some(path.clone()),
-        });
+        return Ok(Password { text, file: Some(path.clone()) });
     }
     if let Some(name) = &typed.password_env {
         return Ok(read(std::env::var(name).unwrap_or_default(), name)?);

@@ -57,12 +57,7 @@ fn options(args: &BenchEngineArgs) -> anyhow::Result<Options> {
     let Some(preset) = args.shape.preset else {
         return Err(Failure::new(Exit::Usage, "neither --model nor --preset is given").into());
     };
-    Ok(Options {
-        preset,
-        seed: 0,
-        sharp: true,
-        image_tokenizer: args.shape.tokenizer,
-    })
+    Ok(Options { preset, seed: 0, sharp: true, image_tokenizer: args.shape.tokenizer })
 }
 
 fn measure(
@@ -97,9 +92,7 @@ fn measure(
             },
             seed: 1,
         },
-        images: args
-            .images
-            .map_or(args.shape.slots, |images| images as usize),
+        images: args.images.map_or(args.shape.slots, |images| images as usize),
         slots: args.shape.slots,
         tokens: args.tokens,
     };
@@ -159,17 +152,8 @@ fn print(
         output::one(out, Format::Table, &flat(&all[part]))?;
     }
     let rows: Vec<Value> = all["products"].as_array().cloned().unwrap_or_default();
-    let columns = [
-        "weights",
-        "out",
-        "inputs",
-        "rows",
-        "ms",
-        "gflop_s",
-        "gb_s",
-        "of_fma_peak",
-    ]
-    .map(|name| output::column(name, name));
+    let columns = ["weights", "out", "inputs", "rows", "ms", "gflop_s", "gb_s", "of_fma_peak"]
+        .map(|name| output::column(name, name));
     if !rows.is_empty() {
         output::rows(out, Format::Table, &columns, &rows)?;
     }
@@ -182,9 +166,8 @@ fn flat(value: &Value) -> Value {
     for (name, value) in value.as_object().into_iter().flatten() {
         match value {
             Value::Object(inner) => {
-                let inner = inner
-                    .iter()
-                    .map(|(key, value)| (format!("{name}.{key}"), short(value)));
+                let inner =
+                    inner.iter().map(|(key, value)| (format!("{name}.{key}"), short(value)));
                 fields.extend(inner);
             }
             Value::Null => {}

@@ -67,9 +67,5 @@ fn print(budget: &Budget, format: Format) -> std::io::Result<()> {
         return Ok(());
     }
     let fields = uses.map(|(name, bytes)| (name.to_owned(), json!(bytes)));
-    output::one(
-        &mut out,
-        format,
-        &Value::Object(fields.into_iter().collect()),
-    )
+    output::one(&mut out, format, &Value::Object(fields.into_iter().collect()))
 }

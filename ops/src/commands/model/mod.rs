@@ -20,13 +20,7 @@ use crate::ui::Ui;
 pub fn run(ui: Ui, verb: &ModelVerb) -> anyhow::Result<Exit> {
     match verb {
         ModelVerb::Conform { dir, kind } => conform(ui, dir, kind.as_deref()),
-        ModelVerb::Random {
-            dir,
-            preset,
-            sharp,
-            tokenizer,
-            seed,
-        } => {
+        ModelVerb::Random { dir, preset, sharp, tokenizer, seed } => {
             let options = Options {
                 preset: *preset,
                 seed: *seed,
@@ -43,7 +37,7 @@ pub fn run(ui: Ui, verb: &ModelVerb) -> anyhow::Result<Exit> {
 fn conform(ui: Ui, dir: &Path, kind: Option<&str>) -> anyhow::Result<Exit> {
     if !dir.is_dir() {
         return Err(
-            Failure::new(Exit::NotFound, format!("{}: no such folder", dir.display())).into(),
+            Failure::new(Exit::NotFound, format!("{}: no such folder", dir.display())).into()
         );
     }
     let mut checks = Vec::new();
@@ -54,10 +48,8 @@ fn conform(ui: Ui, dir: &Path, kind: Option<&str>) -> anyhow::Result<Exit> {
         checks.extend(conform::movqgan(dir));
     }
     if checks.is_empty() {
-        let message = format!(
-            "{}: nothing to compare: no golden file of a known name",
-            dir.display()
-        );
+        let message =
+            format!("{}: nothing to compare: no golden file of a known name", dir.display());
         return Err(Failure::new(Exit::NotFound, message)
             .help("the folder is one like tests/conformance/golden/transformer")
             .into());
@@ -70,19 +62,11 @@ fn conform(ui: Ui, dir: &Path, kind: Option<&str>) -> anyhow::Result<Exit> {
         count(Status::Ok),
         count(Status::NotCovered)
     ));
-    Ok(if failed > 0 {
-        Exit::ItemsFailed
-    } else {
-        Exit::Ok
-    })
+    Ok(if failed > 0 { Exit::ItemsFailed } else { Exit::Ok })
 }
 
 fn print(out: &mut dyn Write, checks: &[Check]) -> std::io::Result<()> {
-    let width = checks
-        .iter()
-        .map(|check| check.name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
     for check in checks {
         let word = match check.status {
             Status::Ok => "ok",
@@ -100,10 +84,7 @@ fn print(out: &mut dyn Write, checks: &[Check]) -> std::io::Result<()> {
 
 fn random(ui: Ui, dir: &Path, options: &Options) -> anyhow::Result<Exit> {
     write_random_with(dir, options)?;
-    ui.note(&format!(
-        "wrote a random model to {}: its pictures are noise",
-        dir.display()
-    ));
+    ui.note(&format!("wrote a random model to {}: its pictures are noise", dir.display()));
     Ok(Exit::Ok)
 }
 
@@ -143,9 +124,7 @@ pub fn write_random_with(dir: &Path, options: &Options) -> anyhow::Result<()> {
 fn write_whole(dir: &Path, write: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     if dir.exists() {
         let message = format!("{} is already there", dir.display());
-        return Err(Failure::new(Exit::Refused, message)
-            .help("choose a new folder")
-            .into());
+        return Err(Failure::new(Exit::Refused, message).help("choose a new folder").into());
     }
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let unfinished = dir.with_file_name(format!(".{name}.{}", std::process::id()));
@@ -153,11 +132,8 @@ fn write_whole(dir: &Path, write: impl FnOnce(&Path) -> anyhow::Result<()>) -> a
     whole.map_err(|error| {
         // A half-written folder is of no use to anyone; that it is gone matters less than why writing failed.
         let _ = std::fs::remove_dir_all(&unfinished);
-        Failure::new(
-            Exit::Usage,
-            format!("cannot write a model to {}: {error}", dir.display()),
-        )
-        .into()
+        Failure::new(Exit::Usage, format!("cannot write a model to {}: {error}", dir.display()))
+            .into()
     })
 }
 
@@ -177,12 +153,7 @@ mod tests {
         let checks = [
             check("forward: logits", 3.2e-5, Status::Ok, ""),
             check("greedy: tokens", 2.0, Status::Fail, "first at 17"),
-            check(
-                "int4: codes",
-                0.0,
-                Status::NotCovered,
-                "no int4 in this build",
-            ),
+            check("int4: codes", 0.0, Status::NotCovered, "no int4 in this build"),
         ];
         let mut out = Vec::new();
         print(&mut out, &checks).unwrap();

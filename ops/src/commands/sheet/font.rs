@@ -24,12 +24,8 @@ pub(super) fn write(image: &mut RgbImage, x: u32, y: u32, width: u32, text: &str
 
 /// Five columns of a letter, the lowest bit on top.
 fn glyph(letter: char) -> [u8; 5] {
-    let at = |letter: char| {
-        (letter as usize)
-            .checked_sub(0x20)
-            .and_then(|n| GLYPHS.get(n))
-            .copied()
-    };
+    let at =
+        |letter: char| (letter as usize).checked_sub(0x20).and_then(|n| GLYPHS.get(n)).copied();
     at(letter).or_else(|| at('?')).unwrap_or_default()
 }
 
@@ -72,15 +68,7 @@ mod tests {
         write(&mut image, 0, 0, 24, "F7g\u{e9}", Rgb([255, 255, 255]));
         let shown: Vec<String> = (0..8)
             .map(|y| {
-                (0..24)
-                    .map(|x| {
-                        if image.get_pixel(x, y)[0] > 0 {
-                            '#'
-                        } else {
-                            '.'
-                        }
-                    })
-                    .collect()
+                (0..24).map(|x| if image.get_pixel(x, y)[0] > 0 { '#' } else { '.' }).collect()
             })
             .collect();
         insta::assert_snapshot!(shown.join("\n"));

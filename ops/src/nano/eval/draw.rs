@@ -63,12 +63,7 @@ pub fn draw(
             }
         }
     }
-    Ok(Drawn {
-        panels: panels.into_iter().flatten().collect(),
-        surprises,
-        steps,
-        sequential,
-    })
+    Ok(Drawn { panels: panels.into_iter().flatten().collect(), surprises, steps, sequential })
 }
 
 /// What the engine is asked about a scene. Its seed is the scene's.
@@ -77,11 +72,7 @@ fn request(model: &Model, options: &Options, task: Task, sample: &Sample) -> Req
     let given = task.given().map(|name| sample.panel(name));
     let height = if given.is_some() { 2 * side } else { side };
     let (asked, caption) = task.asked(sample);
-    let (cfg, temperature) = if task.sampled() {
-        (4.0, 1.0)
-    } else {
-        (1.0, 0.0)
-    };
+    let (cfg, temperature) = if task.sampled() { (4.0, 1.0) } else { (1.0, 0.0) };
     Request {
         prompt: prompt::text(&asked, side, height, caption),
         width: side,

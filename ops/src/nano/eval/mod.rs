@@ -68,30 +68,14 @@ pub fn run<E: From<EngineError>>(
     options: &Options,
     mut seen: impl FnMut(&Drawings<'_>) -> Result<(), E>,
 ) -> Result<Report, E> {
-    let mut examination = Examination {
-        model,
-        samples: HashMap::new(),
-        copies: HashMap::new(),
-    };
+    let mut examination = Examination { model, samples: HashMap::new(), copies: HashMap::new() };
     let mut tasks = Vec::new();
     for task in &options.tasks {
-        let count = if task.sampled() {
-            options.sampled
-        } else {
-            options.scenes
-        };
+        let count = if task.sampled() { options.sampled } else { options.scenes };
         let samples = examination.samples(*task, options.first, count);
-        let Drawn {
-            panels,
-            surprises,
-            steps,
-            sequential,
-        } = draw::draw(model, options, *task, &samples)?;
-        seen(&Drawings {
-            task: *task,
-            samples: &samples,
-            panels: &panels,
-        })?;
+        let Drawn { panels, surprises, steps, sequential } =
+            draw::draw(model, options, *task, &samples)?;
+        seen(&Drawings { task: *task, samples: &samples, panels: &panels })?;
         let mut scores = Scores::default();
         for (i, sample) in samples.iter().enumerate() {
             let other = &samples[(i + 1) % samples.len()];
@@ -106,13 +90,7 @@ pub fn run<E: From<EngineError>>(
         for sigmas in surprises {
             scores.push("surprise sigmas", 0, sigmas);
         }
-        tasks.push(TaskReport {
-            task: *task,
-            scenes: samples.len(),
-            steps,
-            sequential,
-            scores,
-        });
+        tasks.push(TaskReport { task: *task, scenes: samples.len(), steps, sequential, scores });
     }
     Ok(Report { tasks })
 }

@@ -45,21 +45,14 @@ pub fn score(sample: &Sample, panel: &RgbImage) -> Vec<Score> {
     });
     let count = truth.len() as f64;
     let seen = found.iter().flatten().count() as f64;
-    vec![
-        ("joints px", errors.sum::<f64>() / count),
-        ("joints found", seen / count),
-    ]
+    vec![("joints px", errors.sum::<f64>() / count), ("joints found", seen / count)]
 }
 
 /// Head, neck, hip, left hand, right hand, left foot, right foot.
 fn joints(panel: &RgbImage) -> [Option<Point>; 7] {
     let bones = bones(panel);
     let torso = bones[1].map(|[a, b]| [(a[0] + b[0]) / 2.0, (a[1] + b[1]) / 2.0]);
-    let ends = |bone: usize| {
-        bones[bone]
-            .zip(torso)
-            .map(|(bone, torso)| outward(bone, torso))
-    };
+    let ends = |bone: usize| bones[bone].zip(torso).map(|(bone, torso)| outward(bone, torso));
     let outer = |bone: usize| {
         ends(bone).map(|[inner, outer]| {
             let length = distance(inner, outer).sqrt().max(2.0 * INSET);
@@ -78,11 +71,7 @@ fn joints(panel: &RgbImage) -> [Option<Point>; 7] {
 
 /// The ends of a bone, that nearer to the torso first.
 fn outward([a, b]: [Point; 2], torso: Point) -> [Point; 2] {
-    if distance(a, torso) <= distance(b, torso) {
-        [a, b]
-    } else {
-        [b, a]
-    }
+    if distance(a, torso) <= distance(b, torso) { [a, b] } else { [b, a] }
 }
 
 /// Squared.
@@ -130,10 +119,8 @@ fn stroke(points: &[Point]) -> Option<[Point; 2]> {
     };
     let length = (along[0] * along[0] + along[1] * along[1]).sqrt();
     let along = along.map(|part| part / length);
-    let mut places: Vec<f32> = points
-        .iter()
-        .map(|p| (p[0] - mean[0]) * along[0] + (p[1] - mean[1]) * along[1])
-        .collect();
+    let mut places: Vec<f32> =
+        points.iter().map(|p| (p[0] - mean[0]) * along[0] + (p[1] - mean[1]) * along[1]).collect();
     places.sort_by(f32::total_cmp);
     // A stray pixel must not pull an end: one in twenty is left out on each side.
     let stray = places.len() / 20;

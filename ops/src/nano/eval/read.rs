@@ -49,11 +49,7 @@ pub fn text(sample: &Sample, picture: &[Rgb]) -> Vec<Score> {
             return scores;
         }
         2 => ["two: colours", "two: colours+shapes", "two: positions"],
-        _ => [
-            "three: colours",
-            "three: colours+shapes",
-            "three: positions",
-        ],
+        _ => ["three: colours", "three: colours+shapes", "three: positions"],
     };
     scores.push((names[0], colours));
     scores.push((names[1], shapes));
@@ -103,11 +99,7 @@ pub fn edit(sample: &Sample, picture: &[Rgb]) -> Vec<Score> {
         ("change inside", difference(picture, source, &inside)),
         ("error inside", difference(picture, wanted, &inside)),
     ];
-    scores.extend(
-        measures
-            .into_iter()
-            .filter_map(|(name, v)| Some((name, v?))),
-    );
+    scores.extend(measures.into_iter().filter_map(|(name, v)| Some((name, v?))));
     if sample.edit.op != Op::Time {
         let elsewhere = difference(picture, source, &outside);
         scores.extend(elsewhere.map(|value| ("error elsewhere", value)));
@@ -160,13 +152,7 @@ pub fn subject(sample: &Sample, picture: &[Rgb]) -> Vec<Score> {
     let right = |right: fn(&Found, &Object) -> bool| share(found.is_some_and(|f| right(f, wanted)));
     vec![
         ("colour", right(|_, _| true)),
-        (
-            "colour+shape",
-            right(|found, wanted| found.shape == wanted.shape),
-        ),
-        (
-            "position",
-            right(|found, wanted| found.position() == wanted.position()),
-        ),
+        ("colour+shape", right(|found, wanted| found.shape == wanted.shape)),
+        ("position", right(|found, wanted| found.position() == wanted.position())),
     ]
 }

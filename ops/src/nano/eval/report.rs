@@ -81,11 +81,7 @@ impl Report {
         let mut rows = self.rows(false);
         for row in &mut rows {
             for (name, value) in row.as_object_mut().into_iter().flatten() {
-                let digits = if name == "steps" || name == "sequential" {
-                    1
-                } else {
-                    4
-                };
+                let digits = if name == "steps" || name == "sequential" { 1 } else { 4 };
                 if let Some(number) = value.as_f64().filter(|_| value.is_f64()) {
                     *value = json!(format!("{number:.digits$}"));
                 }

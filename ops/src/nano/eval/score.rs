@@ -39,11 +39,7 @@ pub fn score(task: Task, sample: &Sample, panel: &RgbImage) -> Vec<Score> {
 /// The panel as colours.
 #[must_use]
 pub fn pixels(panel: &RgbImage) -> Vec<Rgb> {
-    panel
-        .as_raw()
-        .chunks_exact(3)
-        .map(|c| [c[0], c[1], c[2]])
-        .collect()
+    panel.as_raw().chunks_exact(3).map(|c| [c[0], c[1], c[2]]).collect()
 }
 
 /// The mean of a pixel's three values.
@@ -52,16 +48,9 @@ fn grey(pixel: &Rgb) -> f32 {
 }
 
 fn depth(sample: &Sample, panel: &RgbImage) -> Vec<Score> {
-    let metres: Vec<f32> = pixels(panel)
-        .iter()
-        .map(|pixel| maps::metres(grey(pixel)))
-        .collect();
+    let metres: Vec<f32> = pixels(panel).iter().map(|pixel| maps::metres(grey(pixel))).collect();
     let error = metrics::depth(&metres, &sample.drawn.depth);
-    vec![
-        ("absrel", error.abs_rel),
-        ("rmse m", error.rmse),
-        ("delta1", error.delta1),
-    ]
+    vec![("absrel", error.abs_rel), ("rmse m", error.rmse), ("delta1", error.delta1)]
 }
 
 /// The mean angle where the scene has a surface.
@@ -73,11 +62,7 @@ fn normal(sample: &Sample, panel: &RgbImage) -> f64 {
         }
         let drawn = pixel.map(|c| f64::from(c) / 127.5 - 1.0);
         let length = drawn.iter().map(|d| d * d).sum::<f64>().sqrt().max(1e-6);
-        let along: f64 = drawn
-            .iter()
-            .zip(truth)
-            .map(|(d, t)| d / length * f64::from(*t))
-            .sum();
+        let along: f64 = drawn.iter().zip(truth).map(|(d, t)| d / length * f64::from(*t)).sum();
         sum += along.clamp(-1.0, 1.0).acos().to_degrees();
         count += 1.0;
     }
@@ -94,13 +79,7 @@ fn edges(sample: &Sample, map: &str, from: u8, panel: &RgbImage) -> f64 {
 
 /// The mean over the classes that the scene has.
 fn segmentation(sample: &Sample, panel: &RgbImage) -> f64 {
-    let things = [
-        Shape::Ball,
-        Shape::Box,
-        Shape::Cone,
-        Shape::Cylinder,
-        Shape::Person,
-    ];
+    let things = [Shape::Ball, Shape::Box, Shape::Cone, Shape::Cylinder, Shape::Person];
     let classes: Vec<Rgb> = [Class::Sky, Class::Ground]
         .into_iter()
         .chain(things.map(Class::Of))
@@ -108,18 +87,14 @@ fn segmentation(sample: &Sample, panel: &RgbImage) -> f64 {
         .collect();
     let labels = |panel: &RgbImage| -> Vec<usize> {
         let pixels = pixels(panel);
-        pixels
-            .iter()
-            .map(|pixel| nearest(*pixel, &classes))
-            .collect()
+        pixels.iter().map(|pixel| nearest(*pixel, &classes)).collect()
     };
     let (drawn, truth) = (labels(panel), labels(&sample.panel("segmentation")));
     let of =
         |labels: &[usize], class| -> Vec<bool> { labels.iter().map(|l| *l == class).collect() };
     let present = (0..classes.len()).filter(|class| truth.contains(class));
-    let shares: Vec<f64> = present
-        .map(|class| metrics::iou(&of(&drawn, class), &of(&truth, class)))
-        .collect();
+    let shares: Vec<f64> =
+        present.map(|class| metrics::iou(&of(&drawn, class), &of(&truth, class))).collect();
     shares.iter().sum::<f64>() / shares.len().max(1) as f64
 }
 
@@ -128,11 +103,7 @@ fn segmentation(sample: &Sample, panel: &RgbImage) -> f64 {
 pub fn nearest(pixel: Rgb, colours: &[Rgb]) -> usize {
     let off = |colour: &Rgb| -> i32 {
         let parts = pixel.iter().zip(colour);
-        parts
-            .map(|(a, b)| (i32::from(*a) - i32::from(*b)).pow(2))
-            .sum()
+        parts.map(|(a, b)| (i32::from(*a) - i32::from(*b)).pow(2)).sum()
     };
-    (0..colours.len())
-        .min_by_key(|i| off(&colours[*i]))
-        .unwrap_or(0)
+    (0..colours.len()).min_by_key(|i| off(&colours[*i])).unwrap_or(0)
 }

@@ -24,14 +24,8 @@ pub enum Task {
     Subject,
 }
 
-const MAPS: [Map; 6] = [
-    Map::Depth,
-    Map::Normal,
-    Map::Canny,
-    Map::Hed,
-    Map::Pose,
-    Map::Segmentation,
-];
+const MAPS: [Map; 6] =
+    [Map::Depth, Map::Normal, Map::Canny, Map::Hed, Map::Pose, Map::Segmentation];
 
 impl Task {
     /// All of them, in the order of the table.
@@ -39,13 +33,7 @@ impl Task {
     pub fn all() -> Vec<Self> {
         let dense = MAPS.map(Self::Dense);
         let control = MAPS.map(Self::Control);
-        [
-            &dense[..],
-            &[Self::Text],
-            &control,
-            &[Self::Edit, Self::Subject],
-        ]
-        .concat()
+        [&dense[..], &[Self::Text], &control, &[Self::Edit, Self::Subject]].concat()
     }
 
     /// Its name: `dense depth`, `text`, `control canny`.
@@ -173,10 +161,8 @@ impl FromStr for Filter {
         if Task::all().into_iter().any(|task| filter.names(task)) {
             return Ok(filter);
         }
-        let names: Vec<String> = Task::all()
-            .into_iter()
-            .map(|task| task.name().replace(' ', "-"))
-            .collect();
+        let names: Vec<String> =
+            Task::all().into_iter().map(|task| task.name().replace(' ', "-")).collect();
         Err(format!("there are dense, control, {}", names.join(", ")))
     }
 }

@@ -22,12 +22,7 @@ fn mean(
     for (i, sample) in samples.iter().enumerate() {
         let panel = panel(sample, samples[(i + 1) % samples.len()]);
         let scores = score::score(task, sample, &panel);
-        values.extend(
-            scores
-                .into_iter()
-                .filter(|(n, _)| *n == name)
-                .map(|(_, v)| v),
-        );
+        values.extend(scores.into_iter().filter(|(n, _)| *n == name).map(|(_, v)| v));
     }
     values.iter().sum::<f64>() / values.len() as f64
 }
@@ -52,12 +47,8 @@ fn the_truth_scores_best_and_the_trivial_answer_badly() {
     let mut told = String::new();
     let mut wrong = false;
     for (task, name, truth, trivial) in checks {
-        let best = mean(task, name, &samples, |sample, _| {
-            sample.panel(task.wanted())
-        });
-        let worst = mean(task, name, &samples, |sample, other| {
-            task.trivial(sample, other)
-        });
+        let best = mean(task, name, &samples, |sample, _| sample.panel(task.wanted()));
+        let worst = mean(task, name, &samples, |sample, other| task.trivial(sample, other));
         let error = truth < trivial || name.contains("error");
         let good = match error {
             true => best <= truth && worst >= trivial,
@@ -80,13 +71,8 @@ fn the_shapes_of_the_tokenizers_copies_are_read_right() {
         let codes = model.encode_panel(&sample.picture()).expect("codes");
         let copy = model.decode_codes(&codes, 8, 8).expect("a picture");
         let scores = score::score(Task::Text, &sample, &copy);
-        let (_, right) = scores
-            .iter()
-            .find(|(name, _)| *name == "one: shape")
-            .expect("judged");
-        seen.entry(sample.scene.objects[0].shape)
-            .or_default()
-            .push(*right);
+        let (_, right) = scores.iter().find(|(name, _)| *name == "one: shape").expect("judged");
+        seen.entry(sample.scene.objects[0].shape).or_default().push(*right);
     }
     let right: f64 = seen.values().flatten().sum();
     assert!(right >= 92.0, "{right} of 100: {seen:?}");
@@ -98,10 +84,7 @@ fn the_same_examination_gives_the_same_table() {
     let dir = folder.path().join("model");
     random::write(&dir, Preset::Tiny, 3).expect("a model is written");
     let table = |slots: usize, threads: usize| {
-        let load = LoadOptions {
-            threads,
-            ..LoadOptions::default()
-        };
+        let load = LoadOptions { threads, ..LoadOptions::default() };
         let model = Model::load(&dir, &load).expect("it loads");
         let options = Options {
             tasks: Task::all(),
@@ -109,9 +92,7 @@ fn the_same_examination_gives_the_same_table() {
             scenes: 4,
             sampled: 4,
             cfg: None,
-            decoding: Decoding::Jacobi {
-                window: Window::Fixed(8),
-            },
+            decoding: Decoding::Jacobi { window: Window::Fixed(8) },
             slots,
         };
         let look = |_: &Drawings<'_>| Ok::<(), EngineError>(());

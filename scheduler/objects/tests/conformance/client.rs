@@ -20,51 +20,27 @@ async fn an_object_from_writing_to_deleting() {
     };
     let body = Bytes::from_static(b"not really a picture");
     assert_eq!(
-        store
-            .objects
-            .put(&uri("a/b.png"), body.clone(), &how)
-            .await
-            .unwrap(),
+        store.objects.put(&uri("a/b.png"), body.clone(), &how).await.unwrap(),
         PutOutcome::Created
     );
-    assert_eq!(
-        std::fs::read(store.file("a/b.png")).unwrap(),
-        body,
-        "a user opens the file itself"
-    );
+    assert_eq!(std::fs::read(store.file("a/b.png")).unwrap(), body, "a user opens the file itself");
 
     let info = store.objects.head(&uri("a/b.png")).await.unwrap().unwrap();
     assert_eq!(
-        (
-            info.bytes,
-            info.content_type.as_str(),
-            info.metadata["item_id"].as_str()
-        ),
+        (info.bytes, info.content_type.as_str(), info.metadata["item_id"].as_str()),
         (20, "image/png", "0a1b")
     );
     assert_eq!(info.sha256.as_ref(), Some(&info.metadata["sha256"]));
     assert_eq!(info.sha256.unwrap().len(), 64);
 
-    let got = store
-        .objects
-        .get(&uri("a/b.png"), 20, Some(&info.etag))
-        .await
-        .unwrap();
+    let got = store.objects.get(&uri("a/b.png"), 20, Some(&info.etag)).await.unwrap();
     assert_eq!(
-        (
-            &got.body,
-            got.bytes,
-            got.etag.as_str(),
-            got.metadata["item_id"].as_str()
-        ),
+        (&got.body, got.bytes, got.etag.as_str(), got.metadata["item_id"].as_str()),
         (&body, 20, info.etag.as_str(), "0a1b")
     );
     let page = store.objects.list_page(&uri("a/"), None).await.unwrap();
     assert_eq!(
-        page.objects
-            .iter()
-            .map(|o| (o.key.as_str(), o.bytes, o.etag.as_str()))
-            .collect::<Vec<_>>(),
+        page.objects.iter().map(|o| (o.key.as_str(), o.bytes, o.etag.as_str())).collect::<Vec<_>>(),
         [("a/b.png", 20, info.etag.as_str())]
     );
     assert_eq!(page.next, None);
@@ -79,28 +55,16 @@ async fn an_object_from_writing_to_deleting() {
 async fn the_second_creator_is_told_and_changes_nothing() {
     let store = Store::new().await;
     assert_eq!(
-        store
-            .objects
-            .put(&uri("k"), "one".into(), &once())
-            .await
-            .unwrap(),
+        store.objects.put(&uri("k"), "one".into(), &once()).await.unwrap(),
         PutOutcome::Created
     );
     assert_eq!(
-        store
-            .objects
-            .put(&uri("k"), "two".into(), &once())
-            .await
-            .unwrap(),
+        store.objects.put(&uri("k"), "two".into(), &once()).await.unwrap(),
         PutOutcome::AlreadyExists
     );
     assert_eq!(store.body("k").await, "one");
     assert_eq!(
-        store
-            .objects
-            .put(&uri("k"), "three".into(), &Put::default())
-            .await
-            .unwrap(),
+        store.objects.put(&uri("k"), "three".into(), &Put::default()).await.unwrap(),
         PutOutcome::Created
     );
     assert_eq!(store.body("k").await, "three");
@@ -109,11 +73,7 @@ async fn the_second_creator_is_told_and_changes_nothing() {
 #[tokio::test]
 async fn every_error_is_a_decision() {
     let store = Store::new().await;
-    store
-        .objects
-        .put(&uri("k"), "12345".into(), &Put::default())
-        .await
-        .unwrap();
+    store.objects.put(&uri("k"), "12345".into(), &Put::default()).await.unwrap();
     let get =
         async |uri: &S3Uri, limit, etag| store.objects.get(uri, limit, etag).await.unwrap_err();
     let error = get(&uri("missing"), 10, None).await;
@@ -130,46 +90,22 @@ async fn every_error_is_a_decision() {
     );
     assert!(matches!(
         get(&uri("k"), 4, None).await,
-        Error::TooLarge {
-            bytes: 5,
-            limit_bytes: 4,
-            ..
-        }
+        Error::TooLarge { bytes: 5, limit_bytes: 4, .. }
     ));
-    assert!(matches!(
-        get(&uri("k"), 5, Some("0123")).await,
-        Error::Changed { .. }
-    ));
-    let error = store
-        .objects
-        .put(&uri("a//b"), "x".into(), &Put::default())
-        .await
-        .unwrap_err();
+    assert!(matches!(get(&uri("k"), 5, Some("0123")).await, Error::Changed { .. }));
+    let error = store.objects.put(&uri("a//b"), "x".into(), &Put::default()).await.unwrap_err();
     assert!(
         matches!(&error, Error::Refused { status: 400, .. })
             && error.to_string().contains("contains `//`"),
         "{error}"
     );
-    let strange = Put {
-        metadata: BTreeMap::from([("a".into(), "ü".into())]),
-        ..Put::default()
-    };
+    let strange = Put { metadata: BTreeMap::from([("a".into(), "ü".into())]), ..Put::default() };
     assert!(matches!(
         store.objects.put(&uri("k"), "x".into(), &strange).await,
         Err(Error::Invalid { .. })
     ));
-    assert_eq!(
-        store
-            .objects
-            .head(&"s3://no-such/k".parse().unwrap())
-            .await
-            .unwrap(),
-        None
-    );
-    let page = store
-        .objects
-        .list_page(&"s3://no-such/".parse().unwrap(), None)
-        .await;
+    assert_eq!(store.objects.head(&"s3://no-such/k".parse().unwrap()).await.unwrap(), None);
+    let page = store.objects.list_page(&"s3://no-such/".parse().unwrap(), None).await;
     assert!(matches!(page, Err(Error::NotFound { .. })));
 }
 
@@ -178,19 +114,9 @@ async fn strangers_are_denied() {
     let store = Store::new().await;
     let right = config(&store.server, &store.server.endpoint());
     let strangers = [
-        StoreConfig {
-            secret_access_key: Some("wrong".into()),
-            ..right.clone()
-        },
-        StoreConfig {
-            access_key_id: Some("nobody".into()),
-            ..right.clone()
-        },
-        StoreConfig {
-            access_key_id: None,
-            secret_access_key: None,
-            ..right
-        },
+        StoreConfig { secret_access_key: Some("wrong".into()), ..right.clone() },
+        StoreConfig { access_key_id: Some("nobody".into()), ..right.clone() },
+        StoreConfig { access_key_id: None, secret_access_key: None, ..right },
     ];
     // An endpoint does not say that it knows nobody who says no name.
     let known = |error: &Error| match error {
@@ -202,20 +128,14 @@ async fn strangers_are_denied() {
         let keyless = stranger.access_key_id.is_none();
         let objects = Objects::connect(stranger).await.unwrap();
         let begun = Instant::now();
-        let error = objects
-            .put(&uri("k"), "x".into(), &Put::default())
-            .await
-            .unwrap_err();
+        let error = objects.put(&uri("k"), "x".into(), &Put::default()).await.unwrap_err();
         assert!(
             (known(&error) == keyless) && error.to_string().contains("AWS_ACCESS_KEY_ID"),
             "{error}"
         );
         let error = objects.get(&uri("k"), 1, None).await.unwrap_err();
         assert_eq!(known(&error), keyless, "{error}");
-        assert!(
-            begun.elapsed() < Duration::from_secs(5),
-            "no retry changes that"
-        );
+        assert!(begun.elapsed() < Duration::from_secs(5), "no retry changes that");
     }
     assert_eq!(store.visible(), [""; 0]);
 }
@@ -229,71 +149,39 @@ async fn an_endpoint_that_is_down_is_unavailable_within_the_budget() {
     store.server.stop().await;
     let begun = Instant::now();
     let error = objects.get(&uri("k"), 1, None).await.unwrap_err();
-    assert!(
-        begun.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert!(error.is_transient(), "{error}");
-    assert!(
-        matches!(error, Error::Unavailable { attempts: 2.., .. }),
-        "{error}"
-    );
-    assert!(
-        error.to_string().contains("refused"),
-        "it says why: {error}"
-    );
+    assert!(matches!(error, Error::Unavailable { attempts: 2.., .. }), "{error}");
+    assert!(error.to_string().contains("refused"), "it says why: {error}");
     assert!(matches!(
         objects.put(&uri("k"), "x".into(), &once()).await,
         Err(Error::Unavailable { .. })
     ));
 
-    let bad = StoreConfig {
-        endpoint: Some("127.0.0.1:9000".into()),
-        ..StoreConfig::default()
-    };
-    assert!(matches!(
-        Objects::connect(bad).await,
-        Err(Error::Invalid { .. })
-    ));
+    let bad = StoreConfig { endpoint: Some("127.0.0.1:9000".into()), ..StoreConfig::default() };
+    assert!(matches!(Objects::connect(bad).await, Err(Error::Invalid { .. })));
 }
 
 #[tokio::test]
 async fn the_probe_trusts_the_embedded_server() {
     let store = Store::new().await;
-    assert_eq!(
-        store.objects.checksum_mode(),
-        ChecksumMode::WhenRequired,
-        "carefully at first"
-    );
+    assert_eq!(store.objects.checksum_mode(), ChecksumMode::WhenRequired, "carefully at first");
     let found = store.objects.probe(&uri("scratch/")).await.unwrap();
     assert_eq!(found.notes, [""; 0]);
     assert_eq!(found.conditional_put, ConditionalPut::Honoured);
     assert!(found.if_match && found.streamed_ok && found.ranges && found.odd_keys);
     assert_eq!(found.checksum_mode, ChecksumMode::WhenSupported);
-    assert_eq!(
-        store.objects.clone().checksum_mode(),
-        ChecksumMode::WhenSupported
-    );
+    assert_eq!(store.objects.clone().checksum_mode(), ChecksumMode::WhenSupported);
     assert_eq!(store.visible(), [""; 0], "it leaves nothing behind");
-    let nowhere = store
-        .objects
-        .probe(&"s3://no-such/x".parse().unwrap())
-        .await;
+    let nowhere = store.objects.probe(&"s3://no-such/x".parse().unwrap()).await;
     assert!(matches!(nowhere, Err(Error::NotFound { .. })));
 }
 
 #[tokio::test]
 async fn streams_an_object_of_any_size() {
     let store = Store::new().await;
-    let body: Bytes = (0..3_000_000_u32)
-        .map(|i| u8::try_from(i % 251).unwrap())
-        .collect();
-    store
-        .objects
-        .put(&uri("big"), body.clone(), &Put::default())
-        .await
-        .unwrap();
+    let body: Bytes = (0..3_000_000_u32).map(|i| u8::try_from(i % 251).unwrap()).collect();
+    store.objects.put(&uri("big"), body.clone(), &Put::default()).await.unwrap();
     let mut stream = store.objects.get_stream(&uri("big"), None).await.unwrap();
     assert_eq!(stream.bytes, body.len() as u64);
     let mut read = Vec::new();
@@ -301,20 +189,9 @@ async fn streams_an_object_of_any_size() {
         read.extend_from_slice(&chunk);
     }
     assert_eq!(read, body);
-    store
-        .objects
-        .put(&uri("empty"), Bytes::new(), &Put::default())
-        .await
-        .unwrap();
+    store.objects.put(&uri("empty"), Bytes::new(), &Put::default()).await.unwrap();
     assert_eq!(
-        store
-            .objects
-            .get_stream(&uri("empty"), None)
-            .await
-            .unwrap()
-            .next()
-            .await
-            .unwrap(),
+        store.objects.get_stream(&uri("empty"), None).await.unwrap().next().await.unwrap(),
         None
     );
     assert_eq!(store.body("empty").await, "");

@@ -29,28 +29,16 @@ async fn a_put_whose_answer_was_lost_is_looked_up() {
     let store = Store::new().await;
     let (proxy, objects) = through(&store, vec![Fault::LoseAnswer]).await;
     assert_eq!(
-        objects
-            .put(&uri("k"), "mine".into(), &once())
-            .await
-            .unwrap(),
+        objects.put(&uri("k"), "mine".into(), &once()).await.unwrap(),
         PutOutcome::Created,
         "our own object is no rival"
     );
     assert_eq!(proxy.left(), 0);
     assert_eq!(store.body("k").await, "mine");
     // And the lookup itself is lost too.
-    let (_proxy, objects) = through(
-        &store,
-        vec![Fault::LoseAnswer, Fault::LoseAnswer, Fault::LoseAnswer],
-    )
-    .await;
-    assert_eq!(
-        objects
-            .put(&uri("l"), "mine".into(), &once())
-            .await
-            .unwrap(),
-        PutOutcome::Created
-    );
+    let (_proxy, objects) =
+        through(&store, vec![Fault::LoseAnswer, Fault::LoseAnswer, Fault::LoseAnswer]).await;
+    assert_eq!(objects.put(&uri("l"), "mine".into(), &once()).await.unwrap(), PutOutcome::Created);
 }
 
 #[tokio::test]
@@ -67,17 +55,10 @@ async fn a_request_with_the_wrong_time_is_signed_again_by_the_clock_of_the_endpo
 #[tokio::test]
 async fn after_a_lost_answer_a_rival_is_still_a_rival() {
     let store = Store::new().await;
-    store
-        .objects
-        .put(&uri("k"), "theirs".into(), &once())
-        .await
-        .unwrap();
+    store.objects.put(&uri("k"), "theirs".into(), &once()).await.unwrap();
     let (_proxy, objects) = through(&store, vec![Fault::LoseAnswer]).await;
     assert_eq!(
-        objects
-            .put(&uri("k"), "mine".into(), &once())
-            .await
-            .unwrap(),
+        objects.put(&uri("k"), "mine".into(), &once()).await.unwrap(),
         PutOutcome::AlreadyExists
     );
     assert_eq!(store.body("k").await, "theirs");
@@ -86,54 +67,24 @@ async fn after_a_lost_answer_a_rival_is_still_a_rival() {
 #[tokio::test]
 async fn a_busy_endpoint_and_a_conflict_are_tried_again() {
     let store = Store::new().await;
-    let (proxy, objects) = through(
-        &store,
-        vec![
-            Fault::Answer(BUSY),
-            Fault::Answer(CONFLICT),
-            Fault::Answer(BUSY),
-        ],
-    )
-    .await;
-    assert_eq!(
-        objects.put(&uri("k"), "x".into(), &once()).await.unwrap(),
-        PutOutcome::Created
-    );
+    let (proxy, objects) =
+        through(&store, vec![Fault::Answer(BUSY), Fault::Answer(CONFLICT), Fault::Answer(BUSY)])
+            .await;
+    assert_eq!(objects.put(&uri("k"), "x".into(), &once()).await.unwrap(), PutOutcome::Created);
     assert_eq!(proxy.left(), 0);
     let (proxy, objects) = through(&store, vec![Fault::Answer(BUSY); 2]).await;
-    assert_eq!(
-        objects
-            .list_page(&uri(""), None)
-            .await
-            .unwrap()
-            .objects
-            .len(),
-        1
-    );
+    assert_eq!(objects.list_page(&uri(""), None).await.unwrap().objects.len(), 1);
     assert_eq!(proxy.left(), 0);
 }
 
 #[tokio::test]
 async fn a_body_that_breaks_off_is_read_again() {
     let store = Store::new().await;
-    let body: Bytes = (0..2_000_000_u32)
-        .map(|i| u8::try_from(i % 253).unwrap())
-        .collect();
-    store
-        .objects
-        .put(&uri("big"), body.clone(), &Put::default())
-        .await
-        .unwrap();
+    let body: Bytes = (0..2_000_000_u32).map(|i| u8::try_from(i % 253).unwrap()).collect();
+    store.objects.put(&uri("big"), body.clone(), &Put::default()).await.unwrap();
     let cut = Fault::CutAfter(700_000);
     let (proxy, objects) = through(&store, vec![cut.clone()]).await;
-    assert_eq!(
-        objects
-            .get(&uri("big"), 2_000_000, None)
-            .await
-            .unwrap()
-            .body,
-        body
-    );
+    assert_eq!(objects.get(&uri("big"), 2_000_000, None).await.unwrap().body, body);
     assert_eq!(proxy.left(), 0);
 
     let (proxy, objects) = through(&store, vec![cut.clone(), cut.clone()]).await;
@@ -149,11 +100,7 @@ async fn a_body_that_breaks_off_is_read_again() {
     let (_proxy, objects) = through(&store, vec![cut]).await;
     let mut stream = objects.get_stream(&uri("big"), None).await.unwrap();
     stream.next().await.unwrap();
-    store
-        .objects
-        .put(&uri("big"), body.slice(1..), &Put::default())
-        .await
-        .unwrap();
+    store.objects.put(&uri("big"), body.slice(1..), &Put::default()).await.unwrap();
     let end = loop {
         match stream.next().await {
             Ok(Some(_)) => {}

@@ -29,11 +29,7 @@ async fn odd_keys_come_back_as_written() {
     for key in ODD {
         store
             .objects
-            .put(
-                &uri(key),
-                Bytes::copy_from_slice(key.as_bytes()),
-                &Put::default(),
-            )
+            .put(&uri(key), Bytes::copy_from_slice(key.as_bytes()), &Put::default())
             .await
             .unwrap();
     }
@@ -44,13 +40,7 @@ async fn odd_keys_come_back_as_written() {
     let page = store.objects.list_page(&uri(""), None).await.unwrap();
     let mut sorted = ODD.to_vec();
     sorted.sort_unstable();
-    assert_eq!(
-        page.objects
-            .iter()
-            .map(|object| object.key.as_str())
-            .collect::<Vec<_>>(),
-        sorted
-    );
+    assert_eq!(page.objects.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), sorted);
     let raw = store
         .sdk
         .list_objects_v2()
@@ -60,10 +50,7 @@ async fn odd_keys_come_back_as_written() {
         .send()
         .await
         .unwrap();
-    assert_eq!(
-        raw.contents()[0].key(),
-        Some("%E6%97%A5%E6%9C%AC/%E8%AA%9E")
-    );
+    assert_eq!(raw.contents()[0].key(), Some("%E6%97%A5%E6%9C%AC/%E8%AA%9E"));
     assert_eq!(raw.prefix(), Some("%E6%97%A5"));
     for key in ODD {
         store.objects.delete(&uri(key)).await.unwrap();
@@ -83,62 +70,30 @@ async fn pages_and_groups_in_order() {
     std::fs::write(store.file("m"), "x").unwrap();
     std::fs::write(store.file("n.txt"), "x").unwrap();
     let first = store.objects.list_page(&uri("n/"), None).await.unwrap();
+    assert_eq!((first.objects.len(), first.objects[999].key.as_str()), (1_000, "n/0999"));
+    let second = store.objects.list_page(&uri("n/"), first.next).await.unwrap();
     assert_eq!(
-        (first.objects.len(), first.objects[999].key.as_str()),
-        (1_000, "n/0999")
-    );
-    let second = store
-        .objects
-        .list_page(&uri("n/"), first.next)
-        .await
-        .unwrap();
-    assert_eq!(
-        (
-            second.objects.len(),
-            second.objects[0].key.as_str(),
-            second.next
-        ),
+        (second.objects.len(), second.objects[0].key.as_str(), second.next),
         (50, "n/1000", None)
     );
 
     let list = || store.sdk.list_objects_v2().bucket(BUCKET);
     let groups = list().delimiter("/").send().await.unwrap();
-    let keys: Vec<_> = groups
-        .contents()
-        .iter()
-        .filter_map(|object| object.key())
-        .collect();
+    let keys: Vec<_> = groups.contents().iter().filter_map(|object| object.key()).collect();
     assert_eq!(
-        (
-            keys,
-            groups.common_prefixes()[0].prefix(),
-            groups.key_count()
-        ),
+        (keys, groups.common_prefixes()[0].prefix(), groups.key_count()),
         (vec!["m", "n.txt"], Some("n/"), Some(3))
     );
     let after = list().start_after("n/1047").send().await.unwrap();
     assert_eq!(
-        after
-            .contents()
-            .iter()
-            .filter_map(|object| object.key())
-            .collect::<Vec<_>>(),
+        after.contents().iter().filter_map(|object| object.key()).collect::<Vec<_>>(),
         ["n/1048", "n/1049"]
     );
     let one = list().max_keys(1).delimiter("/").send().await.unwrap();
-    assert_eq!(
-        (one.contents()[0].key(), one.is_truncated()),
-        (Some("m"), Some(true))
-    );
+    assert_eq!((one.contents()[0].key(), one.is_truncated()), (Some("m"), Some(true)));
     let none = list().prefix("zz").send().await.unwrap();
-    assert_eq!(
-        (none.contents().len(), none.is_truncated()),
-        (0, Some(false))
-    );
-    assert_eq!(
-        refusal(list().continuation_token("forged!").send().await).0,
-        400
-    );
+    assert_eq!((none.contents().len(), none.is_truncated()), (0, Some(false)));
+    assert_eq!(refusal(list().continuation_token("forged!").send().await).0, 400);
     let old = store
         .sdk
         .list_objects()
@@ -149,10 +104,7 @@ async fn pages_and_groups_in_order() {
         .await
         .unwrap();
     assert_eq!(
-        old.contents()
-            .iter()
-            .filter_map(|object| object.key())
-            .collect::<Vec<_>>(),
+        old.contents().iter().filter_map(|object| object.key()).collect::<Vec<_>>(),
         ["n/1049"]
     );
 }

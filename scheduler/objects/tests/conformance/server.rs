@@ -16,13 +16,7 @@ async fn no_key_leaves_its_bucket() {
     let store = Store::new().await;
     store.objects.create_bucket("other").await.unwrap();
     let put = |key: &str| {
-        store
-            .sdk
-            .put_object()
-            .bucket(BUCKET)
-            .key(key)
-            .body(ByteStream::from_static(b"x"))
-            .send()
+        store.sdk.put_object().bucket(BUCKET).key(key).body(ByteStream::from_static(b"x")).send()
     };
     let long = "a".repeat(256);
     for key in [
@@ -64,52 +58,25 @@ async fn no_key_leaves_its_bucket() {
     assert_eq!(store.visible(), [""; 0]);
 
     std::os::unix::fs::symlink("/etc", store.file("link")).unwrap();
-    let read = store
-        .sdk
-        .get_object()
-        .bucket(BUCKET)
-        .key("link/hostname")
-        .send()
-        .await;
+    let read = store.sdk.get_object().bucket(BUCKET).key("link/hostname").send().await;
     assert_eq!(refusal(read), (403, "AccessDenied".to_owned()));
     assert_eq!(refusal(put("link/passwd").await).0, 403);
-    assert!(
-        store
-            .objects
-            .list_page(&uri(""), None)
-            .await
-            .unwrap()
-            .objects
-            .is_empty()
-    );
+    assert!(store.objects.list_page(&uri(""), None).await.unwrap().objects.is_empty());
 }
 
 #[tokio::test]
 async fn a_key_cannot_be_a_folder_too_and_says_so() {
     let store = Store::new().await;
     for (first, second) in [("a", "a/b"), ("c/d", "c")] {
-        store
-            .objects
-            .put(&uri(first), "1".into(), &Put::default())
-            .await
-            .unwrap();
+        store.objects.put(&uri(first), "1".into(), &Put::default()).await.unwrap();
         for create_only in [false, true] {
             let error = store
                 .objects
-                .put(
-                    &uri(second),
-                    "2".into(),
-                    &Put {
-                        create_only,
-                        ..Put::default()
-                    },
-                )
+                .put(&uri(second), "2".into(), &Put { create_only, ..Put::default() })
                 .await
                 .unwrap_err();
             assert!(
-                error
-                    .to_string()
-                    .contains("cannot be an object while another object"),
+                error.to_string().contains("cannot be an object while another object"),
                 "{error}"
             );
         }
@@ -123,57 +90,31 @@ async fn a_file_copied_there_by_hand_is_an_object() {
     let store = Store::new().await;
     std::fs::create_dir_all(store.file("photos")).unwrap();
     std::fs::write(store.file("photos/cat.jpg"), "1").unwrap();
-    let info = store
-        .objects
-        .head(&uri("photos/cat.jpg"))
-        .await
-        .unwrap()
-        .unwrap();
+    let info = store.objects.head(&uri("photos/cat.jpg")).await.unwrap().unwrap();
     assert_eq!(
         (info.bytes, info.etag.as_str(), info.content_type.as_str()),
         (1, "c4ca4238a0b923820dcc509a6f75849b", "image/jpeg")
     );
     assert_eq!(
-        store
-            .objects
-            .list_page(&uri("photos/"), None)
-            .await
-            .unwrap()
-            .objects[0]
-            .etag,
+        store.objects.list_page(&uri("photos/"), None).await.unwrap().objects[0].etag,
         info.etag
     );
     assert_eq!(store.body("photos/cat.jpg").await, "1");
     // Edited by hand, also an object that came over the wire.
-    store
-        .objects
-        .put(&uri("k"), "old bytes".into(), &Put::default())
-        .await
-        .unwrap();
+    store.objects.put(&uri("k"), "old bytes".into(), &Put::default()).await.unwrap();
     std::fs::write(store.file("k"), "1").unwrap();
     let edited = store.objects.head(&uri("k")).await.unwrap().unwrap();
-    assert_eq!(
-        (edited.bytes, &edited.etag, edited.sha256),
-        (1, &info.etag, None)
-    );
+    assert_eq!((edited.bytes, &edited.etag, edited.sha256), (1, &info.etag, None));
     std::fs::create_dir(store.folder.path().join("made-by-hand")).unwrap();
     std::fs::write(store.folder.path().join("made-by-hand/x"), "x").unwrap();
-    let page = store
-        .objects
-        .list_page(&"s3://made-by-hand/".parse().unwrap(), None)
-        .await
-        .unwrap();
+    let page = store.objects.list_page(&"s3://made-by-hand/".parse().unwrap(), None).await.unwrap();
     assert_eq!(page.objects[0].key, "x");
 }
 
 #[tokio::test]
 async fn reads_with_ranges_and_conditions() {
     let store = Store::new().await;
-    store
-        .objects
-        .put(&uri("k"), "0123456789".into(), &Put::default())
-        .await
-        .unwrap();
+    store.objects.put(&uri("k"), "0123456789".into(), &Put::default()).await.unwrap();
     let get = || store.sdk.get_object().bucket(BUCKET).key("k");
     for (range, wanted, of) in [
         ("bytes=2-4", "234", "bytes 2-4/10"),
@@ -185,25 +126,13 @@ async fn reads_with_ranges_and_conditions() {
         assert_eq!(got.content_range(), Some(of));
         assert_eq!(got.body.collect().await.unwrap().into_bytes(), wanted);
     }
-    assert_eq!(
-        refusal(get().range("bytes=10-").send().await),
-        (416, "InvalidRange".to_owned())
-    );
+    assert_eq!(refusal(get().range("bytes=10-").send().await), (416, "InvalidRange".to_owned()));
     let etag = get().send().await.unwrap().e_tag.unwrap();
     assert_eq!(refusal(get().if_none_match(&etag).send().await).0, 304);
     assert_eq!(refusal(get().if_match("\"0\"").send().await).0, 412);
     assert_eq!(
-        refusal(
-            store
-                .sdk
-                .head_object()
-                .bucket(BUCKET)
-                .key("k")
-                .if_none_match(&etag)
-                .send()
-                .await
-        )
-        .0,
+        refusal(store.sdk.head_object().bucket(BUCKET).key("k").if_none_match(&etag).send().await)
+            .0,
         304
     );
     get().if_match(&etag).send().await.unwrap();
@@ -217,11 +146,7 @@ async fn copies_many_deletions_and_buckets() {
         metadata: [("a".to_owned(), "1".to_owned())].into(),
         ..Put::default()
     };
-    store
-        .objects
-        .put(&uri("from"), "bytes".into(), &how)
-        .await
-        .unwrap();
+    store.objects.put(&uri("from"), "bytes".into(), &how).await.unwrap();
     store
         .sdk
         .copy_object()
@@ -233,11 +158,7 @@ async fn copies_many_deletions_and_buckets() {
         .unwrap();
     let copied = store.objects.head(&uri("d/to")).await.unwrap().unwrap();
     assert_eq!(
-        (
-            copied.bytes,
-            copied.content_type.as_str(),
-            copied.metadata["a"].as_str()
-        ),
+        (copied.bytes, copied.content_type.as_str(), copied.metadata["a"].as_str()),
         (5, "text/plain", "1")
     );
     let missing = store
@@ -260,40 +181,17 @@ async fn copies_many_deletions_and_buckets() {
     );
     let names = ["from", "d/to", "never-there"]
         .map(|key| ObjectIdentifier::builder().key(key).build().unwrap());
-    let delete = Delete::builder()
-        .set_objects(Some(names.to_vec()))
-        .build()
-        .unwrap();
-    let deleted = store
-        .sdk
-        .delete_objects()
-        .bucket(BUCKET)
-        .delete(delete)
-        .send()
-        .await
-        .unwrap();
+    let delete = Delete::builder().set_objects(Some(names.to_vec())).build().unwrap();
+    let deleted = store.sdk.delete_objects().bucket(BUCKET).delete(delete).send().await.unwrap();
     assert_eq!((deleted.deleted().len(), deleted.errors().len()), (3, 0));
     let buckets = store.sdk.list_buckets().send().await.unwrap();
     assert_eq!(
-        buckets
-            .buckets()
-            .iter()
-            .filter_map(|bucket| bucket.name())
-            .collect::<Vec<_>>(),
+        buckets.buckets().iter().filter_map(|bucket| bucket.name()).collect::<Vec<_>>(),
         [BUCKET]
     );
     store.sdk.head_bucket().bucket(BUCKET).send().await.unwrap();
-    store
-        .sdk
-        .delete_bucket()
-        .bucket(BUCKET)
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(
-        refusal(store.sdk.head_bucket().bucket(BUCKET).send().await).0,
-        404
-    );
+    store.sdk.delete_bucket().bucket(BUCKET).send().await.unwrap();
+    assert_eq!(refusal(store.sdk.head_bucket().bucket(BUCKET).send().await).0, 404);
     assert_eq!(
         refusal(store.sdk.list_objects_v2().bucket(BUCKET).send().await),
         (404, "NoSuchBucket".to_owned())
@@ -308,25 +206,15 @@ async fn a_restart_keeps_objects_keys_and_address() {
         metadata: [("item_id".to_owned(), "7".to_owned())].into(),
         ..Put::default()
     };
-    store
-        .objects
-        .put(&uri("k"), "kept".into(), &how)
-        .await
-        .unwrap();
+    store.objects.put(&uri("k"), "kept".into(), &how).await.unwrap();
     let before = store.objects.head(&uri("k")).await.unwrap();
-    let second = S3Server::start(store.folder.path(), None)
-        .await
-        .unwrap_err();
+    let second = S3Server::start(store.folder.path(), None).await.unwrap_err();
     assert!(matches!(second, Error::AlreadyRunning { .. }), "{second}");
     let endpoint = store.server.endpoint();
     store.server.stop().await;
     let server = S3Server::start(store.folder.path(), None).await.unwrap();
     assert_eq!(server.endpoint(), endpoint);
-    assert_eq!(
-        store.objects.head(&uri("k")).await.unwrap(),
-        before,
-        "the same client goes on"
-    );
+    assert_eq!(store.objects.head(&uri("k")).await.unwrap(), before, "the same client goes on");
     drop(server);
     wait_until("a dropped server lets its folder go", || {
         std::fs::File::open(store.folder.path().join(".nightshift/lock"))
@@ -335,9 +223,8 @@ async fn a_restart_keeps_objects_keys_and_address() {
             .is_ok()
     })
     .await;
-    let public = S3Server::start(store.folder.path(), Some("0.0.0.0:0".parse().unwrap()))
-        .await
-        .unwrap_err();
+    let public =
+        S3Server::start(store.folder.path(), Some("0.0.0.0:0".parse().unwrap())).await.unwrap_err();
     assert!(matches!(public, Error::NotLoopback { .. }));
 }
 
@@ -359,14 +246,9 @@ async fn a_kill_in_the_middle_of_a_put_leaves_whole_objects_only() {
     let folder = tempfile::tempdir().unwrap();
     // Once in this process, to learn the credentials.
     let server = S3Server::start(folder.path(), None).await.unwrap();
-    let objects = Objects::connect(config(&server, &server.endpoint()))
-        .await
-        .unwrap();
+    let objects = Objects::connect(config(&server, &server.endpoint())).await.unwrap();
     objects.create_bucket(BUCKET).await.unwrap();
-    objects
-        .put(&uri("old"), "OLD".into(), &Put::default())
-        .await
-        .unwrap();
+    objects.put(&uri("old"), "OLD".into(), &Put::default()).await.unwrap();
     let (addr, client) = (server.addr(), sdk(&server, &server.endpoint()));
     server.stop().await;
 
@@ -377,15 +259,9 @@ async fn a_kill_in_the_middle_of_a_put_leaves_whole_objects_only() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .map(Result::unwrap);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let line = lines.find(|line| line.starts_with("CHILD ")).unwrap();
-    assert_eq!(
-        line,
-        format!("CHILD http://{addr}"),
-        "on the port of last time"
-    );
+    assert_eq!(line, format!("CHILD http://{addr}"), "on the port of last time");
     let staging = folder.path().join(".nightshift/staging");
     let mut open = Vec::new();
     for key in ["old", "new"] {
@@ -394,16 +270,9 @@ async fn a_kill_in_the_middle_of_a_put_leaves_whole_objects_only() {
     }
     wait_until("both bodies are on disk in part", || {
         let large = |entry: std::fs::DirEntry| {
-            entry
-                .metadata()
-                .is_ok_and(|metadata| metadata.len() > 1_000_000)
+            entry.metadata().is_ok_and(|metadata| metadata.len() > 1_000_000)
         };
-        std::fs::read_dir(&staging)
-            .unwrap()
-            .flatten()
-            .map(large)
-            .filter(|large| *large)
-            .count()
+        std::fs::read_dir(&staging).unwrap().flatten().map(large).filter(|large| *large).count()
             == 2
     })
     .await;
@@ -412,15 +281,8 @@ async fn a_kill_in_the_middle_of_a_put_leaves_whole_objects_only() {
     assert_eq!(visible(folder.path()), ["pictures/old"]);
 
     let server = S3Server::start(folder.path(), None).await.unwrap();
-    assert_eq!(
-        objects.get(&uri("old"), 100, None).await.unwrap().body,
-        "OLD"
-    );
+    assert_eq!(objects.get(&uri("old"), 100, None).await.unwrap().body, "OLD");
     assert_eq!(objects.head(&uri("new")).await.unwrap(), None);
-    assert_eq!(
-        std::fs::read_dir(&staging).unwrap().count(),
-        0,
-        "the rest is cleared away"
-    );
+    assert_eq!(std::fs::read_dir(&staging).unwrap().count(), 0, "the rest is cleared away");
     server.stop().await;
 }

@@ -29,17 +29,10 @@ impl Store {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let server = S3Server::start(folder.path(), None).await.unwrap();
-        let objects = Objects::connect(config(&server, &server.endpoint()))
-            .await
-            .unwrap();
+        let objects = Objects::connect(config(&server, &server.endpoint())).await.unwrap();
         objects.create_bucket(BUCKET).await.unwrap();
         let sdk = sdk(&server, &server.endpoint());
-        Self {
-            server,
-            objects,
-            sdk,
-            folder,
-        }
+        Self { server, objects, sdk, folder }
     }
 
     /// Where the object of a key lies on disk.
@@ -53,11 +46,7 @@ impl Store {
     }
 
     pub(crate) async fn body(&self, key: &str) -> Bytes {
-        self.objects
-            .get(&uri(key), 1 << 30, None)
-            .await
-            .unwrap()
-            .body
+        self.objects.get(&uri(key), 1 << 30, None).await.unwrap().body
     }
 }
 
@@ -67,12 +56,7 @@ pub(crate) fn visible(root: &std::path::Path) -> Vec<String> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            let name = path
-                .strip_prefix(root)
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned();
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
             if name == ".nightshift" {
             } else if path.is_dir() {
                 folders.push(path);
@@ -86,17 +70,11 @@ pub(crate) fn visible(root: &std::path::Path) -> Vec<String> {
 }
 
 pub(crate) fn uri(key: &str) -> S3Uri {
-    S3Uri {
-        bucket: BUCKET.into(),
-        key: key.into(),
-    }
+    S3Uri { bucket: BUCKET.into(), key: key.into() }
 }
 
 pub(crate) fn once() -> Put {
-    Put {
-        create_only: true,
-        ..Put::default()
-    }
+    Put { create_only: true, ..Put::default() }
 }
 
 pub(crate) fn config(server: &S3Server, endpoint: &str) -> StoreConfig {
@@ -134,10 +112,9 @@ pub(crate) fn refusal<T: std::fmt::Debug, E: ProvideErrorMetadata + std::fmt::De
     result: Result<T, SdkError<E, aws_sdk_s3::config::http::HttpResponse>>,
 ) -> (u16, String) {
     match result {
-        Err(SdkError::ServiceError(error)) => (
-            error.raw().status().as_u16(),
-            error.err().code().unwrap_or_default().to_owned(),
-        ),
+        Err(SdkError::ServiceError(error)) => {
+            (error.raw().status().as_u16(), error.err().code().unwrap_or_default().to_owned())
+        }
         other => panic!("expected a refusal, got {other:?}"),
     }
 }
@@ -207,9 +184,7 @@ async fn suffer(mut client: TcpStream, upstream: SocketAddr, fault: Option<Fault
         let mut buffer = vec![0; 1 << 16];
         while let Ok(n @ 1..) = from_client.read(&mut buffer).await {
             if let Some(Fault::Flip(old, new)) = &fault
-                && let Some(at) = buffer[..n]
-                    .windows(old.len())
-                    .position(|window| window == *old)
+                && let Some(at) = buffer[..n].windows(old.len()).position(|window| window == *old)
             {
                 buffer[at..at + new.len()].copy_from_slice(new);
             }

@@ -23,10 +23,7 @@ async fn of_sixteen_creators_exactly_one_wins() {
                 let (objects, key) = (store.objects.clone(), key.clone());
                 tokio::spawn(async move {
                     let body = Bytes::from(vec![writer; 5_000 * (1 + usize::from(writer) % 4)]);
-                    (
-                        writer,
-                        objects.put(&uri(&key), body, &once()).await.unwrap(),
-                    )
+                    (writer, objects.put(&uri(&key), body, &once()).await.unwrap())
                 })
             })
             .collect();
@@ -39,11 +36,7 @@ async fn of_sixteen_creators_exactly_one_wins() {
         }
         assert_eq!(winners.len(), 1, "round {round}: {winners:?}");
         assert!(
-            store
-                .body(&key)
-                .await
-                .iter()
-                .all(|byte| *byte == winners[0]),
+            store.body(&key).await.iter().all(|byte| *byte == winners[0]),
             "the winner's bytes"
         );
     }
@@ -52,20 +45,10 @@ async fn of_sixteen_creators_exactly_one_wins() {
 #[tokio::test]
 async fn a_wrong_checksum_is_refused_and_the_old_object_stays() {
     let store = Store::new().await;
-    store
-        .objects
-        .put(&uri("k"), "OLD".into(), &Put::default())
-        .await
-        .unwrap();
+    store.objects.put(&uri("k"), "OLD".into(), &Put::default()).await.unwrap();
     let zeros = |n: usize| STANDARD.encode(vec![0_u8; n]);
-    let put = || {
-        store
-            .sdk
-            .put_object()
-            .bucket(BUCKET)
-            .key("k")
-            .body(ByteStream::from_static(b"NEW"))
-    };
+    let put =
+        || store.sdk.put_object().bucket(BUCKET).key("k").body(ByteStream::from_static(b"NEW"));
     let requests = [
         put().checksum_sha256(zeros(32)),
         put().checksum_sha1(zeros(20)),
@@ -106,11 +89,7 @@ async fn a_wrong_checksum_is_refused_and_the_old_object_stays() {
 #[tokio::test]
 async fn bytes_that_change_on_the_way_are_refused() {
     let store = Store::new().await;
-    store
-        .objects
-        .put(&uri("k"), "OLD".into(), &Put::default())
-        .await
-        .unwrap();
+    store.objects.put(&uri("k"), "OLD".into(), &Put::default()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("body");
     let mut body = vec![b'.'; 300_000];
@@ -123,38 +102,16 @@ async fn bytes_that_change_on_the_way_are_refused() {
         } else {
             ByteStream::from(body.clone())
         };
-        let request = sdk(&store.server, &proxy.endpoint())
-            .put_object()
-            .bucket(BUCKET)
-            .key("k")
-            .body(stream);
+        let request =
+            sdk(&store.server, &proxy.endpoint()).put_object().bucket(BUCKET).key("k").body(stream);
         assert_eq!(refusal(request.send().await).0, 400, "streamed: {streamed}");
         assert_eq!(store.body("k").await, "OLD", "streamed: {streamed}");
     }
     let stream = ByteStream::from_path(&path).await.unwrap();
-    store
-        .sdk
-        .put_object()
-        .bucket(BUCKET)
-        .key("k")
-        .body(stream)
-        .send()
-        .await
-        .unwrap();
+    store.sdk.put_object().bucket(BUCKET).key("k").body(stream).send().await.unwrap();
     assert_eq!(store.body("k").await, body, "no framing inside the object");
-    let head = store
-        .sdk
-        .head_object()
-        .bucket(BUCKET)
-        .key("k")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(
-        head.content_encoding(),
-        None,
-        "aws-chunked is of the request, not of the object"
-    );
+    let head = store.sdk.head_object().bucket(BUCKET).key("k").send().await.unwrap();
+    assert_eq!(head.content_encoding(), None, "aws-chunked is of the request, not of the object");
 }
 
 /// Sends a presigned PUT whose body ends early, and returns what the server answers, if anything.
@@ -184,13 +141,7 @@ pub(crate) async fn truncated_put(
 
 pub(crate) async fn presigned_put(sdk: &aws_sdk_s3::Client, key: &str) -> String {
     let presigning = PresigningConfig::expires_in(Duration::from_secs(600)).unwrap();
-    let request = sdk
-        .put_object()
-        .bucket(BUCKET)
-        .key(key)
-        .presigned(presigning)
-        .await
-        .unwrap();
+    let request = sdk.put_object().bucket(BUCKET).key(key).presigned(presigning).await.unwrap();
     let url = request.uri().to_owned();
     let path = url.splitn(4, '/').nth(3).unwrap();
     format!("/{path}")
@@ -199,11 +150,7 @@ pub(crate) async fn presigned_put(sdk: &aws_sdk_s3::Client, key: &str) -> String
 #[tokio::test]
 async fn a_truncated_body_never_becomes_an_object() {
     let store = Store::new().await;
-    store
-        .objects
-        .put(&uri("old"), "OLD".into(), &Put::default())
-        .await
-        .unwrap();
+    store.objects.put(&uri("old"), "OLD".into(), &Put::default()).await.unwrap();
     for key in ["old", "new"] {
         let path = presigned_put(&store.sdk, key).await;
         let (_, answer) =
@@ -225,34 +172,17 @@ async fn a_truncated_body_never_becomes_an_object() {
 async fn a_replacement_may_ask_for_the_object_it_knows() {
     let store = Store::new().await;
     let put = |body: &'static [u8]| {
-        store
-            .sdk
-            .put_object()
-            .bucket(BUCKET)
-            .key("k")
-            .body(ByteStream::from_static(body))
+        store.sdk.put_object().bucket(BUCKET).key("k").body(ByteStream::from_static(body))
     };
     let first = put(b"1").send().await.unwrap().e_tag.unwrap();
-    assert_eq!(
-        first, "\"c4ca4238a0b923820dcc509a6f75849b\"",
-        "the ETag is the md5"
-    );
+    assert_eq!(first, "\"c4ca4238a0b923820dcc509a6f75849b\"", "the ETag is the md5");
     put(b"2").if_match(&first).send().await.unwrap();
     assert_eq!(
         refusal(put(b"3").if_match(&first).send().await),
         (412, "PreconditionFailed".to_owned())
     );
     assert_eq!(
-        refusal(
-            store
-                .sdk
-                .put_object()
-                .bucket(BUCKET)
-                .key("none")
-                .if_match(&first)
-                .send()
-                .await
-        ),
+        refusal(store.sdk.put_object().bucket(BUCKET).key("none").if_match(&first).send().await),
         (404, "NoSuchKey".to_owned())
     );
     assert_eq!(store.body("k").await, "2");

@@ -14,10 +14,7 @@ async fn job_of_bob(lab: &Lab) -> i64 {
         ..Submission::default()
     };
     let job = lab.bob.submit(&submission).await.unwrap();
-    lab.scheduler
-        .planned(&lab.term, job, &plan(job))
-        .await
-        .unwrap();
+    lab.scheduler.planned(&lab.term, job, &plan(job)).await.unwrap();
     let mut lease = lab.claim(lab.register("w").await).await;
     let said = nightshift_store::Report {
         log: Some("secret".to_owned()),
@@ -44,34 +41,15 @@ async fn a_tenant_sees_its_own_rows_only() {
     };
     assert_eq!(ids(lab.alice.clone()).await, [mine]);
     assert_eq!(ids(lab.bob.clone()).await, [job]);
-    assert!(matches!(
-        lab.alice.job(job).await,
-        Err(Error::NotFound { .. })
-    ));
-    assert!(matches!(
-        lab.alice.spec_text(job).await,
-        Err(Error::NotFound { .. })
-    ));
-    assert!(
-        lab.alice
-            .items(job, &ItemFilter::default(), -1, 10)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(matches!(lab.alice.job(job).await, Err(Error::NotFound { .. })));
+    assert!(matches!(lab.alice.spec_text(job).await, Err(Error::NotFound { .. })));
+    assert!(lab.alice.items(job, &ItemFilter::default(), -1, 10).await.unwrap().is_empty());
     assert!(lab.alice.outputs(job, -1, 10).await.unwrap().is_empty());
     assert!(lab.alice.events(Some(job), 0, 10).await.unwrap().is_empty());
     assert!(lab.alice.logs(job, None, 0).await.unwrap().is_empty());
     assert!(lab.alice.open_shards(job).await.unwrap().is_empty());
     assert!(lab.alice.attempts(job, 10).await.unwrap().is_empty());
-    assert_eq!(
-        lab.bob
-            .items(job, &ItemFilter::default(), -1, 10)
-            .await
-            .unwrap()
-            .len(),
-        4
-    );
+    assert_eq!(lab.bob.items(job, &ItemFilter::default(), -1, 10).await.unwrap().len(), 4);
     assert_eq!(lab.bob.logs(job, None, 0).await.unwrap().len(), 1);
     let leak = format!("do $$ begin if nightshift.waits_for({job}) is not null or exists (select from nightshift.job_cursor where job_id = {job})
         then raise 'leak'; end if; end $$");
@@ -83,34 +61,13 @@ async fn a_tenant_cannot_act_on_anothers_job() {
     let lab = Lab::new().await;
     let job = job_of_bob(&lab).await;
     let before = lab.text("select md5(j::text) from nightshift.job j").await;
-    assert!(matches!(
-        lab.alice.cancel(job).await,
-        Err(Error::NotFound { .. })
-    ));
-    assert!(matches!(
-        lab.alice.pause(job).await,
-        Err(Error::NotFound { .. })
-    ));
-    assert!(matches!(
-        lab.alice.resume(job).await,
-        Err(Error::NotFound { .. })
-    ));
-    assert!(matches!(
-        lab.alice.hold(job).await,
-        Err(Error::NotFound { .. })
-    ));
-    assert!(matches!(
-        lab.alice.unhold(job).await,
-        Err(Error::NotFound { .. })
-    ));
-    assert!(matches!(
-        lab.alice.retry(job, &Only::Failed).await,
-        Err(Error::NotFound { .. })
-    ));
-    assert_eq!(
-        before,
-        lab.text("select md5(j::text) from nightshift.job j").await
-    );
+    assert!(matches!(lab.alice.cancel(job).await, Err(Error::NotFound { .. })));
+    assert!(matches!(lab.alice.pause(job).await, Err(Error::NotFound { .. })));
+    assert!(matches!(lab.alice.resume(job).await, Err(Error::NotFound { .. })));
+    assert!(matches!(lab.alice.hold(job).await, Err(Error::NotFound { .. })));
+    assert!(matches!(lab.alice.unhold(job).await, Err(Error::NotFound { .. })));
+    assert!(matches!(lab.alice.retry(job, &Only::Failed).await, Err(Error::NotFound { .. })));
+    assert_eq!(before, lab.text("select md5(j::text) from nightshift.job j").await);
 }
 
 #[tokio::test]
@@ -126,40 +83,17 @@ async fn nobody_may_write_a_table_and_workers_and_schedulers_may_not_even_read_o
         }
         for login in ["store_alice", "store_worker", "store_scheduler"] {
             denied(&lab, login, &format!("delete from nightshift.{relation}")).await;
-            denied(
-                &lab,
-                login,
-                &format!("insert into nightshift.{relation} default values"),
-            )
-            .await;
+            denied(&lab, login, &format!("insert into nightshift.{relation} default values")).await;
         }
     }
-    for hidden in [
-        "member",
-        "input_chunk",
-        "leader",
-        "event_rest",
-        "legal_move",
-    ] {
-        denied(
-            &lab,
-            "store_alice",
-            &format!("select * from nightshift.{hidden}"),
-        )
-        .await;
+    for hidden in ["member", "input_chunk", "leader", "event_rest", "legal_move"] {
+        denied(&lab, "store_alice", &format!("select * from nightshift.{hidden}")).await;
     }
 }
 
 async fn denied(lab: &Lab, login: &str, statement: &str) {
-    let error = lab
-        .sql_as(Some(login), statement)
-        .await
-        .expect_err(statement);
-    let code = error
-        .as_database_error()
-        .and_then(|e| e.code())
-        .unwrap_or_default()
-        .into_owned();
+    let error = lab.sql_as(Some(login), statement).await.expect_err(statement);
+    let code = error.as_database_error().and_then(|e| e.code()).unwrap_or_default().into_owned();
     // 42501 insufficient_privilege; a view that cannot be written at all says 55000.
     assert!(
         code == "42501" || (code == "55000" && !statement.starts_with("select")),
@@ -175,12 +109,7 @@ async fn each_kind_of_login_has_its_own_functions() {
     let lease = lab.claim(worker).await;
     for store in [&lab.worker, &lab.scheduler] {
         assert!(matches!(
-            store
-                .submit(&Submission {
-                    spec: "x".to_owned(),
-                    ..Submission::default()
-                })
-                .await,
+            store.submit(&Submission { spec: "x".to_owned(), ..Submission::default() }).await,
             Err(Error::Denied { .. })
         ));
         assert!(matches!(store.cancel(job).await, Err(Error::Denied { .. })));
@@ -190,16 +119,10 @@ async fn each_kind_of_login_has_its_own_functions() {
             store.claim(worker, 1, crate::lab::LEASE).await,
             Err(Error::Denied { .. })
         ));
-        assert!(matches!(
-            store.finish(&lease, &all_ok(&lease)).await,
-            Err(Error::Denied { .. })
-        ));
+        assert!(matches!(store.finish(&lease, &all_ok(&lease)).await, Err(Error::Denied { .. })));
     }
     for store in [&lab.alice, &lab.worker] {
-        assert!(matches!(
-            store.tick(&lab.term).await,
-            Err(Error::Denied { .. })
-        ));
+        assert!(matches!(store.tick(&lab.term).await, Err(Error::Denied { .. })));
         assert!(matches!(
             store.rejected(&lab.term, job, "x", None, None).await,
             Err(Error::Denied { .. })
@@ -207,18 +130,9 @@ async fn each_kind_of_login_has_its_own_functions() {
     }
     for login in ["store_alice", "store_worker", "store_scheduler"] {
         denied(&lab, login, "select nightshift.clock()").await;
-        denied(
-            &lab,
-            login,
-            "select nightshift.create_login('worker', 'x', 'x')",
-        )
-        .await;
-        denied(
-            &lab,
-            login,
-            "select nightshift.set_prefixes('default', '{s3://}', '{s3://}')",
-        )
-        .await;
+        denied(&lab, login, "select nightshift.create_login('worker', 'x', 'x')").await;
+        denied(&lab, login, "select nightshift.set_prefixes('default', '{s3://}', '{s3://}')")
+            .await;
         denied(&lab, login, "set role nightshift_owner").await;
         denied(&lab, login, "create table nightshift.mine (a int)").await;
     }
@@ -231,11 +145,9 @@ async fn one_login_may_be_made_from_several_places_at_once() {
     let made: Vec<_> = (0..6)
         .map(|_| {
             let (admin, name) = (lab.admin.clone(), name.clone());
-            tokio::spawn(async move {
-                admin
-                    .create_login(LoginKind::Worker, &name, "x", None)
-                    .await
-            })
+            tokio::spawn(
+                async move { admin.create_login(LoginKind::Worker, &name, "x", None).await },
+            )
         })
         .collect();
     for made in made {
@@ -261,9 +173,7 @@ async fn logins_are_made_with_care() {
         assert!(matches!(error, Error::Refused { .. }), "{name}: {error}");
     }
     let wrong = lab.url(Some("store_alice")).replace(":test@", ":wrong@");
-    let error = Store::connect(&DatabaseConfig::new(wrong))
-        .await
-        .unwrap_err();
+    let error = Store::connect(&DatabaseConfig::new(wrong)).await.unwrap_err();
     assert!(matches!(error, Error::Denied { .. }), "{error:?}");
     let config = DatabaseConfig {
         acquire_timeout_ms: 300,
@@ -279,13 +189,8 @@ async fn logins_are_made_with_care() {
         );
     }
     let elsewhere = lab.url(Some("store_alice")) + "_of_nobody";
-    let error = Store::connect(&DatabaseConfig::new(elsewhere))
-        .await
-        .unwrap_err();
-    assert!(
-        error.is_retryable() && format!("{error:?}").contains("does not exist"),
-        "{error:?}"
-    );
+    let error = Store::connect(&DatabaseConfig::new(elsewhere)).await.unwrap_err();
+    assert!(error.is_retryable() && format!("{error:?}").contains("does not exist"), "{error:?}");
 }
 
 #[tokio::test]

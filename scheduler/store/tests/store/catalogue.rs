@@ -15,14 +15,9 @@ async fn legal_moves_and_enums_are_those_of_state_rs() {
             "select string_agg(from_state || '>' || to_state, ' ' order by from_state collate \"C\", to_state collate \"C\") from nightshift.legal_move where noun = '{noun}'"
         )
     };
-    let mut jobs: Vec<_> = LEGAL_JOB_MOVES
-        .iter()
-        .map(|(a, b)| (a.as_str(), b.as_str()))
-        .collect();
-    let mut shards: Vec<_> = LEGAL_SHARD_MOVES
-        .iter()
-        .map(|(a, b)| (a.as_str(), b.as_str()))
-        .collect();
+    let mut jobs: Vec<_> = LEGAL_JOB_MOVES.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    let mut shards: Vec<_> =
+        LEGAL_SHARD_MOVES.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
     for (noun, rust) in [("job", &mut jobs), ("shard", &mut shards)] {
         rust.sort_unstable();
         let rust: Vec<_> = rust.iter().map(|(a, b)| format!("{a}>{b}")).collect();
@@ -30,46 +25,14 @@ async fn legal_moves_and_enums_are_those_of_state_rs() {
     }
     let names = |all: &[&str]| all.join(" ");
     for (name, rust) in [
-        (
-            "job_state",
-            names(&JobState::ALL.iter().map(|s| s.as_str()).collect::<Vec<_>>()),
-        ),
-        (
-            "shard_state",
-            names(
-                &ShardState::ALL
-                    .iter()
-                    .map(|s| s.as_str())
-                    .collect::<Vec<_>>(),
-            ),
-        ),
-        (
-            "shard_kind",
-            names(
-                &ShardKind::ALL
-                    .iter()
-                    .map(|s| s.as_str())
-                    .collect::<Vec<_>>(),
-            ),
-        ),
+        ("job_state", names(&JobState::ALL.iter().map(|s| s.as_str()).collect::<Vec<_>>())),
+        ("shard_state", names(&ShardState::ALL.iter().map(|s| s.as_str()).collect::<Vec<_>>())),
+        ("shard_kind", names(&ShardKind::ALL.iter().map(|s| s.as_str()).collect::<Vec<_>>())),
         (
             "attempt_outcome",
-            names(
-                &AttemptOutcome::ALL
-                    .iter()
-                    .map(|s| s.as_str())
-                    .collect::<Vec<_>>(),
-            ),
+            names(&AttemptOutcome::ALL.iter().map(|s| s.as_str()).collect::<Vec<_>>()),
         ),
-        (
-            "item_status",
-            names(
-                &ItemStatus::ALL
-                    .iter()
-                    .map(|s| s.as_str())
-                    .collect::<Vec<_>>(),
-            ),
-        ),
+        ("item_status", names(&ItemStatus::ALL.iter().map(|s| s.as_str()).collect::<Vec<_>>())),
     ] {
         assert_eq!(
             lab.text(&format!(
@@ -81,11 +44,7 @@ async fn legal_moves_and_enums_are_those_of_state_rs() {
     }
     // The moves are enforced, not only listed.
     lab.ready(4, 4).await;
-    assert!(
-        lab.sql_as(None, "update nightshift.job set state = 'submitted'")
-            .await
-            .is_err()
-    );
+    assert!(lab.sql_as(None, "update nightshift.job set state = 'submitted'").await.is_err());
 }
 
 #[tokio::test]
@@ -148,18 +107,14 @@ async fn definer_functions_pin_their_path_and_nothing_is_open_to_everybody() {
         .text("select string_agg(relname, ', ') from pg_class c where relnamespace = 'nightshift'::regnamespace and relkind in ('r', 'p') and not relrowsecurity
             and has_table_privilege('nightshift_tenant', c.oid, 'select')")
         .await;
-    assert_eq!(
-        unprotected, "fingerprint",
-        "readable tables without row-level security"
-    );
+    assert_eq!(unprotected, "fingerprint", "readable tables without row-level security");
 }
 
 #[tokio::test]
 async fn the_schema_number_is_the_last_migration() {
     let lab = Lab::new().await;
     assert_eq!(
-        lab.text("select max(version)::text from _sqlx_migrations")
-            .await,
+        lab.text("select max(version)::text from _sqlx_migrations").await,
         SCHEMA.to_string()
     );
 }

@@ -7,16 +7,12 @@ use crate::webhooks::telling;
 async fn figures(lab: &Lab, name: &str) -> Vec<String> {
     let figures = lab.scheduler.figures().await.unwrap();
     let of_name = figures.iter().filter(|figure| figure.name == name);
-    of_name
-        .map(|figure| format!("{} {}", figure.label, figure.value))
-        .collect()
+    of_name.map(|figure| format!("{} {}", figure.label, figure.value)).collect()
 }
 
 async fn age(lab: &Lab, of: &str) -> f64 {
     let figures = lab.scheduler.figures().await.unwrap();
-    let mut ages = figures
-        .iter()
-        .filter(|figure| figure.name == "oldest_waiting_seconds");
+    let mut ages = figures.iter().filter(|figure| figure.name == "oldest_waiting_seconds");
     ages.find(|figure| figure.label == of).unwrap().value
 }
 
@@ -35,38 +31,20 @@ async fn figures_count_jobs_items_leases_workers_and_notifications() {
     assert_eq!(figures(&lab, "webhooks_waiting").await, [" 0"]);
 
     let (worker, drained) = (lab.register("w").await, lab.register("d").await);
-    lab.sql(&format!(
-        "select nightshift.drain_worker({}, true)",
-        drained.0
-    ))
-    .await;
+    lab.sql(&format!("select nightshift.drain_worker({}, true)", drained.0)).await;
     let mut lease = lab.claim(worker).await;
     assert_eq!(lease.job, begun);
     let items = vec![ok(lease.first_item), failed(lease.first_item + 1, "x")];
-    lab.worker
-        .progress(&mut lease, &report(items))
-        .await
-        .unwrap();
+    lab.worker.progress(&mut lease, &report(items)).await.unwrap();
     let n_items = lab.job(begun).await.n_items.unwrap();
     let waiting = n_items + 7 + 5 - 2;
     assert_eq!(
         figures(&lab, "jobs").await,
-        [
-            "submitted 2",
-            "ready 2",
-            "paused 1",
-            "closing 0",
-            "cancelling 0"
-        ]
+        ["submitted 2", "ready 2", "paused 1", "closing 0", "cancelling 0"]
     );
     assert_eq!(
         figures(&lab, "active_items").await,
-        [
-            "ok 1",
-            "failed 1",
-            "skipped 0",
-            &format!("waiting {waiting}")
-        ]
+        ["ok 1", "failed 1", "skipped 0", &format!("waiting {waiting}")]
     );
     assert_eq!(figures(&lab, "leases").await, [" 1"]);
     assert_eq!(figures(&lab, "workers").await, ["live 1", "draining 1"]);

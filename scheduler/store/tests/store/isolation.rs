@@ -12,10 +12,7 @@ const RELATIONS: &[(&str, Rows)] = &[
     ("attempt", Rows::Of("job_id = JOB")),
     ("attempt_log", Rows::Of("job_id = JOB")),
     ("attempts", Rows::Of("job_id = JOB")),
-    (
-        "document",
-        Rows::Of("tenant_id = (select tenant_id from lab.bobs)"),
-    ),
+    ("document", Rows::Of("tenant_id = (select tenant_id from lab.bobs)")),
     ("event", Rows::Of("job_id = JOB")),
     ("events", Rows::Of("job_id = JOB")),
     ("fingerprint", Rows::Everybodys),
@@ -27,20 +24,11 @@ const RELATIONS: &[(&str, Rows)] = &[
     ("logs", Rows::Of("job_id = JOB")),
     ("notify", Rows::Of("job_id = JOB")),
     ("outputs", Rows::Of("job_id = JOB")),
-    (
-        "schedule",
-        Rows::Of("id = (select schedule_id from lab.bobs)"),
-    ),
-    (
-        "schedules",
-        Rows::Of("id = (select schedule_id from lab.bobs)"),
-    ),
+    ("schedule", Rows::Of("id = (select schedule_id from lab.bobs)")),
+    ("schedules", Rows::Of("id = (select schedule_id from lab.bobs)")),
     ("shard", Rows::Of("job_id = JOB")),
     ("shards", Rows::Of("job_id = JOB")),
-    (
-        "share",
-        Rows::Of("tenant_id = (select tenant_id from lab.bobs)"),
-    ),
+    ("share", Rows::Of("tenant_id = (select tenant_id from lab.bobs)")),
     ("specs", Rows::Of("job_id = JOB")),
     ("tenant", Rows::Of("name = 'blue'")),
     ("tenants", Rows::Of("name = 'blue'")),
@@ -73,21 +61,13 @@ use Outcome::{Answer, Error, Pure};
 /// By `store_alice`, about bob's job.
 const OF_TENANTS: &[(&str, &str, Outcome)] = &[
     ("artifacts_json(nightshift.artifact[])", "", Pure),
-    (
-        "artifacts_of(text,text,bigint,bytea,nightshift.artifact[])",
-        "",
-        Pure,
-    ),
+    ("artifacts_of(text,text,bigint,bytea,nightshift.artifact[])", "", Pure),
     ("cancel(bigint)", "cancel(JOB)", Error("NSNOF")),
     ("hold(bigint)", "hold(JOB)", Error("NSNOF")),
     ("hours_of_month(date,double precision)", "", Pure),
     ("is_final(nightshift.job_state)", "", Pure),
     ("measured_ms(text,text)", "", Pure),
-    (
-        "my_tenants()",
-        "my_tenants() = (select tenant_id from lab.bobs)",
-        Answer("false"),
-    ),
+    ("my_tenants()", "my_tenants() = (select tenant_id from lab.bobs)", Answer("false")),
     ("pause(bigint)", "pause(JOB)", Error("NSNOF")),
     (
         "pause_schedule(bigint)",
@@ -109,16 +89,8 @@ const OF_TENANTS: &[(&str, &str, Outcome)] = &[
         Error("NSNOF"),
     ),
     ("retry(bigint,text)", "retry(JOB)", Error("NSNOF")),
-    (
-        "submit(jsonb,text,text,boolean)",
-        "submit('{}'::jsonb, 'blue')",
-        Error("NSREF"),
-    ),
-    (
-        "submit(text,text,text,boolean)",
-        "submit('x', 'blue')",
-        Error("NSREF"),
-    ),
+    ("submit(jsonb,text,text,boolean)", "submit('{}'::jsonb, 'blue')", Error("NSREF")),
+    ("submit(text,text,text,boolean)", "submit('x', 'blue')", Error("NSREF")),
     ("usage_now(double precision)", "", Pure),
     ("versions()", "", Pure),
     ("waits_for(bigint)", "waits_for(JOB)", Answer("")),
@@ -127,36 +99,20 @@ const OF_TENANTS: &[(&str, &str, Outcome)] = &[
 
 /// By `store_worker2`, with the lease of `store_worker`.
 const OF_WORKERS: &[(&str, &str, Outcome)] = &[
-    (
-        "claim(bigint,integer,integer)",
-        "claim(WORKER, 1, 30000)",
-        Error("NSWRK"),
-    ),
+    ("claim(bigint,integer,integer)", "claim(WORKER, 1, 30000)", Error("NSWRK")),
     (
         "fail(bigint,bigint,integer,bigint,text,text,jsonb,text)",
         "fail(LEASE, 'x', 'x')",
         Answer("false"),
     ),
-    (
-        "finish(bigint,bigint,integer,bigint,jsonb,text)",
-        "finish(LEASE)",
-        Answer("false"),
-    ),
+    ("finish(bigint,bigint,integer,bigint,jsonb,text)", "finish(LEASE)", Answer("false")),
     (
         "finished(bigint,bigint,integer,bigint,bigint,integer)",
         "finished(LEASE, -1, 10)",
         Error("NSLST"),
     ),
-    (
-        "inputs(bigint,bigint,integer,bigint,bigint,bigint)",
-        "inputs(LEASE, 0, 10)",
-        Error("NSLST"),
-    ),
-    (
-        "job_info(bigint,bigint,integer,bigint)",
-        "job_info(LEASE)",
-        Answer(""),
-    ),
+    ("inputs(bigint,bigint,integer,bigint,bigint,bigint)", "inputs(LEASE, 0, 10)", Error("NSLST")),
+    ("job_info(bigint,bigint,integer,bigint)", "job_info(LEASE)", Answer("")),
     ("leave(bigint)", "leave(WORKER)", Answer("false")),
     (
         "progress(bigint,bigint,integer,bigint,jsonb,bigint[],text,jsonb)",
@@ -164,11 +120,7 @@ const OF_WORKERS: &[(&str, &str, Outcome)] = &[
         Answer("stop"),
     ),
     ("register(integer,integer,text,jsonb,jsonb)", "", Pure),
-    (
-        "release(bigint,bigint,integer,bigint,jsonb,text)",
-        "release(LEASE)",
-        Answer("false"),
-    ),
+    ("release(bigint,bigint,integer,bigint,jsonb,text)", "release(LEASE)", Answer("false")),
     (
         "report(bigint,jsonb)",
         r#"report(WORKER, '[{"what": "finish", "job": JOB, "shard": SHARD, "token": TOKEN}]')"#,
@@ -198,38 +150,14 @@ const OF_SCHEDULERS: &[(&str, &str, Outcome)] = &[
     ("figures()", "", Pure),
     ("keep_events(bigint)", "keep_events(0)", Error("NSLDR")),
     ("lead(text,integer)", "lead('another', 30000)", Answer("")),
-    (
-        "notify_refusal(bigint,bigint,jsonb)",
-        "notify_refusal(0, JOB, '[]')",
-        Error("NSLDR"),
-    ),
-    (
-        "open_windows(bigint,jsonb)",
-        "open_windows(0, '[]')",
-        Error("NSLDR"),
-    ),
-    (
-        "planned(bigint,bigint,jsonb)",
-        "planned(0, JOB, '{}')",
-        Error("NSLDR"),
-    ),
-    (
-        "recur(bigint,bigint,text,text,text,text)",
-        "recur(0, JOB, 'x', 'x', 'wait')",
-        Error("NSLDR"),
-    ),
-    (
-        "rejected(bigint,bigint,text,text,text)",
-        "rejected(0, JOB, 'x')",
-        Error("NSLDR"),
-    ),
+    ("notify_refusal(bigint,bigint,jsonb)", "notify_refusal(0, JOB, '[]')", Error("NSLDR")),
+    ("open_windows(bigint,jsonb)", "open_windows(0, '[]')", Error("NSLDR")),
+    ("planned(bigint,bigint,jsonb)", "planned(0, JOB, '{}')", Error("NSLDR")),
+    ("recur(bigint,bigint,text,text,text,text)", "recur(0, JOB, 'x', 'x', 'wait')", Error("NSLDR")),
+    ("rejected(bigint,bigint,text,text,text)", "rejected(0, JOB, 'x')", Error("NSLDR")),
     ("resign(bigint)", "resign(0)", Error("NSLDR")),
     ("schedules_due(bigint)", "schedules_due(0)", Error("NSLDR")),
-    (
-        "submitted(bigint,integer)",
-        "submitted(0, 10)",
-        Error("NSLDR"),
-    ),
+    ("submitted(bigint,integer)", "submitted(0, 10)", Error("NSLDR")),
     ("tick(bigint)", "tick(0)", Error("NSLDR")),
     ("versions()", "", Pure),
     (
@@ -237,11 +165,7 @@ const OF_SCHEDULERS: &[(&str, &str, Outcome)] = &[
         "webhook_told(0, 1, 1, 200, null)",
         Error("NSLDR"),
     ),
-    (
-        "webhooks_due(bigint,integer)",
-        "webhooks_due(0, 10)",
-        Error("NSLDR"),
-    ),
+    ("webhooks_due(bigint,integer)", "webhooks_due(0, 10)", Error("NSLDR")),
     ("windows_due(bigint)", "windows_due(0)", Error("NSLDR")),
 ];
 
@@ -260,23 +184,14 @@ async fn job_of(lab: &Lab, store: &Store, tenant: &str) -> Lease {
     let worker = lab.register("w").await;
     let mut lease = lab.claim(worker).await;
     assert_eq!(lease.job, job);
-    let said = Report {
-        log: Some("secret".to_owned()),
-        ..Report::default()
-    };
+    let said = Report { log: Some("secret".to_owned()), ..Report::default() };
     lab.worker.progress(&mut lease, &said).await.unwrap();
     lab.worker.finish(&lease, &all_ok(&lease)).await.unwrap();
     let running = lab.claim(worker).await;
     store.hold(job).await.unwrap();
     let first_run = store.submit(&submission).await.unwrap();
-    let made = lab.scheduler.recur(
-        &lab.term,
-        first_run,
-        "nightly",
-        "edit",
-        "0 21 * * * UTC",
-        "wait",
-    );
+    let made =
+        lab.scheduler.recur(&lab.term, first_run, "nightly", "edit", "0 21 * * * UTC", "wait");
     assert!(made.await.unwrap());
     running
 }
@@ -316,18 +231,13 @@ async fn every_relation_shows_a_tenant_its_own_rows_only() {
     let (lab, lease) = world().await;
     let readable = relations(&lab, Some("nightshift_tenant")).await;
     let rules: Vec<&str> = RELATIONS.iter().map(|(name, _)| *name).collect();
-    assert_eq!(
-        readable, rules,
-        "each relation that tenants may read has a rule in RELATIONS"
-    );
+    assert_eq!(readable, rules, "each relation that tenants may read has a rule in RELATIONS");
     for (name, rows) in RELATIONS {
         let Rows::Of(theirs) = rows else { continue };
         let theirs = theirs.replace("JOB", &lease.job.to_string());
         let count = async |login: Option<&str>, condition: &str| -> String {
             let query = format!("select count(*)::text from nightshift.{name} where {condition}");
-            lab.text_as(login, &query)
-                .await
-                .unwrap_or_else(|e| panic!("{name}: {e}"))
+            lab.text_as(login, &query).await.unwrap_or_else(|e| panic!("{name}: {e}"))
         };
         let all = count(None, &theirs).await;
         assert_ne!(all, "0", "{name}: the world has no row of bob's in it");
@@ -390,10 +300,8 @@ async fn every_other_relation_is_closed_and_none_can_be_written() {
 
 /// All attempts of a login, on one connection: none may succeed, and only for want of a right.
 async fn denied(lab: &Lab, login: &str, attempts: &[String]) {
-    let attempts: Vec<String> = attempts
-        .iter()
-        .map(|statement| format!("$s${statement}$s$"))
-        .collect();
+    let attempts: Vec<String> =
+        attempts.iter().map(|statement| format!("$s${statement}$s$")).collect();
     // 42501 is a missing right. Some statements do not fit a view or an identity at all (42809, 55000, 428C9).
     lab.sql_as(
         Some(login),
@@ -417,9 +325,7 @@ async fn denied(lab: &Lab, login: &str, attempts: &[String]) {
 #[tokio::test]
 async fn every_function_refuses_what_is_anothers() {
     let (lab, lease) = world().await;
-    let worker = lab
-        .text("select max(id)::text from nightshift.worker")
-        .await;
+    let worker = lab.text("select max(id)::text from nightshift.worker").await;
     let fill = |call: &str| {
         call.replace("LEASE", "WORKER, JOB, SHARD, TOKEN")
             .replace("WORKER", &worker)
@@ -443,10 +349,8 @@ async fn every_function_refuses_what_is_anothers() {
                 where pronamespace = 'nightshift'::regnamespace and has_function_privilege('{group}', oid, 'execute')"
             ))
             .await;
-        let names: Vec<String> = rules
-            .iter()
-            .map(|(name, ..)| name.replace("nightshift.", ""))
-            .collect();
+        let names: Vec<String> =
+            rules.iter().map(|(name, ..)| name.replace("nightshift.", "")).collect();
         assert_eq!(
             callable.split("; ").collect::<Vec<_>>(),
             names,

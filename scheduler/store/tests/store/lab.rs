@@ -40,17 +40,10 @@ impl Lab {
             Ok(url) => (url, None),
             Err(_) => {
                 let folder = tempfile::tempdir().unwrap();
-                let options = PostgresOptions {
-                    fsync: false,
-                    ..PostgresOptions::default()
-                };
-                let postgres = Postgres::start(&folder.path().join("postgres"), options)
-                    .await
-                    .unwrap();
-                (
-                    postgres.url("").trim_end_matches('/').to_owned(),
-                    Some((postgres, folder)),
-                )
+                let options = PostgresOptions { fsync: false, ..PostgresOptions::default() };
+                let postgres =
+                    Postgres::start(&folder.path().join("postgres"), options).await.unwrap();
+                (postgres.url("").trim_end_matches('/').to_owned(), Some((postgres, folder)))
             }
         };
         let database = copy_template(&cluster).await;
@@ -64,11 +57,7 @@ impl Lab {
             alice: connect(&url("store_alice")).await,
             bob: connect(&url("store_bob")).await,
             worker: connect(&url("store_worker")).await,
-            term: scheduler
-                .lead("test", Duration::from_secs(3600))
-                .await
-                .unwrap()
-                .unwrap(),
+            term: scheduler.lead("test", Duration::from_secs(3600)).await.unwrap().unwrap(),
             scheduler,
             own,
             cluster,
@@ -88,9 +77,7 @@ impl Lab {
         statements: &str,
     ) -> Result<(), sqlx::Error> {
         let mut connection = PgConnection::connect(&self.url(login)).await?;
-        sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
-            .execute(&mut connection)
-            .await?;
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut connection).await?;
         connection.close().await
     }
 
@@ -106,9 +93,8 @@ impl Lab {
         query: &str,
     ) -> Result<String, sqlx::Error> {
         let mut connection = PgConnection::connect(&self.url(login)).await?;
-        let text: Option<String> = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
-            .fetch_one(&mut connection)
-            .await?;
+        let text: Option<String> =
+            sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await?;
         connection.close().await?;
         Ok(text.unwrap_or_default())
     }
@@ -125,10 +111,8 @@ impl Lab {
 
     /// Moves the database's clock forward.
     pub(crate) async fn advance(&self, seconds: u32) {
-        self.sql(&format!(
-            "update lab.clock set shift = shift + {seconds} * interval '1 second'"
-        ))
-        .await;
+        self.sql(&format!("update lab.clock set shift = shift + {seconds} * interval '1 second'"))
+            .await;
     }
 
     pub(crate) async fn tick(&self) -> TickCounts {
@@ -150,21 +134,14 @@ impl Lab {
 
     /// A job of alice.
     pub(crate) async fn submitted(&self) -> i64 {
-        let submission = Submission {
-            spec: "kind: text_to_image".to_owned(),
-            ..Submission::default()
-        };
+        let submission =
+            Submission { spec: "kind: text_to_image".to_owned(), ..Submission::default() };
         self.alice.submit(&submission).await.unwrap()
     }
 
     /// A ready job of alice with this many items.
     pub(crate) async fn ready(&self, n_items: i64, shard_items: i32) -> i64 {
-        self.ready_with(|plan| Plan {
-            n_items,
-            shard_items: Some(shard_items),
-            ..plan
-        })
-        .await
+        self.ready_with(|plan| Plan { n_items, shard_items: Some(shard_items), ..plan }).await
     }
 
     /// A ready job of a tenant of bob.
@@ -175,11 +152,7 @@ impl Lab {
             ..Submission::default()
         };
         let job = self.bob.submit(&submission).await.unwrap();
-        let plan = Plan {
-            n_items,
-            shard_items: Some(1),
-            ..plan(job)
-        };
+        let plan = Plan { n_items, shard_items: Some(1), ..plan(job) };
         let planned = self.scheduler.planned(&self.term, job, &plan).await;
         assert_eq!(planned.unwrap(), Planned::Ready);
         job
@@ -187,11 +160,7 @@ impl Lab {
 
     pub(crate) async fn ready_with(&self, change: impl FnOnce(Plan) -> Plan) -> i64 {
         let job = self.submitted().await;
-        let planned = self
-            .scheduler
-            .planned(&self.term, job, &change(plan(job)))
-            .await
-            .unwrap();
+        let planned = self.scheduler.planned(&self.term, job, &change(plan(job))).await.unwrap();
         assert_eq!(planned, Planned::Ready);
         job
     }
@@ -223,10 +192,8 @@ impl Drop for Lab {
         let url = format!("{}/postgres", self.cluster);
         let statement = format!("drop database {} with (force)", self.database);
         let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let mut connection = PgConnection::connect(&url).await.unwrap();
                 run(&mut connection, &statement).await;
@@ -242,14 +209,9 @@ async fn connect(url: &str) -> Store {
 
 /// Makes the template when this is the first test of the run, then a copy of it.
 async fn copy_template(cluster: &str) -> String {
-    let mut connection = PgConnection::connect(&format!("{cluster}/postgres"))
-        .await
-        .unwrap();
+    let mut connection = PgConnection::connect(&format!("{cluster}/postgres")).await.unwrap();
     // Copying needs the template without connections, so both are under one lock.
-    sqlx::query("select pg_advisory_lock(20261123)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    sqlx::query("select pg_advisory_lock(20261123)").execute(&mut connection).await.unwrap();
     let exists: bool = sqlx::query_scalar(
         "select exists (select from pg_database where datname = $1 and datallowconn = false)",
     )
@@ -258,28 +220,16 @@ async fn copy_template(cluster: &str) -> String {
     .await
     .unwrap();
     if !exists {
-        run(
-            &mut connection,
-            &format!("drop database if exists {TEMPLATE}"),
-        )
-        .await;
+        run(&mut connection, &format!("drop database if exists {TEMPLATE}")).await;
         run(&mut connection, &format!("create database {TEMPLATE}")).await;
         make_template(&format!("{cluster}/{TEMPLATE}")).await;
-        run(
-            &mut connection,
-            &format!("alter database {TEMPLATE} allow_connections false"),
-        )
-        .await;
+        run(&mut connection, &format!("alter database {TEMPLATE} allow_connections false")).await;
     }
     let copy: String = sqlx::query_scalar("select 'store_' || pg_backend_pid() || '_' || floor(extract(epoch from clock_timestamp()) * 1000)::bigint")
         .fetch_one(&mut connection)
         .await
         .unwrap();
-    run(
-        &mut connection,
-        &format!("create database {copy} template {TEMPLATE}"),
-    )
-    .await;
+    run(&mut connection, &format!("create database {copy} template {TEMPLATE}")).await;
     connection.close().await.unwrap();
     copy
 }
@@ -296,17 +246,11 @@ async fn make_template(url: &str) {
         (LoginKind::Worker, "store_worker2", None),
         (LoginKind::Scheduler, "store_scheduler", None),
     ] {
-        admin
-            .create_login(kind, name, PASSWORD, tenant)
-            .await
-            .unwrap();
+        admin.create_login(kind, name, PASSWORD, tenant).await.unwrap();
     }
     let everywhere = ["s3://".to_owned()];
     for tenant in ["default", "blue", "green"] {
-        admin
-            .set_prefixes(tenant, &everywhere, &everywhere)
-            .await
-            .unwrap();
+        admin.set_prefixes(tenant, &everywhere, &everywhere).await.unwrap();
     }
     admin.close().await;
     let mut connection = PgConnection::connect(url).await.unwrap();
@@ -326,10 +270,7 @@ async fn make_template(url: &str) {
 }
 
 async fn run(connection: &mut PgConnection, statements: &str) {
-    sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
-        .execute(connection)
-        .await
-        .unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(connection).await.unwrap();
 }
 
 /// 10 items in shards of 4, no inputs, a destination of its own.
@@ -395,10 +336,7 @@ pub(crate) fn failed(index: i64, code: &str) -> ItemReport {
 }
 
 pub(crate) fn report(items: Vec<ItemReport>) -> Report {
-    Report {
-        items,
-        ..Report::default()
-    }
+    Report { items, ..Report::default() }
 }
 
 /// Nothing for a closing shard.

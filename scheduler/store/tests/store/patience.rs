@@ -9,23 +9,15 @@ use crate::lab::{Lab, all_ok, plan};
 
 /// A transaction of alice that has called this and stays open.
 async fn open(lab: &Lab, call: &str) -> PgConnection {
-    let mut connection = PgConnection::connect(&lab.url(Some("store_alice")))
-        .await
-        .unwrap();
+    let mut connection = PgConnection::connect(&lab.url(Some("store_alice"))).await.unwrap();
     for statement in ["begin", call] {
-        sqlx::query(AssertSqlSafe(statement.to_owned()))
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
     }
     connection
 }
 
 async fn end(mut connection: PgConnection) {
-    sqlx::query("rollback")
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    sqlx::query("rollback").execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 }
 
@@ -35,14 +27,9 @@ async fn the_leader_leads_on_while_a_tenant_keeps_a_job_that_is_to_be_planned() 
     let (kept, other) = (lab.submitted().await, lab.submitted().await);
     let transaction = open(&lab, &format!("select nightshift.cancel({kept})")).await;
     let plan_it = async |job: i64| lab.scheduler.planned(&lab.term, job, &plan(job)).await;
-    let (refused, led) = tokio::join!(
-        plan_it(kept),
-        lab.scheduler.lead("test", Duration::from_secs(3600))
-    );
-    assert!(
-        matches!(&refused, Err(error) if error.is_retryable()),
-        "{refused:?}"
-    );
+    let (refused, led) =
+        tokio::join!(plan_it(kept), lab.scheduler.lead("test", Duration::from_secs(3600)));
+    assert!(matches!(&refused, Err(error) if error.is_retryable()), "{refused:?}");
     assert!(led.unwrap().is_some());
     assert_eq!(plan_it(other).await.unwrap(), Planned::Ready);
     let rejected = lab.scheduler.rejected(&lab.term, kept, "bad", None, None);
@@ -56,12 +43,7 @@ async fn the_leader_leads_on_while_a_tenant_keeps_a_job_that_is_to_be_planned() 
 async fn a_worker_goes_on_while_a_tenant_keeps_one_of_its_jobs() {
     let lab = Lab::new().await;
     let worker = lab.register("w").await;
-    let kept = lab
-        .ready_with(|plan| Plan {
-            priority: 60,
-            ..plan
-        })
-        .await;
+    let kept = lab.ready_with(|plan| Plan { priority: 60, ..plan }).await;
     let lease = lab.claim(worker).await;
     assert_eq!(lease.job, kept);
     let other = lab.ready_of("blue", 2).await;
@@ -72,10 +54,7 @@ async fn a_worker_goes_on_while_a_tenant_keeps_one_of_its_jobs() {
     // Who asks for work is not kept from a lower priority either.
     let claimed = lab.claim(worker).await;
     assert_eq!(claimed.job, other);
-    lab.worker
-        .finish(&claimed, &all_ok(&claimed))
-        .await
-        .unwrap();
+    lab.worker.finish(&claimed, &all_ok(&claimed)).await.unwrap();
 
     end(transaction).await;
     lab.worker.finish(&lease, &all_ok(&lease)).await.unwrap();

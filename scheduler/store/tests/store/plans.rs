@@ -51,19 +51,13 @@ async fn claim_progress_finish_and_tick_never_scan_a_hot_table() {
         assert!(leases.len() == 3 && leases.iter().all(|l| l.job == job));
         let index = leases[0].first_item;
         assert_eq!(
-            store
-                .progress(&mut leases[0], &report(vec![ok(index)]))
-                .await
-                .unwrap(),
+            store.progress(&mut leases[0], &report(vec![ok(index)])).await.unwrap(),
             Verdict::Continue
         );
         let all = crate::lab::all_ok(&leases[1]);
         store.finish(&leases[1], &all).await.unwrap();
         store.release(&leases[2], &Report::default()).await.unwrap();
-        store
-            .fail(&leases[0], &Report::default(), "x", "y")
-            .await
-            .unwrap();
+        store.fail(&leases[0], &Report::default(), "x", "y").await.unwrap();
         let _ = round;
     }
     lab.tick().await;
@@ -84,10 +78,7 @@ async fn wait_for_statistics(lab: &Lab) -> i64 {
         if seen.parse::<i64>().unwrap() > 0 {
             return scanned(lab).await;
         }
-        assert!(
-            std::time::Instant::now() < deadline,
-            "no statistics arrived"
-        );
+        assert!(std::time::Instant::now() < deadline, "no statistics arrived");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
@@ -100,10 +91,7 @@ async fn counter(lab: &Lab, query: &str, at_least: i64) -> i64 {
         if seen >= at_least {
             return seen;
         }
-        assert!(
-            std::time::Instant::now() < deadline,
-            "{query} says {seen}, less than {at_least}"
-        );
+        assert!(std::time::Instant::now() < deadline, "{query} says {seen}, less than {at_least}");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
@@ -134,21 +122,14 @@ async fn a_claim_reads_one_job_however_many_wait() {
     lab.worker.close().await;
     let read = counter(&lab, read, before + 20).await - before;
     // One each, and what is left of the cursor's earlier versions until the index is cleaned.
-    assert!(
-        read <= 100,
-        "20 claims read {read} entries of job_cursor_open"
-    );
+    assert!(read <= 100, "20 claims read {read} entries of job_cursor_open");
 }
 
 #[tokio::test]
 async fn the_size_of_a_shard_asks_a_bounded_number_of_workers() {
     let lab = Lab::new().await;
-    lab.ready_with(|plan| nightshift_store::Plan {
-        n_items: 10_000,
-        shard_items: None,
-        ..plan
-    })
-    .await;
+    lab.ready_with(|plan| nightshift_store::Plan { n_items: 10_000, shard_items: None, ..plan })
+        .await;
     let worker = lab.register("w").await;
     lab.sql("
         insert into nightshift.worker (login, name, protocol, schema, models, info)
@@ -182,10 +163,7 @@ async fn renewals_change_no_index() {
     let mut leases = lab.worker.claim(worker, 1, LEASE).await.unwrap();
     for _ in 0..10 {
         for lease in &mut leases {
-            let beat = Report {
-                in_flight: vec![lease.first_item],
-                ..Report::default()
-            };
+            let beat = Report { in_flight: vec![lease.first_item], ..Report::default() };
             lab.worker.progress(lease, &beat).await.unwrap();
         }
     }
@@ -196,10 +174,7 @@ async fn renewals_change_no_index() {
         )
     };
     let renewals = 10 * i64::try_from(leases.len()).unwrap();
-    assert_eq!(
-        counter(&lab, &of_shard("n_tup_upd"), renewals).await,
-        renewals
-    );
+    assert_eq!(counter(&lab, &of_shard("n_tup_upd"), renewals).await, renewals);
     let other_page = counter(&lab, &of_shard("n_tup_upd - n_tup_hot_upd"), 0).await;
     assert_eq!(other_page, 0, "renewals that changed an index");
 }

@@ -24,10 +24,7 @@ async fn served(lab: &Lab, worker: WorkerId, n: usize) -> BTreeMap<i64, usize> {
 async fn tenants_of_equal_weight_take_turns_and_a_heavy_one_gets_its_multiple() {
     let lab = Lab::new().await;
     let worker = lab.register("w").await;
-    let (blue, green) = (
-        lab.ready_of("blue", 1000).await,
-        lab.ready_of("green", 1000).await,
-    );
+    let (blue, green) = (lab.ready_of("blue", 1000).await, lab.ready_of("green", 1000).await);
     // Three jobs of one tenant are no reason to give it more.
     for _ in 0..3 {
         lab.ready_of("green", 1000).await;
@@ -76,13 +73,9 @@ async fn caps_and_quotas_of_a_tenant_hold() {
     let leases = lab.worker.claim(worker, 10, LEASE).await.unwrap();
     assert_eq!(leases.len(), 3);
     assert!(lab.worker.claim(worker, 1, LEASE).await.unwrap().is_empty());
-    lab.worker
-        .finish(&leases[0], &all_ok(&leases[0]))
-        .await
-        .unwrap();
+    lab.worker.finish(&leases[0], &all_ok(&leases[0])).await.unwrap();
     assert_eq!(lab.worker.claim(worker, 10, LEASE).await.unwrap().len(), 1);
-    lab.sql("update nightshift.share set max_leased = null, max_gpu_ms = 1")
-        .await;
+    lab.sql("update nightshift.share set max_leased = null, max_gpu_ms = 1").await;
     assert!(lab.worker.claim(worker, 1, LEASE).await.unwrap().is_empty());
 }
 
@@ -124,16 +117,9 @@ async fn a_worker_of_two_models_goes_on_with_the_loaded_one() {
         info: serde_json::json!({}),
     };
     let worker = lab.worker.register(&registration).await.unwrap();
-    let one = |plan: Plan| Plan {
-        n_items: 4,
-        shard_items: Some(1),
-        ..plan
-    };
+    let one = |plan: Plan| Plan { n_items: 4, shard_items: Some(1), ..plan };
     let first = lab.ready_with(one).await;
-    let other = |plan| Plan {
-        model_key: "other/int4/bf16".to_owned(),
-        ..one(plan)
-    };
+    let other = |plan| Plan { model_key: "other/int4/bf16".to_owned(), ..one(plan) };
     let second = lab.ready_with(other).await;
     let third = lab.ready_with(one).await;
     let mut order = Vec::new();
@@ -150,20 +136,14 @@ async fn a_worker_of_two_models_goes_on_with_the_loaded_one() {
 async fn a_budget_stops_a_job() {
     let lab = Lab::new().await;
     let worker = lab.register("w").await;
-    let policy = Policy {
-        max_gpu_ms: Some(20),
-        ..Policy::default()
-    };
+    let policy = Policy { max_gpu_ms: Some(20), ..Policy::default() };
     let job = lab.ready_with(|plan| Plan { policy, ..plan }).await;
     let mut lease = lab.claim(worker).await;
     let one = lab.worker.progress(&mut lease, &report(vec![ok(0)])).await;
     assert_eq!(one.unwrap(), Verdict::Continue);
     let two = lab.worker.progress(&mut lease, &report(vec![ok(1)])).await;
     assert_eq!(two.unwrap(), Verdict::Cancelled, "24 of 20 ms");
-    lab.worker
-        .release(&lease, &Report::default())
-        .await
-        .unwrap();
+    lab.worker.release(&lease, &Report::default()).await.unwrap();
     let ended = lab.job(job).await;
     assert_eq!(ended.state, JobState::Failed);
     assert!(ended.errors.unwrap().contains("limits.max_gpu_hours"));
@@ -174,27 +154,14 @@ async fn a_job_waits_for_the_jobs_before_it() {
     let lab = Lab::new().await;
     let worker = lab.register("w").await;
     let first = lab.ready(1, 1).await;
-    let after = |after| Policy {
-        after: vec![after],
-        ..Policy::default()
-    };
-    let second = lab
-        .ready_with(|plan| Plan {
-            policy: after(first),
-            ..plan
-        })
-        .await;
+    let after = |after| Policy { after: vec![after], ..Policy::default() };
+    let second = lab.ready_with(|plan| Plan { policy: after(first), ..plan }).await;
     assert_eq!(served(&lab, worker, 2).await[&first], 2, "with its closing");
     assert!(lab.worker.claim(worker, 1, LEASE).await.unwrap().is_empty());
     lab.tick().await;
     assert_eq!(lab.claim(worker).await.job, second);
     // One that will never finish takes along what waits for it.
-    let third = lab
-        .ready_with(|plan| Plan {
-            policy: after(second),
-            ..plan
-        })
-        .await;
+    let third = lab.ready_with(|plan| Plan { policy: after(second), ..plan }).await;
     lab.alice.cancel(second).await.unwrap();
     lab.sql("update nightshift.job set state = 'cancelled', finished_at = nightshift.clock() where state = 'cancelling'")
         .await;
@@ -220,8 +187,7 @@ async fn nothing_starts_outside_its_window_and_what_runs_is_drained() {
     assert!(lab.worker.claim(worker, 1, LEASE).await.unwrap().is_empty());
     lab.advance(3601).await;
     let mut lease = lab.claim(worker).await;
-    lab.sql("update nightshift.shard set leased_until = leased_until + interval '2 hours'")
-        .await;
+    lab.sql("update nightshift.shard set leased_until = leased_until + interval '2 hours'").await;
     lab.advance(3600).await;
     assert!(lab.worker.claim(worker, 1, LEASE).await.unwrap().is_empty());
     let told = lab.worker.progress(&mut lease, &Report::default()).await;
@@ -230,10 +196,7 @@ async fn nothing_starts_outside_its_window_and_what_runs_is_drained() {
 
 /// A policy without chance.
 fn certain() -> Policy {
-    Policy {
-        jitter: Some(false),
-        ..Policy::default()
-    }
+    Policy { jitter: Some(false), ..Policy::default() }
 }
 
 #[tokio::test]
@@ -242,11 +205,7 @@ async fn nothing_starts_before_it_may_or_while_it_is_held() {
     let worker = lab.register("w").await;
     let now = "select floor(extract(epoch from nightshift.clock()) * 1000)::text";
     let now: i64 = lab.text(now).await.parse().unwrap();
-    let policy = Policy {
-        not_before_unix_ms: Some(now + 3_600_000),
-        hold: true,
-        ..certain()
-    };
+    let policy = Policy { not_before_unix_ms: Some(now + 3_600_000), hold: true, ..certain() };
     let job = lab.ready_with(|plan| Plan { policy, ..plan }).await;
     assert!(lab.job(job).await.held);
     lab.alice.unhold(job).await.unwrap();
@@ -282,16 +241,12 @@ async fn a_window_is_closed_until_the_scheduler_computes_it() {
     // A second opinion about a window that has not passed changes nothing.
     open(90).await;
     let lease = lab.claim(worker).await;
-    lab.sql("update nightshift.shard set leased_until = leased_until + interval '2 hours'")
-        .await;
+    lab.sql("update nightshift.shard set leased_until = leased_until + interval '2 hours'").await;
     lab.advance(1_801).await;
     assert!(lab.worker.claim(worker, 1, LEASE).await.unwrap().is_empty());
     let due_now = lab.scheduler.windows_due(&lab.term).await.unwrap();
     assert_eq!((due_now.len(), due_now[0].busy), (1, true));
-    lab.worker
-        .release(&lease, &Report::default())
-        .await
-        .unwrap();
+    lab.worker.release(&lease, &Report::default()).await.unwrap();
     let due_now = lab.scheduler.windows_due(&lab.term).await.unwrap();
     assert!(!due_now[0].busy);
 }
@@ -305,32 +260,19 @@ async fn only_the_named_failures_are_tried_again() {
         backoff_ms: Some(0),
         ..certain()
     };
-    let job = lab
-        .ready_with(|plan| Plan {
-            policy,
-            n_items: 8,
-            ..plan
-        })
-        .await;
+    let job = lab.ready_with(|plan| Plan { policy, n_items: 8, ..plan }).await;
     let states =
         "select string_agg(state || ':' || n_failed, ' ' order by shard_no) from nightshift.shard";
     let [storage, oom] = [lab.claim(worker).await, lab.claim(worker).await];
     let fail = async |lease, code| {
-        lab.worker
-            .fail(lease, &Report::default(), code, "it did not work")
-            .await
-            .unwrap();
+        lab.worker.fail(lease, &Report::default(), code, "it did not work").await.unwrap();
     };
     fail(&storage, "storage").await;
     assert_eq!(lab.text(states).await, "waiting:0 leased:0");
-    lab.worker
-        .fail(&oom, &report(vec![ok(4)]), "oom", "no room")
-        .await
-        .unwrap();
+    lab.worker.fail(&oom, &report(vec![ok(4)]), "oom", "no room").await.unwrap();
     assert_eq!(lab.text(states).await, "waiting:0 dead:3");
     assert_eq!(
-        lab.text("select string_agg(distinct error_code, ' ') from nightshift.item")
-            .await,
+        lab.text("select string_agg(distinct error_code, ' ') from nightshift.item").await,
         "oom"
     );
     // A lost lease is of a class that is tried again.
@@ -351,14 +293,8 @@ async fn a_job_waits_only_for_earlier_jobs_of_its_tenant() {
     let other = lab.ready_of("blue", 1).await;
     let job = lab.submitted().await;
     for wrong in [other, job, job + 1, 1_000_000] {
-        let policy = Policy {
-            after: vec![wrong],
-            ..certain()
-        };
-        let plan = Plan {
-            policy,
-            ..crate::lab::plan(job)
-        };
+        let policy = Policy { after: vec![wrong], ..certain() };
+        let plan = Plan { policy, ..crate::lab::plan(job) };
         match lab.scheduler.planned(&lab.term, job, &plan).await.unwrap() {
             Planned::Refused(words) => assert!(words.starts_with("schedule.after: "), "{words}"),
             other => panic!("{other:?}"),
@@ -382,10 +318,7 @@ async fn a_job_that_nobody_began_gets_a_shard_of_less_urgent_work() {
         told.push(verdict.unwrap());
     }
     assert_eq!(told, [Verdict::Continue, Verdict::Drain], "one is enough");
-    lab.worker
-        .release(&leases[1], &Report::default())
-        .await
-        .unwrap();
+    lab.worker.release(&leases[1], &Report::default()).await.unwrap();
     assert_eq!(lab.claim(worker).await.job, urgent);
     assert_eq!(
         lab.text("select max(n_failed_attempts + n_lost_attempts)::text from nightshift.shard")
@@ -406,17 +339,9 @@ async fn one_report_speaks_for_many_leases_and_each_is_fenced() {
         Call::Finish,
         Call::Finish,
         Call::Release,
-        Call::Fail {
-            code: "oom".to_owned(),
-            message: "no room".to_owned(),
-        },
+        Call::Fail { code: "oom".to_owned(), message: "no room".to_owned() },
     ];
-    let given = [
-        reports[0].clone(),
-        reports[1].clone(),
-        Report::default(),
-        Report::default(),
-    ];
+    let given = [reports[0].clone(), reports[1].clone(), Report::default(), Report::default()];
     // In another order than that of the shards: answers come in the order of the calls.
     let mut calls: Vec<_> = what
         .into_iter()

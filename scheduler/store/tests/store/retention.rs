@@ -46,16 +46,9 @@ async fn jobs_that_ended_long_ago_go_whole_and_in_batches() {
     lab.claim(worker).await;
     later(&mut lab, 8).await;
     let recent = lab.ready(10, 4).await;
-    lab.worker
-        .release(&lab.claim(worker).await, &crate::lab::report(Vec::new()))
-        .await
-        .unwrap();
+    lab.worker.release(&lab.claim(worker).await, &crate::lab::report(Vec::new())).await.unwrap();
     lab.alice.cancel(recent).await.unwrap();
-    let kept = (
-        rows(&lab, running).await,
-        rows(&lab, recent).await,
-        rows(&lab, waited_for).await,
-    );
+    let kept = (rows(&lab, running).await, rows(&lab, recent).await, rows(&lab, waited_for).await);
     assert_eq!(rows(&lab, old).await, "1 1 4 4 10 1");
 
     // Seven rows a call: ten items take two of them, and nobody may bring the job back meanwhile.
@@ -65,10 +58,7 @@ async fn jobs_that_ended_long_ago_go_whole_and_in_batches() {
     assert!(retried.is_err(), "{retried:?}");
     // Postgres says that a call failed before it gives up what the call had locked, and prune passes over a job that is locked: one
     // more call of the same login waits for that.
-    assert!(matches!(
-        lab.alice.job(old).await,
-        Err(Error::NotFound { .. })
-    ));
+    assert!(matches!(lab.alice.job(old).await, Err(Error::NotFound { .. })));
     let mut removed = first;
     let mut calls = 1;
     while removed.more {
@@ -80,31 +70,16 @@ async fn jobs_that_ended_long_ago_go_whole_and_in_batches() {
         calls += 1;
     }
     assert_eq!(calls, 3, "19 rows, 7 in a call");
-    assert_eq!(
-        (
-            removed.jobs,
-            removed.items,
-            removed.attempts,
-            removed.shards
-        ),
-        (1, 10, 4, 4)
-    );
+    assert_eq!((removed.jobs, removed.items, removed.attempts, removed.shards), (1, 10, 4, 4));
     assert_eq!(rows(&lab, old).await, "0 0 0 0 0 0");
     assert_eq!(
-        (
-            rows(&lab, running).await,
-            rows(&lab, recent).await,
-            rows(&lab, waited_for).await
-        ),
+        (rows(&lab, running).await, rows(&lab, recent).await, rows(&lab, waited_for).await),
         kept,
         "running, recent, and one that a running job waits for"
     );
     let again = lab.admin.prune(WEEK, 7).await.unwrap();
     assert_eq!(again, Pruned::default());
-    assert!(matches!(
-        lab.admin.prune(WEEK, 0).await,
-        Err(Error::Refused { .. })
-    ));
+    assert!(matches!(lab.admin.prune(WEEK, 0).await, Err(Error::Refused { .. })));
 }
 
 #[tokio::test]
@@ -135,10 +110,7 @@ async fn a_job_that_was_retried_in_time_stays() {
     let job = lab.ready(4, 4).await;
     let lease = lab.claim(worker).await;
     let failed = (0..4).map(|index| crate::lab::failed(index, "x")).collect();
-    lab.worker
-        .finish(&lease, &crate::lab::report(failed))
-        .await
-        .unwrap();
+    lab.worker.finish(&lease, &crate::lab::report(failed)).await.unwrap();
     lab.run_all(worker).await;
     later(&mut lab, 30).await;
     lab.alice.retry(job, &Only::Failed).await.unwrap();
@@ -165,10 +137,7 @@ async fn a_job_that_is_retried_while_an_older_one_goes_stays() {
     later(&mut lab, 30).await;
     let mut holder = PgConnection::connect(&lab.url(None)).await.unwrap();
     let lock = format!("begin; select from nightshift.shard where job_id = {oldest} for update");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(lock))
-        .execute(&mut holder)
-        .await
-        .unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut holder).await.unwrap();
     let admin = lab.admin.clone();
     let pruning = tokio::spawn(async move { admin.prune(WEEK, 1_000).await });
     let waiting = "select count(*)::text from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
@@ -176,10 +145,7 @@ async fn a_job_that_is_retried_while_an_older_one_goes_stays() {
         tokio::task::yield_now().await;
     }
     assert_eq!(lab.alice.retry(old, &Only::Failed).await.unwrap(), 4);
-    sqlx::raw_sql("rollback")
-        .execute(&mut holder)
-        .await
-        .unwrap();
+    sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
     assert_eq!(pruning.await.unwrap().unwrap().jobs, 1);
     assert_eq!(rows(&lab, oldest).await, "0 0 0 0 0 0");
     assert_eq!(lab.job(old).await.state, JobState::Ready);
@@ -194,12 +160,7 @@ async fn logs_inputs_and_workers_that_are_gone_go_too() {
     let job = lab.submitted().await;
     let chunk = lab.scheduler.add_chunk(&lab.term, job, 0, 4, b"rows");
     assert!(chunk.await.unwrap());
-    let plan = Plan {
-        n_rows: 4,
-        n_items: 4,
-        shard_items: Some(4),
-        ..plan(job)
-    };
+    let plan = Plan { n_rows: 4, n_items: 4, shard_items: Some(4), ..plan(job) };
     lab.scheduler.planned(&lab.term, job, &plan).await.unwrap();
     let lease = lab.claim(worker).await;
     let mut report = all_ok(&lease);
@@ -212,10 +173,7 @@ async fn logs_inputs_and_workers_that_are_gone_go_too() {
     lab.claim(busy).await;
     later(&mut lab, 8).await;
     let gone = lab.admin.prune(WEEK, 1_000).await.unwrap();
-    assert_eq!(
-        (gone.jobs, gone.logs, gone.chunks, gone.workers),
-        (1, 1, 1, 1)
-    );
+    assert_eq!((gone.jobs, gone.logs, gone.chunks, gone.workers), (1, 1, 1, 1));
     let left = lab
         .text("select (select count(*) from nightshift.attempt_log) || ' ' || (select count(*) from nightshift.input_chunk)
             || ' ' || (select string_agg(name, ' ') from nightshift.worker)")
@@ -241,21 +199,11 @@ async fn events_are_dropped_by_the_week_and_none_is_deleted() {
         lab.scheduler.keep_events(&lab.term).await.unwrap();
         assert_eq!(lab.scheduler.keep_events(&lab.term).await.unwrap(), 0);
         lab.sql("insert into nightshift.event (tenant_id, job_id, what, message) select 1, i, 'x', repeat('y', 100) from generate_series(1, 5000) i").await;
-        assert_eq!(
-            lab.text("select count(*)::text from nightshift.event_rest")
-                .await,
-            "0"
-        );
+        assert_eq!(lab.text("select count(*)::text from nightshift.event_rest").await, "0");
         sizes.push(lab.text(size).await.parse::<i64>().unwrap());
         later(&mut lab, 7).await;
-        lab.admin
-            .prune(Duration::from_secs(u64::from(DAY)), 1_000)
-            .await
-            .unwrap();
-        assert!(
-            weeks(&lab).await <= 2,
-            "a week goes when its last event is old enough"
-        );
+        lab.admin.prune(Duration::from_secs(u64::from(DAY)), 1_000).await.unwrap();
+        assert!(weeks(&lab).await <= 2, "a week goes when its last event is old enough");
     }
     // Fourfold the events, and no more room than a few weeks of them take.
     assert!(sizes[3] < 3 * sizes[0], "{sizes:?}");
@@ -271,9 +219,7 @@ async fn events_that_somebody_reads_go_another_time() {
     lab.scheduler.keep_events(&lab.term).await.unwrap();
     let before = weeks(&lab).await;
     later(&mut lab, 30).await;
-    let mut reader = PgConnection::connect(&lab.url(Some("store_alice")))
-        .await
-        .unwrap();
+    let mut reader = PgConnection::connect(&lab.url(Some("store_alice"))).await.unwrap();
     for statement in ["begin", "select count(*) from nightshift.events"] {
         sqlx::query(statement).execute(&mut reader).await.unwrap();
     }
@@ -291,17 +237,9 @@ async fn events_of_a_week_that_nobody_prepared_move_into_their_partition() {
     later(&mut lab, 100).await;
     let job = lab.submitted().await;
     assert!(lab.alice.hold(job).await.unwrap());
-    assert_eq!(
-        lab.text("select count(*)::text from nightshift.event_rest")
-            .await,
-        "1"
-    );
+    assert_eq!(lab.text("select count(*)::text from nightshift.event_rest").await, "1");
     assert_eq!(lab.scheduler.keep_events(&lab.term).await.unwrap(), 2);
-    assert_eq!(
-        lab.text("select count(*)::text from nightshift.event_rest")
-            .await,
-        "0"
-    );
+    assert_eq!(lab.text("select count(*)::text from nightshift.event_rest").await, "0");
     let events = lab.alice.events(Some(job), 0, 10).await.unwrap();
     let whats: Vec<_> = events.iter().map(|event| event.what.as_str()).collect();
     assert_eq!(whats, ["submitted", "held"]);
@@ -310,10 +248,7 @@ async fn events_of_a_week_that_nobody_prepared_move_into_their_partition() {
 #[tokio::test]
 async fn a_spec_goes_with_the_last_job_that_has_it() {
     let mut lab = Lab::new().await;
-    let submission = Submission {
-        spec: "one".to_owned(),
-        ..Submission::default()
-    };
+    let submission = Submission { spec: "one".to_owned(), ..Submission::default() };
     let documents = "select count(*)::text from nightshift.document";
     for left in ["1", "0"] {
         let first = lab.alice.submit(&submission).await.unwrap();

@@ -10,14 +10,10 @@ const HOUR: i64 = 3_600_000;
 async fn recurring(lab: &Lab, rule: &str) -> (i64, i64) {
     let job = lab.submitted().await;
     let cron = "0 21 * * * Europe/Berlin";
-    let made = lab
-        .scheduler
-        .recur(&lab.term, job, "nightly", "edit", cron, rule);
+    let made = lab.scheduler.recur(&lab.term, job, "nightly", "edit", cron, rule);
     assert!(made.await.unwrap());
     // Asking again changes nothing.
-    let again = lab
-        .scheduler
-        .recur(&lab.term, job, "nightly", "edit", cron, rule);
+    let again = lab.scheduler.recur(&lab.term, job, "nightly", "edit", cron, rule);
     assert!(again.await.unwrap());
     let due = due(lab).await.unwrap();
     assert_eq!((due.due_unix_ms, due.cron.as_str()), (None, cron));
@@ -30,10 +26,7 @@ async fn due(lab: &Lab) -> Option<ScheduleDue> {
 }
 
 async fn advance(lab: &Lab, due: &ScheduleDue, next: i64) -> bool {
-    let done = lab
-        .scheduler
-        .advance_schedule(&lab.term, due, next, "2026-11-27")
-        .await;
+    let done = lab.scheduler.advance_schedule(&lab.term, due, next, "2026-11-27").await;
     done.unwrap()
 }
 
@@ -52,10 +45,7 @@ async fn runs(lab: &Lab) -> (String, Vec<i64>) {
         from nightshift.job where schedule_id is not null";
     let submitted = lab.scheduler.submitted(&lab.term, 10).await.unwrap();
     assert!(submitted.iter().all(|job| job.scheduled));
-    (
-        lab.text(runs).await,
-        submitted.iter().map(|job| job.job).collect(),
-    )
+    (lab.text(runs).await, submitted.iter().map(|job| job.job).collect())
 }
 
 async fn end(lab: &Lab, job: i64) {
@@ -66,8 +56,7 @@ async fn end(lab: &Lab, job: i64) {
 /// The database's leader lasts an hour in these tests.
 async fn lab() -> Lab {
     let lab = Lab::new().await;
-    lab.sql("update nightshift.leader set leads_until = 'infinity'")
-        .await;
+    lab.sql("update nightshift.leader set leads_until = 'infinity'").await;
     lab
 }
 
@@ -88,10 +77,7 @@ async fn a_due_time_has_one_run_whoever_looks() {
     // Another scheduler saw the same.
     assert!(!advance(&lab, &seen, next).await);
     assert!(!advance(&lab, &seen, next + HOUR).await);
-    assert_eq!(
-        runs(&lab).await,
-        ("1:submitted 2:submitted*".to_owned(), vec![first])
-    );
+    assert_eq!(runs(&lab).await, ("1:submitted 2:submitted*".to_owned(), vec![first]));
     // The second run's spec is the first one's.
     let two = lab
         .text("select count(distinct spec_id) || ' ' || max(run_date) from nightshift.job")
@@ -102,21 +88,14 @@ async fn a_due_time_has_one_run_whoever_looks() {
     assert_eq!(view.next_due_unix_ms, Some(next));
     // A job that is submitted meanwhile is heard of: runs that lie ready keep nobody's hint back.
     let plan = plan(first);
-    lab.scheduler
-        .planned(&lab.term, first, &plan)
-        .await
-        .unwrap();
+    lab.scheduler.planned(&lab.term, first, &plan).await.unwrap();
     assert_eq!(lab.tick().await.submitted, 0);
 }
 
 #[tokio::test]
 async fn a_run_that_is_due_too_early_waits_is_left_out_or_overlaps() {
     for (rule, after_two_hours, at_last) in [
-        (
-            "wait",
-            "1:submitted 2:submitted*",
-            "1:cancelled 2:submitted 3:submitted*",
-        ),
+        ("wait", "1:submitted 2:submitted*", "1:cancelled 2:submitted 3:submitted*"),
         (
             "skip",
             "1:submitted 2:cancelled 3:submitted*",
@@ -142,10 +121,7 @@ async fn a_run_that_is_due_too_early_waits_is_left_out_or_overlaps() {
         if rule == "skip" {
             let events = lab.alice.events(Some(first + 1), 0, 10).await.unwrap();
             let words = format!("run 2 was due while job {first}, an earlier run, was not over");
-            assert!(
-                events.iter().any(|event| event.message == words),
-                "{events:?}"
-            );
+            assert!(events.iter().any(|event| event.message == words), "{events:?}");
         }
         end(&lab, first).await;
         assert!(an_hour_later(&lab).await);
@@ -159,10 +135,7 @@ async fn one_run_can_be_cancelled_and_a_schedule_paused_and_removed() {
     let (schedule, first) = recurring(&lab, "wait").await;
     end(&lab, first).await;
     assert!(an_hour_later(&lab).await);
-    assert_eq!(
-        runs(&lab).await,
-        ("1:cancelled 2:submitted*".to_owned(), vec![])
-    );
+    assert_eq!(runs(&lab).await, ("1:cancelled 2:submitted*".to_owned(), vec![]));
     let to = async |to| lab.alice.move_schedule(schedule, to).await.unwrap();
     assert!(to(ScheduleMove::Pause).await);
     assert!(!to(ScheduleMove::Pause).await);
@@ -192,9 +165,6 @@ async fn one_run_can_be_cancelled_and_a_schedule_paused_and_removed() {
     assert_eq!(lab.bob.schedules(true).await.unwrap().len(), 0);
     let foreign = lab.bob.move_schedule(schedule, ScheduleMove::Resume).await;
     let error = foreign.unwrap_err();
-    assert!(
-        matches!(error, nightshift_store::Error::NotFound { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, nightshift_store::Error::NotFound { .. }), "{error}");
     assert_eq!(lab.job(first).await.state, JobState::Cancelled);
 }

@@ -16,12 +16,7 @@ pub(crate) async fn worker(lab: &Lab, slots: u32) -> WorkerId {
 
 /// A ready job without a shard size.
 pub(crate) async fn job(lab: &Lab, n_items: i64) -> i64 {
-    lab.ready_with(|plan| Plan {
-        n_items,
-        shard_items: None,
-        ..plan
-    })
-    .await
+    lab.ready_with(|plan| Plan { n_items, shard_items: None, ..plan }).await
 }
 
 /// A worker says that it takes so long for an item of the lease's job, and has this in its slots.
@@ -63,10 +58,7 @@ async fn a_shard_is_a_minute_of_the_worker_that_claims_it() {
     let mut silent = lab.claim(worker(&lab, 8).await).await;
     let words = json!({"items": "none", "item_ms": {job.to_string(): "a second"}});
     let health = Some(words);
-    let said = Report {
-        health,
-        ..Report::default()
-    };
+    let said = Report { health, ..Report::default() };
     lab.worker.progress(&mut silent, &said).await.unwrap();
     assert_eq!(len(&silent), 64);
     assert_eq!(len(&lab.claim(silent.worker).await), 64);
@@ -130,12 +122,8 @@ async fn the_end_of_a_job_is_shared_by_those_that_can_take_part() {
             ))
             .await;
             let lease = lab.claim(first.worker).await;
-            lab.worker
-                .release(&lease, &Report::default())
-                .await
-                .unwrap();
-            lab.sql("delete from nightshift.shard where state = 'waiting'")
-                .await;
+            lab.worker.release(&lease, &Report::default()).await.unwrap();
+            lab.sql("delete from nightshift.shard where state = 'waiting'").await;
             len(&lease)
         }
     };
@@ -149,12 +137,8 @@ async fn the_end_of_a_job_is_shared_by_those_that_can_take_part() {
     let elsewhere = worker(&lab, 1).await;
     let mut lease = lab.claim(elsewhere).await;
     tell(&lab, &mut lease, 50.0, &["4711/3".to_owned()]).await;
-    lab.worker
-        .release(&lease, &Report::default())
-        .await
-        .unwrap();
-    lab.sql("delete from nightshift.shard where state = 'waiting'")
-        .await;
+    lab.worker.release(&lease, &Report::default()).await.unwrap();
+    lab.sql("delete from nightshift.shard where state = 'waiting'").await;
     // A worker counts as one, so does one that said nothing; one twice as fast as two.
     assert_eq!(next(1_000).await, 125);
     assert_eq!(next(999).await, 125);
@@ -192,12 +176,7 @@ async fn unequal_workers_end_a_job_within_one_item_of_each_other() {
     for ms in [400, 500, 700, 1_000, 1_300, 2_000, 4_000] {
         let worker = worker(&lab, 1).await;
         let (until, lease) = (0, None);
-        all.push(Busy {
-            until,
-            ms,
-            worker,
-            lease,
-        });
+        all.push(Busy { until, ms, worker, lease });
     }
     let (mut sizes, mut ends, mut closing) = (Vec::new(), Vec::new(), 0);
     // Whoever is done first reports and asks for more; time is only counted.
@@ -205,10 +184,7 @@ async fn unequal_workers_end_a_job_within_one_item_of_each_other() {
         let busy = &mut all[next];
         if let Some(lease) = busy.lease.take() {
             let health = Some(json!({"items": [], "item_ms": {job.to_string(): busy.ms}}));
-            let done = Report {
-                health,
-                ..all_ok(&lease)
-            };
+            let done = Report { health, ..all_ok(&lease) };
             lab.worker.finish(&lease, &done).await.unwrap();
         }
         match lab.worker.claim(busy.worker, 1, LEASE).await.unwrap().pop() {
@@ -229,10 +205,7 @@ async fn unequal_workers_end_a_job_within_one_item_of_each_other() {
         assert_eq!(*first, carved, "every item is carved once");
         carved += n;
     }
-    assert_eq!(
-        (carved, closing, lab.job(job).await.n_ok),
-        (ITEMS, 1, ITEMS)
-    );
+    assert_eq!((carved, closing, lab.job(job).await.n_ok), (ITEMS, 1, ITEMS));
     let (least, most) = (*ends.iter().min().unwrap(), *ends.iter().max().unwrap());
     // Together they draw 8.448 items a second, so the last one cannot be done before 118,371 ms.
     assert!(most - least <= 4_000, "they end at {ends:?}");

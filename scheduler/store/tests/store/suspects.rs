@@ -18,10 +18,8 @@ async fn claim(lab: &Lab, worker: WorkerId, alone: &[i64]) -> Lease {
 
 /// The worker dies after it said that these items are done, and those in its slots.
 async fn die(lab: &Lab, mut lease: Lease, done: &[i64], in_flight: &[i64]) {
-    let last = Report {
-        in_flight: in_flight.to_vec(),
-        ..report(done.iter().copied().map(ok).collect())
-    };
+    let last =
+        Report { in_flight: in_flight.to_vec(), ..report(done.iter().copied().map(ok).collect()) };
     let verdict = lab.worker.progress(&mut lease, &last).await.unwrap();
     assert_eq!(verdict, Verdict::Continue);
     lab.advance(120).await;
@@ -69,10 +67,7 @@ async fn one_item_that_kills_workers_fails_and_the_others_of_its_shard_do_not() 
     let others = report([4, 6, 7, 8, 9].map(ok).to_vec());
     lab.worker.finish(&rest, &others).await.unwrap();
     lab.run_all(worker).await;
-    assert_eq!(
-        lab.text(SHARDS).await,
-        "finished 9/1 0 {}, finished 10/0 0 {}"
-    );
+    assert_eq!(lab.text(SHARDS).await, "finished 9/1 0 {}, finished 10/0 0 {}");
     let view = lab.job(job).await;
     assert_eq!(view.state, JobState::FinishedWithErrors);
     assert_eq!((view.n_ok, view.n_failed), (19, 1));
@@ -97,11 +92,7 @@ async fn the_last_open_item_of_a_job_may_be_the_one_that_kills() {
 #[tokio::test]
 async fn an_item_that_kills_workers_counts_against_the_limit_of_failed_items() {
     let lab = Lab::new().await;
-    let limited = |plan| Plan {
-        n_items: 8,
-        max_failed_items: Some(0),
-        ..plan
-    };
+    let limited = |plan| Plan { n_items: 8, max_failed_items: Some(0), ..plan };
     let job = lab.ready_with(limited).await;
     let worker = lab.register("w").await;
     die(&lab, claim(&lab, worker, &[]).await, &[], &[0]).await;
@@ -155,10 +146,7 @@ async fn a_lease_that_is_given_back_makes_no_suspects_and_forgets_none() {
     let worker = lab.register("w").await;
     die(&lab, claim(&lab, worker, &[]).await, &[], &[1, 2]).await;
     die(&lab, claim(&lab, worker, &[]).await, &[], &[1, 2]).await;
-    let flying = Report {
-        in_flight: vec![1],
-        ..Report::default()
-    };
+    let flying = Report { in_flight: vec![1], ..Report::default() };
     let mut lease = claim(&lab, worker, &[1, 2]).await;
     lab.worker.progress(&mut lease, &flying).await.unwrap();
     lab.worker.release(&lease, &flying).await.unwrap();

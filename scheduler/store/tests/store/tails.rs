@@ -15,10 +15,7 @@ async fn one_holds_all(lab: &Lab) -> Lease {
     lab.worker.finish(&first, &all_ok(&first)).await.unwrap();
     let mut long = lab.claim(only).await;
     assert_eq!((long.job, long.first_item, long.end_item), (job, 1, 61));
-    let begun = Report {
-        in_flight: vec![11],
-        ..report((1..11).map(ok).collect())
-    };
+    let begun = Report { in_flight: vec![11], ..report((1..11).map(ok).collect()) };
     let verdict = lab.worker.progress(&mut long, &begun).await.unwrap();
     assert_eq!(verdict, Verdict::Continue);
     long
@@ -27,8 +24,7 @@ async fn one_holds_all(lab: &Lab) -> Lease {
 /// Leases whose holder is asked to give them back.
 async fn asked_for(lab: &Lab) -> String {
     lab.tick().await;
-    lab.text("select count(*)::text from nightshift.shard where preempt")
-        .await
+    lab.text("select count(*)::text from nightshift.shard where preempt").await
 }
 
 #[tokio::test]
@@ -44,10 +40,7 @@ async fn an_idle_worker_gets_a_part_of_a_long_lease() {
     assert_eq!(verdict.unwrap(), Verdict::Drain);
     let charged = "select sum(charged_ms)::text from nightshift.shard where kind = 'items'";
     let charge = lab.text(charged).await;
-    lab.worker
-        .release(&long, &report(vec![ok(11)]))
-        .await
-        .unwrap();
+    lab.worker.release(&long, &report(vec![ok(11)])).await.unwrap();
 
     // Of the 49 items that nobody began, each gets half of its share of the rest.
     let mut ends = Vec::new();
@@ -68,15 +61,9 @@ async fn an_idle_worker_gets_a_part_of_a_long_lease() {
     assert_eq!((view.state, view.n_ok), (JobState::Finished, 61));
     let gaps = "select count(*)::text from (select first_item - lag(end_item, 1, 0::bigint) over (order by first_item) as gap
         from nightshift.shard where kind = 'items') s where gap <> 0";
-    assert_eq!(
-        lab.text(gaps).await,
-        "0",
-        "shards that do not follow each other"
-    );
+    assert_eq!(lab.text(gaps).await, "0", "shards that do not follow each other");
     let outcomes = lab.alice.attempts(long.job, 100).await.unwrap();
-    let others = outcomes
-        .iter()
-        .filter(|a| a.outcome != Some(AttemptOutcome::Finished));
+    let others = outcomes.iter().filter(|a| a.outcome != Some(AttemptOutcome::Finished));
     assert_eq!(others.count(), 1, "the one that was given back");
 }
 
@@ -138,24 +125,15 @@ async fn a_lease_is_asked_for_only_when_that_helps() {
         ),
     ] {
         let job = long.job.to_string();
-        lab.sql(&before.replace("\"1\"", &format!("\"{job}\"")))
-            .await;
+        lab.sql(&before.replace("\"1\"", &format!("\"{job}\""))).await;
         assert_eq!(asked_for(&lab).await, "0", "a lease {what} was asked for");
-        lab.sql(&after.replace("\"1\"", &format!("\"{job}\"")))
-            .await;
+        lab.sql(&after.replace("\"1\"", &format!("\"{job}\""))).await;
     }
     lab.advance(11).await;
     assert_eq!(asked_for(&lab).await, "0", "for a worker that is gone");
     let health = Some(json!({"items": [], "item_ms": {long.job.to_string(): 409}}));
-    let alive = Report {
-        health,
-        in_flight: vec![11],
-        ..Report::default()
-    };
-    assert_eq!(
-        lab.worker.progress(&mut long, &alive).await.unwrap(),
-        Verdict::Continue
-    );
+    let alive = Report { health, in_flight: vec![11], ..Report::default() };
+    assert_eq!(lab.worker.progress(&mut long, &alive).await.unwrap(), Verdict::Continue);
     worker(&lab, 1).await;
     assert_eq!(asked_for(&lab).await, "1");
 }
@@ -177,13 +155,7 @@ async fn a_shard_that_was_lost_stays_whole() {
 #[tokio::test]
 async fn what_a_fast_worker_gave_back_is_cut_for_a_slow_one() {
     let lab = Lab::new().await;
-    let job = lab
-        .ready_with(|plan| Plan {
-            n_items: 6_001,
-            shard_items: None,
-            ..plan
-        })
-        .await;
+    let job = lab.ready_with(|plan| Plan { n_items: 6_001, shard_items: None, ..plan }).await;
     let fast = worker(&lab, 1).await;
     let mut first = lab.claim(fast).await;
     tell(&lab, &mut first, 10.0, &[]).await;
@@ -200,9 +172,5 @@ async fn what_a_fast_worker_gave_back_is_cut_for_a_slow_one() {
     tell(&lab, &mut unknown, 1_000.0, &[]).await;
     let leases = [lab.claim(slow).await, lab.claim(slow).await];
     assert_eq!(leases.each_ref().map(len), [60, 60]);
-    assert!(
-        leases
-            .iter()
-            .all(|lease| (lease.job, lease.kind) == (job, ShardKind::Items))
-    );
+    assert!(leases.iter().all(|lease| (lease.job, lease.kind) == (job, ShardKind::Items)));
 }

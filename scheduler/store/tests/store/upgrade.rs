@@ -41,11 +41,8 @@ async fn jobs_of_an_earlier_schema_stay_what_they_are() {
     .fetch_all(&mut earlier)
     .await
     .unwrap();
-    let expected = [
-        "1 rejected 0 one",
-        r#"2 ready 50 one {"kind": "edit"} t"#,
-        "3 submitted 0 two",
-    ];
+    let expected =
+        ["1 rejected 0 one", r#"2 ready 50 one {"kind": "edit"} t"#, "3 submitted 0 two"];
     assert_eq!(jobs, expected);
     earlier.close().await.unwrap();
     lab.sql("drop database lab_earlier").await;

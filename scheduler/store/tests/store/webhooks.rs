@@ -18,10 +18,7 @@ pub(crate) async fn telling(lab: &Lab, events: &[&str]) -> i64 {
             {"webhook": "https://hooks.test/a", "events": events, "secret_env": "HOOK"},
             {"webhook": "https://hooks.test/b", "events": ["failed"]}
         ]);
-        plan.policy = Policy {
-            max_gpu_ms: Some(1_000),
-            ..plan.policy
-        };
+        plan.policy = Policy { max_gpu_ms: Some(1_000), ..plan.policy };
         plan
     })
     .await
@@ -53,33 +50,14 @@ async fn each_event_is_told_once_to_those_who_asked() {
     assert_eq!(events, ["started"]);
     // Four fifths of a second of engine time, in two reports.
     for (index, gpu_ms) in [(0, 700), (1, 200)] {
-        let item = ItemReport {
-            gpu_ms: Some(gpu_ms),
-            ..ok(index)
-        };
-        lab.worker
-            .progress(&mut lease, &report(vec![item]))
-            .await
-            .unwrap();
+        let item = ItemReport { gpu_ms: Some(gpu_ms), ..ok(index) };
+        lab.worker.progress(&mut lease, &report(vec![item])).await.unwrap();
         let events: Vec<String> = due(&lab).await.iter().map(event).collect();
-        assert_eq!(
-            events,
-            if index == 0 {
-                vec![]
-            } else {
-                vec!["budget_80"]
-            }
-        );
+        assert_eq!(events, if index == 0 { vec![] } else { vec!["budget_80"] });
     }
-    assert!(
-        due(&lab).await.is_empty(),
-        "budget_80 is told once in a round"
-    );
+    assert!(due(&lab).await.is_empty(), "budget_80 is told once in a round");
     lab.alice.cancel(job).await.unwrap();
-    lab.worker
-        .release(&lease, &report(Vec::new()))
-        .await
-        .unwrap();
+    lab.worker.release(&lease, &report(Vec::new())).await.unwrap();
     let told = due(&lab).await;
     assert_eq!(told.iter().map(event).collect::<Vec<_>>(), ["cancelled"]);
     assert_eq!(
@@ -99,23 +77,16 @@ async fn a_delivery_is_due_again_until_it_is_accepted_or_given_up() {
     // Whoever took it died: after its time another takes it, and the first has nothing to say any more.
     lab.advance(21).await;
     let second = due(&lab).await.remove(0);
-    assert_eq!(
-        (second.attempt, &second.event_id, &second.body),
-        (2, &first.event_id, &first.body)
-    );
+    assert_eq!((second.attempt, &second.event_id, &second.body), (2, &first.event_id, &first.body));
     let told = async |webhook: &Webhook, error: Option<&str>| {
-        lab.scheduler
-            .webhook_told(&lab.term, webhook, Some(503), error)
-            .await
-            .unwrap()
+        lab.scheduler.webhook_told(&lab.term, webhook, Some(503), error).await.unwrap()
     };
     assert!(!told(&first, None).await);
     assert!(told(&second, Some("answered 503")).await);
     // The pause is drawn below its length, which doubles: four seconds after the second attempt.
     let pause = "select (due_at - nightshift.clock() between '0' and '4 seconds')::text from nightshift.webhook";
     assert_eq!(lab.text(pause).await, "true");
-    lab.sql("update nightshift.webhook set attempts = 19, due_at = nightshift.clock()")
-        .await;
+    lab.sql("update nightshift.webhook set attempts = 19, due_at = nightshift.clock()").await;
     let last = due(&lab).await.remove(0);
     assert!(told(&last, Some("answered 503")).await);
     assert_eq!(state(&lab).await, "failed 20");
@@ -136,17 +107,12 @@ async fn a_place_that_is_not_allowed_any_more_is_not_called() {
     let entries = |url: &str| json!([{"webhook": url, "events": ["started"]}]);
     let refusal = async |url: &str| {
         let job = lab.submitted().await;
-        lab.scheduler
-            .notify_refusal(&lab.term, job, &entries(url))
-            .await
-            .unwrap()
+        lab.scheduler.notify_refusal(&lab.term, job, &entries(url)).await.unwrap()
     };
     assert_eq!(refusal("https://hooks.test/x").await, None);
     assert!(refusal("https://hooks.test.evil/x").await.is_some());
-    let nothing = TenantSettings {
-        webhook_prefixes: Some(Vec::new()),
-        ..TenantSettings::default()
-    };
+    let nothing =
+        TenantSettings { webhook_prefixes: Some(Vec::new()), ..TenantSettings::default() };
     lab.admin.set_tenant("default", &nothing).await.unwrap();
     assert!(due(&lab).await.is_empty());
     assert_eq!(state(&lab).await, "failed 0");

@@ -48,9 +48,7 @@ fn read(pool: &Pool) -> f64 {
         let sum = AtomicU64::new(0);
         pool.run(data.len() / words, |i| {
             let part = &data[i * words..(i + 1) * words];
-            let part_sum = part
-                .iter()
-                .fold(0, |sum: u64, word| sum.wrapping_add(*word));
+            let part_sum = part.iter().fold(0, |sum: u64, word| sum.wrapping_add(*word));
             sum.fetch_add(part_sum, Ordering::Relaxed);
         });
         black_box(sum.into_inner());
@@ -120,10 +118,7 @@ mod x86 {
     /// The machine has AVX2 and FMA.
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn avx2(length: usize) -> u64 {
-        let (a, b) = (
-            _mm256_set1_ps(black_box(0.999)),
-            _mm256_set1_ps(black_box(0.001)),
-        );
+        let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
         let mut sums = [_mm256_set1_ps(1.0); CHAINS];
         for _ in 0..length {
             for sum in &mut sums {
@@ -138,10 +133,7 @@ mod x86 {
     /// The machine has AVX-512.
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn avx512(length: usize) -> u64 {
-        let (a, b) = (
-            _mm512_set1_ps(black_box(0.999)),
-            _mm512_set1_ps(black_box(0.001)),
-        );
+        let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
         let mut sums = [_mm512_set1_ps(1.0); CHAINS];
         for _ in 0..length {
             for sum in &mut sums {

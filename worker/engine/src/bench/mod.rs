@@ -123,10 +123,8 @@ pub fn run(
     let mut start = None;
     while images < workload.images {
         while next < workload.images && engine.free_slots() > 0 {
-            let request = Request {
-                seed: workload.request.seed + next as u64,
-                ..workload.request.clone()
-            };
+            let request =
+                Request { seed: workload.request.seed + next as u64, ..workload.request.clone() };
             engine.admit(next as u64, request)?;
             next += 1;
         }
@@ -152,11 +150,7 @@ pub fn run(
         }
     }
     let end = Mark::of(&engine, &done);
-    let span = Span {
-        began,
-        start: start.unwrap_or(end),
-        end,
-    };
+    let span = Span { began, start: start.unwrap_or(end), end };
     Ok(span.report(workload, model, machine))
 }
 

@@ -38,9 +38,7 @@ pub struct Product {
 /// Measures all numbers of rows with matrices (out, inputs).
 pub fn measure(pool: &Pool, weights: Weights, out: usize, inputs: usize) -> Vec<Product> {
     let matrices = matrices(weights, out, inputs);
-    let x: Vec<f32> = (0..ROWS[ROWS.len() - 1] * inputs)
-        .map(|i| (i as f32 * 0.37).sin())
-        .collect();
+    let x: Vec<f32> = (0..ROWS[ROWS.len() - 1] * inputs).map(|i| (i as f32 * 0.37).sin()).collect();
     let entry = |rows: usize| {
         let mut y = vec![0.0; rows * out];
         let before = multiply_add(pool);
@@ -71,9 +69,8 @@ pub fn measure(pool: &Pool, weights: Weights, out: usize, inputs: usize) -> Vec<
 fn matrices(weights: Weights, out: usize, inputs: usize) -> Vec<Linear> {
     let count = (ROTATED / (out * inputs * 4)).clamp(2, 24);
     let matrix = |n: usize| {
-        let values: Vec<f32> = (0..out * inputs)
-            .map(|i| ((i * 7 + n * 31) as f32 * 0.73).sin() * 0.05)
-            .collect();
+        let values: Vec<f32> =
+            (0..out * inputs).map(|i| ((i * 7 + n * 31) as f32 * 0.73).sin() * 0.05).collect();
         match weights {
             Weights::F32 => Linear::from_f32(values, None, out, inputs),
             Weights::Bf16 => Linear::bf16_from_f32(&values, None, out, inputs),

@@ -124,11 +124,7 @@ impl Entry {
         storage_bytes: u64,
     ) -> Result<Self, String> {
         if shape.len() != strides.len() || shape.len() > 8 {
-            return Err(format!(
-                "{} dimensions with {} strides",
-                shape.len(),
-                strides.len()
-            ));
+            return Err(format!("{} dimensions with {} strides", shape.len(), strides.len()));
         }
         let capacity = storage_bytes / dtype.bytes();
         let count = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
@@ -138,11 +134,7 @@ impl Entry {
         let (Some(count), Some(last)) = (count, last) else {
             return Err(format!("the shape {shape:?} overflows"));
         };
-        let span = if count == 0 {
-            0
-        } else {
-            last.saturating_add(1)
-        };
+        let span = if count == 0 { 0 } else { last.saturating_add(1) };
         let end = span.checked_add(offset as u64);
         // A view may name an element twice, but not more elements than the storage has: nobody stores weights expanded,
         // and a few bytes must not ask for terabytes.
@@ -152,18 +144,9 @@ impl Entry {
             ));
         }
         // The offset of an empty tensor means nothing, and may be anything.
-        let start = if count == 0 {
-            storage_start
-        } else {
-            storage_start + offset as u64 * dtype.bytes()
-        };
-        Ok(Self {
-            dtype,
-            shape,
-            strides,
-            start,
-            span: span as usize,
-        })
+        let start =
+            if count == 0 { storage_start } else { storage_start + offset as u64 * dtype.bytes() };
+        Ok(Self { dtype, shape, strides, start, span: span as usize })
     }
 
     fn count(&self) -> usize {
@@ -188,23 +171,13 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError::File`] and [`CheckpointError::Format`].
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let fail = |source| CheckpointError::File {
-            path: path.to_owned(),
-            source,
-        };
+        let fail = |source| CheckpointError::File { path: path.to_owned(), source };
         let file = File::open(path).map_err(fail)?;
         let len = file.metadata().map_err(fail)?.len();
         let source = Source { file: &file, len };
-        let format = |reason| CheckpointError::Format {
-            path: path.to_owned(),
-            reason,
-        };
+        let format = |reason| CheckpointError::Format { path: path.to_owned(), reason };
         let entries = directory(&source).map_err(format)?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            entries,
-        })
+        Ok(Self { path: path.to_owned(), file, entries })
     }
 
     /// The file.
@@ -225,12 +198,7 @@ impl Checkpoint {
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, CheckpointError> {
         let (entry, bytes) = self.bytes_of(name)?;
         if entry.dtype == Dtype::F32 && entry.span == entry.count() && is_row_major(entry) {
-            return Ok(bytes
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|b| f32::from_le_bytes(*b))
-                .collect());
+            return Ok(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect());
         }
         Ok(gather(entry, &bytes).map(|v| v as f32).collect())
     }
@@ -254,29 +222,19 @@ impl Checkpoint {
             });
         };
         let mut bytes = vec![0; entry.span * entry.dtype.bytes() as usize];
-        let fail = |source| CheckpointError::File {
-            path: self.path.clone(),
-            source,
-        };
-        self.file
-            .read_exact_at(&mut bytes, entry.start)
-            .map_err(fail)?;
+        let fail = |source| CheckpointError::File { path: self.path.clone(), source };
+        self.file.read_exact_at(&mut bytes, entry.start).map_err(fail)?;
         Ok((entry, bytes))
     }
 }
 
 fn is_row_major(entry: &Entry) -> bool {
     let mut expected = 1;
-    entry
-        .shape
-        .iter()
-        .zip(&entry.strides)
-        .rev()
-        .all(|(&d, &s)| {
-            let fits = d == 1 || s == expected;
-            expected *= d;
-            fits
-        })
+    entry.shape.iter().zip(&entry.strides).rev().all(|(&d, &s)| {
+        let fits = d == 1 || s == expected;
+        expected *= d;
+        fits
+    })
 }
 
 /// The elements in row-major order of the shape.
@@ -306,10 +264,7 @@ impl Source<'_> {
     /// Bytes `[start, start + length)`; the length is compared with the file's before memory is taken.
     fn read(&self, start: u64, length: u64) -> Result<Vec<u8>, String> {
         if start.checked_add(length).is_none_or(|end| end > self.len) {
-            return Err(format!(
-                "{length} bytes at {start} lie beyond its end at {}",
-                self.len
-            ));
+            return Err(format!("{length} bytes at {start} lie beyond its end at {}", self.len));
         }
         if length > DIRECTORY_LIMIT_BYTES {
             return Err(format!(
@@ -317,9 +272,7 @@ impl Source<'_> {
             ));
         }
         let mut bytes = vec![0; length as usize];
-        self.file
-            .read_exact_at(&mut bytes, start)
-            .map_err(|error| error.to_string())?;
+        self.file.read_exact_at(&mut bytes, start).map_err(|error| error.to_string())?;
         Ok(bytes)
     }
 }

@@ -73,11 +73,8 @@ fn callable(module: &str, name: &str) -> Result<Callable, String> {
         ("torch", "ByteStorage") => Callable::Storage(Dtype::U8),
         ("torch", "BoolStorage") => Callable::Storage(Dtype::Bool),
         _ => {
-            let shown: String = format!("{module}.{name}")
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(120)
-                .collect();
+            let shown: String =
+                format!("{module}.{name}").chars().filter(|c| !c.is_control()).take(120).collect();
             return Err(format!(
                 "the pickle imports `{shown}`, which is refused: only plain state dicts are read"
             ));
@@ -115,11 +112,7 @@ pub(super) fn unpickle(bytes: &[u8]) -> Result<Unpickled, String> {
             Err(reason) => return Err(format!("pickle byte {at}: {reason}")),
         }
     };
-    Ok(Unpickled {
-        values: machine.values,
-        root,
-        consumed: machine.at,
-    })
+    Ok(Unpickled { values: machine.values, root, consumed: machine.at })
 }
 
 struct Machine<'a> {
@@ -143,9 +136,7 @@ impl Machine<'_> {
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
             b'1' => drop(self.pop_mark()?),
-            b'2' => self
-                .stack
-                .push(*self.stack.last().ok_or("the stack is empty")?),
+            b'2' => self.stack.push(*self.stack.last().ok_or("the stack is empty")?),
             b'N' => self.push(Value::None)?,
             0x88 => self.push(Value::Bool(true))?,
             0x89 => self.push(Value::Bool(false))?,
@@ -243,20 +234,15 @@ impl Machine<'_> {
 
     fn take(&mut self, n: u64) -> Result<&[u8], String> {
         let end = usize::try_from(n).ok().and_then(|n| self.at.checked_add(n));
-        let part = end
-            .and_then(|end| self.bytes.get(self.at..end))
-            .ok_or("the pickle is cut off")?;
+        let part =
+            end.and_then(|end| self.bytes.get(self.at..end)).ok_or("the pickle is cut off")?;
         self.at += part.len();
         Ok(part)
     }
 
     /// A little-endian unsigned number of `n` bytes, at most 8.
     fn uint(&mut self, n: u64) -> Result<u64, String> {
-        Ok(self
-            .take(n)?
-            .iter()
-            .rev()
-            .fold(0, |v, &b| v << 8 | u64::from(b)))
+        Ok(self.take(n)?.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b)))
     }
 
     fn push(&mut self, value: Value) -> Result<(), String> {
@@ -269,16 +255,10 @@ impl Machine<'_> {
     }
 
     fn pop(&mut self) -> Result<Id, String> {
-        if self
-            .marks
-            .last()
-            .is_some_and(|&mark| self.stack.len() <= mark)
-        {
+        if self.marks.last().is_some_and(|&mark| self.stack.len() <= mark) {
             return Err("it pops below a mark".to_owned());
         }
-        self.stack
-            .pop()
-            .ok_or_else(|| "the stack is empty".to_owned())
+        self.stack.pop().ok_or_else(|| "the stack is empty".to_owned())
     }
 
     fn pop_mark(&mut self) -> Result<Vec<Id>, String> {
@@ -300,18 +280,14 @@ impl Machine<'_> {
         let bytes = self.take(n)?;
         let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
         let fill = if negative { -1i128 } else { 0 };
-        let value = bytes
-            .iter()
-            .rev()
-            .fold(fill, |v, &b| v << 8 | i128::from(b));
+        let value = bytes.iter().rev().fold(fill, |v, &b| v << 8 | i128::from(b));
         self.push(Value::Int(value))
     }
 
     fn string(&mut self, length_bytes: u64) -> Result<(), String> {
         let n = self.uint(length_bytes)?;
-        let text = std::str::from_utf8(self.take(n)?)
-            .map_err(|_| "a string is not UTF-8")?
-            .to_owned();
+        let text =
+            std::str::from_utf8(self.take(n)?).map_err(|_| "a string is not UTF-8")?.to_owned();
         self.push(Value::Str(text))
     }
 
@@ -362,9 +338,7 @@ impl Machine<'_> {
     fn put(&mut self, index: u64) -> Result<(), String> {
         let id = *self.stack.last().ok_or("the stack is empty")?;
         // Picklers number the memo without gaps; a far index would only ask for memory.
-        let index = usize::try_from(index)
-            .ok()
-            .filter(|&i| i <= self.memo.len() + 1024);
+        let index = usize::try_from(index).ok().filter(|&i| i <= self.memo.len() + 1024);
         let index = index.ok_or("a memo index without its predecessors")?;
         if index >= self.memo.len() {
             self.memo.resize(index + 1, None);
@@ -374,20 +348,14 @@ impl Machine<'_> {
     }
 
     fn get(&mut self, index: u64) -> Result<(), String> {
-        let known = usize::try_from(index)
-            .ok()
-            .and_then(|i| self.memo.get(i).copied().flatten());
+        let known = usize::try_from(index).ok().and_then(|i| self.memo.get(i).copied().flatten());
         self.stack.push(known.ok_or("an unknown memo index")?);
         Ok(())
     }
 
     fn line(&mut self) -> Result<String, String> {
         let rest = &self.bytes[self.at..];
-        let end = rest
-            .iter()
-            .take(256)
-            .position(|&b| b == b'\n')
-            .ok_or("a name without an end")?;
+        let end = rest.iter().take(256).position(|&b| b == b'\n').ok_or("a name without an end")?;
         let line = String::from_utf8_lossy(&rest[..end]).into_owned();
         self.at += end + 1;
         Ok(line)
@@ -423,11 +391,7 @@ impl Machine<'_> {
             (Value::Str(tag), Value::Callable(Callable::Storage(dtype)), Value::Str(key))
                 if tag == "storage" =>
             {
-                let storage = Storage {
-                    dtype: *dtype,
-                    key: key.clone(),
-                    len: self.size(*len)?,
-                };
+                let storage = Storage { dtype: *dtype, key: key.clone(), len: self.size(*len)? };
                 self.push(Value::Storage(storage))
             }
             _ => Err("a persistent id of unknown form".to_owned()),
@@ -475,12 +439,7 @@ impl Machine<'_> {
                 let storage = storage.clone();
                 let (offset, shape, strides) =
                     (self.size(offset)?, self.sizes(shape)?, self.sizes(strides)?);
-                self.push(Value::Tensor(Tensor {
-                    storage,
-                    offset,
-                    shape,
-                    strides,
-                }))
+                self.push(Value::Tensor(Tensor { storage, offset, shape, strides }))
             }
             // A parameter is its tensor.
             (Callable::RebuildParameter, &[tensor, ..])
@@ -489,10 +448,9 @@ impl Machine<'_> {
                 self.stack.push(tensor);
                 Ok(())
             }
-            (other, args) => Err(format!(
-                "{other:?} is called with {} arguments of unknown form",
-                args.len()
-            )),
+            (other, args) => {
+                Err(format!("{other:?} is called with {} arguments of unknown form", args.len()))
+            }
         }
     }
 

@@ -16,11 +16,7 @@ struct Info {
 }
 
 pub(super) fn directory(source: &Source<'_>) -> Result<BTreeMap<String, Entry>, String> {
-    let length = source
-        .read(0, 8)?
-        .iter()
-        .rev()
-        .fold(0u64, |v, &b| v << 8 | u64::from(b));
+    let length = source.read(0, 8)?.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
     let header = source.read(8, length)?;
     let header: BTreeMap<String, Value> =
         serde_json::from_slice(&header).map_err(|error| format!("safetensors header: {error}"))?;
@@ -49,11 +45,7 @@ fn entry(info: Value, data: u64, file_len: u64) -> Result<Entry, String> {
     let entry = Entry::view(dtype, info.shape, strides, 0, data + start, end - start)?;
     // `view` has checked that the elements fit; here they must fill their place as well.
     if entry.count() as u64 * dtype.bytes() != end - start {
-        return Err(format!(
-            "{} bytes do not make the shape {:?}",
-            end - start,
-            entry.shape
-        ));
+        return Err(format!("{} bytes do not make the shape {:?}", end - start, entry.shape));
     }
     Ok(entry)
 }

@@ -16,12 +16,7 @@ fn open(bytes: &[u8]) -> Result<Vec<(String, Vec<f32>)>, String> {
     std::fs::write(file.path(), bytes).unwrap();
     let checkpoint = Checkpoint::open(file.path()).map_err(|error| error.to_string())?;
     let read = |name: &String| {
-        Ok((
-            name.clone(),
-            checkpoint
-                .read_f32(name)
-                .map_err(|error| error.to_string())?,
-        ))
+        Ok((name.clone(), checkpoint.read_f32(name).map_err(|error| error.to_string())?))
     };
     checkpoint.entries().keys().map(read).collect()
 }
@@ -34,36 +29,16 @@ fn refusal(bytes: &[u8]) -> String {
 fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut file, mut directory) = (Vec::new(), Vec::new());
     for (name, body) in entries {
-        let sizes = [
-            (body.len() as u32).to_le_bytes(),
-            (body.len() as u32).to_le_bytes(),
-        ]
-        .concat();
+        let sizes = [(body.len() as u32).to_le_bytes(), (body.len() as u32).to_le_bytes()].concat();
         let name_len = (name.len() as u16).to_le_bytes();
         let start = (file.len() as u32).to_le_bytes();
         file.extend(
-            [
-                &b"PK\x03\x04"[..],
-                &[0; 14],
-                &sizes,
-                &name_len,
-                &[0, 0],
-                name.as_bytes(),
-                body,
-            ]
-            .concat(),
+            [&b"PK\x03\x04"[..], &[0; 14], &sizes, &name_len, &[0, 0], name.as_bytes(), body]
+                .concat(),
         );
         directory.extend(
-            [
-                &b"PK\x01\x02"[..],
-                &[0; 16],
-                &sizes,
-                &name_len,
-                &[0; 12],
-                &start,
-                name.as_bytes(),
-            ]
-            .concat(),
+            [&b"PK\x01\x02"[..], &[0; 16], &sizes, &name_len, &[0; 12], &start, name.as_bytes()]
+                .concat(),
         );
     }
     let start = (file.len() as u32).to_le_bytes();
@@ -76,12 +51,7 @@ fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
 /// `{"w": tensor}` over storage "0" of `len` floats with one-byte sizes, protocol 2.
 fn pickle(len: u8, offset: u8, shape: &[u8], strides: &[u8]) -> Vec<u8> {
     let numbers = |n: &[u8]| {
-        [
-            &b"("[..],
-            &n.iter().flat_map(|&v| [b'K', v]).collect::<Vec<_>>(),
-            b"t",
-        ]
-        .concat()
+        [&b"("[..], &n.iter().flat_map(|&v| [b'K', v]).collect::<Vec<_>>(), b"t"].concat()
     };
     let storage = [
         &b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK"[..],
@@ -89,22 +59,10 @@ fn pickle(len: u8, offset: u8, shape: &[u8], strides: &[u8]) -> Vec<u8> {
         b"tQ",
     ]
     .concat();
-    let arguments = [
-        &b"("[..],
-        &storage,
-        b"K",
-        &[offset],
-        &numbers(shape),
-        &numbers(strides),
-        b"\x89)t",
-    ]
-    .concat();
-    [
-        &b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n"[..],
-        &arguments,
-        b"Rs.",
-    ]
-    .concat()
+    let arguments =
+        [&b"("[..], &storage, b"K", &[offset], &numbers(shape), &numbers(strides), b"\x89)t"]
+            .concat();
+    [&b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n"[..], &arguments, b"Rs."].concat()
 }
 
 fn floats(n: u8) -> Vec<u8> {
@@ -114,24 +72,17 @@ fn floats(n: u8) -> Vec<u8> {
 #[test]
 fn views_are_read_through_offset_and_strides_whatever_the_root_is_called() {
     let data = floats(7);
-    let bytes = zip(&[
-        ("any name/data.pkl", &pickle(7, 1, &[2, 3], &[1, 2])),
-        ("any name/data/0", &data),
-    ]);
-    assert_eq!(
-        open(&bytes).unwrap(),
-        [("w".to_owned(), vec![1.0, 3.0, 5.0, 2.0, 4.0, 6.0])]
-    );
+    let bytes =
+        zip(&[("any name/data.pkl", &pickle(7, 1, &[2, 3], &[1, 2])), ("any name/data/0", &data)]);
+    assert_eq!(open(&bytes).unwrap(), [("w".to_owned(), vec![1.0, 3.0, 5.0, 2.0, 4.0, 6.0])]);
 }
 
 #[test]
 fn views_that_leave_their_storage_are_refused() {
     let file = |pickle: &[u8], data: &[u8]| zip(&[("a/data.pkl", pickle), ("a/data/0", data)]);
-    for (len, offset, shape, strides) in [
-        (7, 2, [2u8, 3], [1u8, 2]),
-        (6, 0, [2, 4], [4, 1]),
-        (2, 0, [200, 200], [0, 0]),
-    ] {
+    for (len, offset, shape, strides) in
+        [(7, 2, [2u8, 3], [1u8, 2]), (6, 0, [2, 4], [4, 1]), (2, 0, [200, 200], [0, 0])]
+    {
         let reason = refusal(&file(&pickle(len, offset, &shape, &strides), &floats(len)));
         assert!(
             reason.contains("tensor `w`") && reason.contains("does not fit its storage"),
@@ -139,15 +90,9 @@ fn views_that_leave_their_storage_are_refused() {
         );
     }
     let short = refusal(&file(&pickle(7, 0, &[7], &[1]), &floats(3)));
-    assert!(
-        short.contains("its storage has 12 bytes, not 7 elements"),
-        "{short}"
-    );
+    assert!(short.contains("its storage has 12 bytes, not 7 elements"), "{short}");
     let missing = refusal(&zip(&[("a/data.pkl", &pickle(7, 0, &[7], &[1]))]));
-    assert!(
-        missing.contains("storage `a/data/0` is missing"),
-        "{missing}"
-    );
+    assert!(missing.contains("storage `a/data/0` is missing"), "{missing}");
 }
 
 #[test]
@@ -192,32 +137,19 @@ fn safetensors_headers_are_not_believed() {
     let own = |header: &str, data: &[u8]| refusal(&file(header.len() as u64, header, data));
     assert!(refusal(&file(u64::MAX, "{", b"")).contains("beyond its end"));
     assert!(
-        own(
-            r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,
-            &[0; 4]
-        )
-        .contains("tensor `w`: its data lies beyond")
+        own(r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, &[0; 4])
+            .contains("tensor `w`: its data lies beyond")
     );
     assert!(
-        own(
-            r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}}"#,
-            &[0; 8]
-        )
-        .contains("do not make the shape")
+        own(r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}}"#, &[0; 8])
+            .contains("do not make the shape")
     );
     assert!(
-        own(
-            r#"{"w":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}"#,
-            &[0; 1]
-        )
-        .contains("F8_E4M3 is not supported")
+        own(r#"{"w":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}"#, &[0; 1])
+            .contains("F8_E4M3 is not supported")
     );
     let huge = r#"{"w":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}"#;
-    assert!(
-        own(huge, &[0; 8]).contains("overflows"),
-        "{}",
-        own(huge, &[0; 8])
-    );
+    assert!(own(huge, &[0; 8]).contains("overflows"), "{}", own(huge, &[0; 8]));
 }
 
 #[test]
@@ -233,9 +165,8 @@ fn views_of_absurd_size_do_not_overflow() {
 fn mutated_files_never_panic() {
     let mut state = 0x1234_5678_9abc_def1u64;
     let mut below = |n: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % n
     };
     for name in [
@@ -249,11 +180,8 @@ fn mutated_files_never_panic() {
             let mut bytes = whole.clone();
             for _ in 0..1 + below(4) {
                 // Most of a file is tensor data; aim at its structure too.
-                let at = if below(2) == 0 {
-                    below(bytes.len().min(700))
-                } else {
-                    below(bytes.len())
-                };
+                let at =
+                    if below(2) == 0 { below(bytes.len().min(700)) } else { below(bytes.len()) };
                 bytes[at] = below(256) as u8;
             }
             if below(8) == 0 {

@@ -12,12 +12,11 @@ const PICKLE_LIMIT_BYTES: u64 = 16 << 20;
 /// The zip form: `<root>/data.pkl`, `<root>/data/<key>`, whatever the root folder is called.
 pub(super) fn zipped(source: &Source<'_>) -> Result<BTreeMap<String, Entry>, String> {
     let entries = zip::entries(source)?;
-    let mut pickles = entries
-        .iter()
-        .filter(|(name, _)| *name == "data.pkl" || name.ends_with("/data.pkl"));
+    let mut pickles =
+        entries.iter().filter(|(name, _)| *name == "data.pkl" || name.ends_with("/data.pkl"));
     let (Some((name, pickle)), None) = (pickles.next(), pickles.next()) else {
         return Err(
-            "it is a zip file without exactly one data.pkl, so no PyTorch checkpoint".to_owned(),
+            "it is a zip file without exactly one data.pkl, so no PyTorch checkpoint".to_owned()
         );
     };
     let root = &name[..name.len() - "data.pkl".len()];
@@ -35,10 +34,7 @@ pub(super) fn zipped(source: &Source<'_>) -> Result<BTreeMap<String, Entry>, Str
     let unpickled = unpickle(&source.read(pickle.start, pickle.bytes)?)?;
     let storages = |storage: &Storage| {
         let name = format!("{root}data/{}", storage.key);
-        entries
-            .get(&name)
-            .copied()
-            .ok_or_else(|| format!("its storage `{name}` is missing"))
+        entries.get(&name).copied().ok_or_else(|| format!("its storage `{name}` is missing"))
     };
     collect(&unpickled, storages)
 }
@@ -78,17 +74,11 @@ pub(super) fn legacy(source: &Source<'_>) -> Result<BTreeMap<String, Entry>, Str
         let Value::Str(key) = &keys.values[key] else {
             return Err("a storage key is no string".to_owned());
         };
-        let storage = lengths
-            .get(key.as_str())
-            .ok_or_else(|| format!("storage `{key}` has no tensor"))?;
-        let count = source
-            .read(at, 8)?
-            .iter()
-            .rev()
-            .fold(0u64, |v, &b| v << 8 | u64::from(b));
-        let bytes = count
-            .checked_mul(storage.dtype.bytes())
-            .filter(|_| count == storage.len as u64);
+        let storage =
+            lengths.get(key.as_str()).ok_or_else(|| format!("storage `{key}` has no tensor"))?;
+        let count = source.read(at, 8)?.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
+        let bytes =
+            count.checked_mul(storage.dtype.bytes()).filter(|_| count == storage.len as u64);
         let bytes = bytes
             .ok_or_else(|| format!("storage `{key}` has another length than its tensors say"))?;
         let start = at + 8;
@@ -131,10 +121,7 @@ fn collect(
     storage_of: impl Fn(&Storage) -> Result<Stored, String>,
 ) -> Result<BTreeMap<String, Entry>, String> {
     let top = dict(unpickled, unpickled.root).ok_or("its top level is no dict")?;
-    let wrapped = top
-        .iter()
-        .rev()
-        .find(|(key, _)| text(unpickled, *key) == Some("state_dict"));
+    let wrapped = top.iter().rev().find(|(key, _)| text(unpickled, *key) == Some("state_dict"));
     let items = match wrapped {
         Some(&(_, inner)) => dict(unpickled, inner).ok_or("its `state_dict` is no dict")?,
         None => top,
@@ -149,11 +136,7 @@ fn collect(
             entry(tensor, &storage_of).map_err(|reason| format!("tensor `{name}`: {reason}"))?;
         entries.insert(name.to_owned(), entry);
     }
-    if entries.is_empty() {
-        Err("there is no tensor in it".to_owned())
-    } else {
-        Ok(entries)
-    }
+    if entries.is_empty() { Err("there is no tensor in it".to_owned()) } else { Ok(entries) }
 }
 
 fn entry(

@@ -19,10 +19,7 @@ pub(super) fn entries(source: &Source<'_>) -> Result<BTreeMap<String, Stored>, S
     let directory = source.read(start, length)?;
     let mut entries = BTreeMap::new();
     let mut rest = directory.as_slice();
-    while let Some(head) = rest
-        .get(..46)
-        .filter(|head| head.starts_with(b"PK\x01\x02"))
-    {
+    while let Some(head) = rest.get(..46).filter(|head| head.starts_with(b"PK\x01\x02")) {
         let (name_len, extra_len, comment_len) =
             (u16_at(head, 28), u16_at(head, 30), u16_at(head, 32));
         let end = 46 + name_len + extra_len + comment_len;
@@ -87,9 +84,8 @@ fn central_directory(source: &Source<'_>) -> Result<(u64, u64), String> {
     // The end record has 22 bytes and a comment of at most 65,535.
     let tail_start = source.len.saturating_sub(22 + 0xffff);
     let tail = source.read(tail_start, source.len - tail_start)?;
-    let at = (0..tail.len().saturating_sub(21))
-        .rev()
-        .find(|&i| tail[i..].starts_with(b"PK\x05\x06"));
+    let at =
+        (0..tail.len().saturating_sub(21)).rev().find(|&i| tail[i..].starts_with(b"PK\x05\x06"));
     let at = at.ok_or("the zip end record is missing; the file is probably cut off")?;
     let end = &tail[at..];
     let (length, start) = (u32_at(end, 12), u32_at(end, 16));
@@ -97,12 +93,7 @@ fn central_directory(source: &Source<'_>) -> Result<(u64, u64), String> {
         return Ok((start, length));
     }
     let record = tail_start + at as u64;
-    let locator = source.read(
-        record
-            .checked_sub(20)
-            .ok_or("the zip64 locator is missing")?,
-        20,
-    )?;
+    let locator = source.read(record.checked_sub(20).ok_or("the zip64 locator is missing")?, 20)?;
     if !locator.starts_with(b"PK\x06\x07") {
         return Err("the zip64 locator is missing".to_owned());
     }
@@ -118,12 +109,7 @@ fn u16_at(bytes: &[u8], at: usize) -> usize {
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32::from_le_bytes([
-        bytes[at],
-        bytes[at + 1],
-        bytes[at + 2],
-        bytes[at + 3],
-    ]))
+    u64::from(u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]))
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {

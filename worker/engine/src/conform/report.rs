@@ -22,10 +22,7 @@ impl Report {
                 let text = panic.downcast_ref::<String>().cloned();
                 let text =
                     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                format!(
-                    "panicked: {}",
-                    text.unwrap_or_else(|| "no message".to_owned())
-                )
+                format!("panicked: {}", text.unwrap_or_else(|| "no message".to_owned()))
             }
         };
         self.push(name, f64::INFINITY, 0.0, Status::Fail, reason);
@@ -40,20 +37,9 @@ impl Report {
         let mut worst = 0.0_f64;
         let mut at = 0;
         for (i, (g, w)) in got.iter().zip(want).enumerate() {
-            let difference = if g == w {
-                0.0
-            } else {
-                (f64::from(*g) - f64::from(*w)).abs()
-            };
+            let difference = if g == w { 0.0 } else { (f64::from(*g) - f64::from(*w)).abs() };
             if difference > worst || difference.is_nan() {
-                (worst, at) = (
-                    if difference.is_nan() {
-                        f64::INFINITY
-                    } else {
-                        difference
-                    },
-                    i,
-                );
+                (worst, at) = (if difference.is_nan() { f64::INFINITY } else { difference }, i);
             }
         }
         let ok = worst <= tolerance;
@@ -62,13 +48,7 @@ impl Report {
         } else {
             format!("worst at element {at}: {} against {}", got[at], want[at])
         };
-        self.push(
-            name,
-            worst,
-            tolerance,
-            if ok { Status::Ok } else { Status::Fail },
-            note,
-        );
+        self.push(name, worst, tolerance, if ok { Status::Ok } else { Status::Fail }, note);
     }
 
     /// Mean absolute difference of two tensors of one length.
@@ -79,21 +59,11 @@ impl Report {
         want: &[f32],
         tolerance: f64,
     ) {
-        let sum: f64 = got
-            .iter()
-            .zip(want)
-            .map(|(g, w)| (f64::from(*g) - f64::from(*w)).abs())
-            .sum();
-        let mean = if got.len() == want.len() {
-            sum / got.len().max(1) as f64
-        } else {
-            f64::INFINITY
-        };
-        let status = if mean <= tolerance {
-            Status::Ok
-        } else {
-            Status::Fail
-        };
+        let sum: f64 =
+            got.iter().zip(want).map(|(g, w)| (f64::from(*g) - f64::from(*w)).abs()).sum();
+        let mean =
+            if got.len() == want.len() { sum / got.len().max(1) as f64 } else { f64::INFINITY };
+        let status = if mean <= tolerance { Status::Ok } else { Status::Fail };
         self.push(name, mean, tolerance, status, String::new());
     }
 
@@ -103,21 +73,14 @@ impl Report {
             got.iter().zip(want).filter(|(g, w)| g != w).count() + got.len().abs_diff(want.len());
         let note = match got.iter().zip(want).position(|(g, w)| g != w) {
             _ if differing == 0 => String::new(),
-            Some(i) => format!(
-                "first difference at {i}: {:?} against {:?}",
-                got[i], want[i]
-            ),
+            Some(i) => format!("first difference at {i}: {:?} against {:?}", got[i], want[i]),
             None => format!("{} entries, {} are recorded", got.len(), want.len()),
         };
         self.push(
             name,
             differing as f64,
             0.0,
-            if differing == 0 {
-                Status::Ok
-            } else {
-                Status::Fail
-            },
+            if differing == 0 { Status::Ok } else { Status::Fail },
             note,
         );
     }
@@ -128,13 +91,7 @@ impl Report {
     }
 
     fn push(&mut self, name: &str, worst: f64, tolerance: f64, status: Status, note: String) {
-        self.checks.push(Check {
-            name: name.to_owned(),
-            worst,
-            tolerance,
-            status,
-            note,
-        });
+        self.checks.push(Check { name: name.to_owned(), worst, tolerance, status, note });
     }
 }
 
@@ -155,14 +112,7 @@ mod tests {
         let status: Vec<Status> = report.checks.iter().map(|check| check.status).collect();
         assert_eq!(
             status,
-            [
-                Status::Ok,
-                Status::Fail,
-                Status::Fail,
-                Status::Fail,
-                Status::Fail,
-                Status::Fail
-            ]
+            [Status::Ok, Status::Fail, Status::Fail, Status::Fail, Status::Fail, Status::Fail]
         );
         assert!(report.checks[4].note.contains("of 7"));
     }

@@ -18,11 +18,7 @@ pub trait Draws {
 pub fn residual<F: Copy + Into<f64>>(p: &[F], q: &[F]) -> Vec<f64> {
     let difference = |(p, q): (&F, &F)| ((*p).into() - (*q).into()).max(0.0);
     let weights: Vec<f64> = p.iter().zip(q).map(difference).collect();
-    if weights.iter().any(|weight| *weight > 0.0) {
-        weights
-    } else {
-        widen(p)
-    }
+    if weights.iter().any(|weight| *weight > 0.0) { weights } else { widen(p) }
 }
 
 /// Whether a draft is kept: `u q < p`, which is `u < p / q` without a division.
@@ -68,10 +64,7 @@ pub struct Coupled<F> {
 impl<F: Copy + Into<f64>> Coupled<F> {
     /// No drafts yet: the first round evaluates one cell.
     pub fn new(window: usize) -> Self {
-        Self {
-            window: window.max(1),
-            drafts: Vec::new(),
-        }
+        Self { window: window.max(1), drafts: Vec::new() }
     }
 
     /// The codes guessed for the next cells. The round evaluates one cell more than there are guesses.
@@ -107,21 +100,14 @@ impl<F: Copy + Into<f64>> Coupled<F> {
             next.push(Draft { code, law });
         }
         self.drafts = next.split_off(accepted.len());
-        let known = self
-            .drafts
-            .last()
-            .or(next.last())
-            .map(|draft| draft.law.clone());
+        let known = self.drafts.last().or(next.last()).map(|draft| draft.law.clone());
         let wanted = (self.window - 1).min((left - accepted.len()).saturating_sub(1));
         if let Some(law) = known {
             self.drafts.truncate(wanted);
             for cell in first + accepted.len() + self.drafts.len()..first + accepted.len() + wanted
             {
                 let code = draws.pick(cell, &widen(&law));
-                self.drafts.push(Draft {
-                    code,
-                    law: law.clone(),
-                });
+                self.drafts.push(Draft { code, law: law.clone() });
             }
         }
         accepted
@@ -136,11 +122,7 @@ fn couple<F: Copy + Into<f64>>(
     draws: &mut impl Draws,
 ) -> usize {
     let (q, p) = (draft.law[draft.code].into(), law[draft.code].into());
-    if draws.keep(cell, q, p) {
-        draft.code
-    } else {
-        draws.pick(cell, &residual(law, &draft.law))
-    }
+    if draws.keep(cell, q, p) { draft.code } else { draws.pick(cell, &residual(law, &draft.law)) }
 }
 
 #[cfg(test)]

@@ -45,11 +45,7 @@ impl Jacobi {
 fn guess(stream: &Stream, index: usize, plan: &Plan) -> u32 {
     let known = stream.image();
     let at = |i: usize| {
-        if i < known.len() {
-            known[i]
-        } else {
-            plan.drafts[i - known.len()]
-        }
+        if i < known.len() { known[i] } else { plan.drafts[i - known.len()] }
     };
     let before = (0..index).rev().find(|i| stream.cell(*i).is_some());
     before.map_or(0, |i| at(i) - stream.token(0))
@@ -79,9 +75,7 @@ mod tests {
 
     /// A stand-in for the model: the code of a cell is a hash of everything before it, with few values so that guesses hit.
     fn model(tokens: &[u32]) -> u32 {
-        let hash = tokens
-            .iter()
-            .fold(17u32, |h, t| h.wrapping_mul(31).wrapping_add(*t / 2));
+        let hash = tokens.iter().fold(17u32, |h, t| h.wrapping_mul(31).wrapping_add(*t / 2));
         (hash >> 13) % 3
     }
 
@@ -96,11 +90,7 @@ mod tests {
 
     #[test]
     fn every_window_gives_the_tokens_of_one_by_one() {
-        for grid in [
-            Grid::of_grids(1, 1),
-            Grid::of_grids(2, 1),
-            Grid::of_grids(1, 3),
-        ] {
+        for grid in [Grid::of_grids(1, 1), Grid::of_grids(2, 1), Grid::of_grids(1, 3)] {
             let expected = sequential_tokens(grid);
             for window in [1, 2, 4, 5, 16, 64, 1000] {
                 let (mut stream, mut jacobi, mut steps) = (stream(grid), Jacobi::default(), 0);
@@ -113,11 +103,8 @@ mod tests {
                         *plan.wanted.last().unwrap(),
                         "the last wanted cell follows what is fed"
                     );
-                    let codes: Vec<u32> = plan
-                        .wanted
-                        .iter()
-                        .map(|index| model(&fed[..*index]))
-                        .collect();
+                    let codes: Vec<u32> =
+                        plan.wanted.iter().map(|index| model(&fed[..*index])).collect();
                     let keep = jacobi.accept(&mut stream, &plan, &codes);
                     assert_eq!(
                         fed[..keep],
@@ -127,10 +114,7 @@ mod tests {
                     steps += 1;
                 }
                 assert_eq!(stream.image(), expected, "window {window}");
-                assert!(
-                    window == 1 || steps < grid.cells(),
-                    "window {window} saved no step"
-                );
+                assert!(window == 1 || steps < grid.cells(), "window {window} saved no step");
             }
         }
     }

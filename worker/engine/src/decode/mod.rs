@@ -38,20 +38,12 @@ pub enum Choice {
 impl Choice {
     /// The code, if it is one.
     pub fn code(self) -> Option<u32> {
-        if let Self::Code(code) = self {
-            Some(code)
-        } else {
-            None
-        }
+        if let Self::Code(code) = self { Some(code) } else { None }
     }
 
     /// The law, if it is one.
     pub fn law(self) -> Option<Vec<f32>> {
-        if let Self::Law(law) = self {
-            Some(law)
-        } else {
-            None
-        }
+        if let Self::Law(law) = self { Some(law) } else { None }
     }
 }
 
@@ -74,10 +66,7 @@ impl Plan {
             }
             index += 1;
         }
-        let fed = plan
-            .wanted
-            .last()
-            .map_or(0, |index| index - stream.image().len());
+        let fed = plan.wanted.last().map_or(0, |index| index - stream.image().len());
         plan.drafts.truncate(fed);
         plan
     }

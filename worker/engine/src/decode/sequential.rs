@@ -4,10 +4,7 @@ use super::{Plan, Stream};
 
 /// The next code cell, no guesses.
 pub fn plan(stream: &Stream) -> Plan {
-    Plan {
-        drafts: Vec::new(),
-        wanted: vec![stream.image().len()],
-    }
+    Plan { drafts: Vec::new(), wanted: vec![stream.image().len()] }
 }
 
 /// Takes the chosen code. Returns how many tokens of the image part the caches may keep.

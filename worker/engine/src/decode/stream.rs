@@ -16,13 +16,7 @@ pub struct Stream {
 impl Stream {
     /// A stream whose image part begins with `opening`: the header, and the given panel if there is one.
     pub fn new(grid: Grid, ids: TokenIds, prompt: Vec<u32>, opening: Vec<u32>) -> Self {
-        Self {
-            grid,
-            ids,
-            prompt,
-            opening: opening.len(),
-            image: opening,
-        }
+        Self { grid, ids, prompt, opening: opening.len(), image: opening }
     }
 
     /// The prompt, which the unconditional branch does not see.
@@ -85,10 +79,7 @@ impl Stream {
 
     /// Appends the code at the next index, then the tokens that follow it by force.
     pub fn push(&mut self, code: u32) {
-        assert!(
-            self.cell(self.image.len()).is_some(),
-            "codes stand in cells"
-        );
+        assert!(self.cell(self.image.len()).is_some(), "codes stand in cells");
         self.image.push(self.token(code));
         while !self.is_finished() {
             let Some(token) = self.forced(self.image.len()) else {

@@ -71,10 +71,7 @@ fn sobel(data: &[u8], width: usize, height: usize) -> Vec<Gradient> {
                 let at = |r: usize, c: usize| i32::from(data[(rows[r] + columns[c]) * 3 + channel]);
                 let column = |c| at(0, c) + 2 * at(1, c) + at(2, c);
                 let row = |r| at(r, 0) + 2 * at(r, 1) + at(r, 2);
-                let gradient = Gradient {
-                    dx: column(2) - column(0),
-                    dy: row(2) - row(0),
-                };
+                let gradient = Gradient { dx: column(2) - column(0), dy: row(2) - row(0) };
                 if gradient.strength() > best.strength() {
                     best = gradient;
                 }
@@ -125,18 +122,10 @@ mod tests {
 
     #[test]
     fn a_step_is_a_line_one_pixel_wide() {
-        let edges = canny(
-            &picture(8, 6, |x, _| if x < 4 { 20 } else { 200 }),
-            100,
-            200,
-        );
+        let edges = canny(&picture(8, 6, |x, _| if x < 4 { 20 } else { 200 }), 100, 200);
         let row = [0, 0, 0, 255, 0, 0, 0, 0];
         assert!(edges.chunks(8).all(|r| r == row), "{edges:?}");
-        let edges = canny(
-            &picture(6, 8, |_, y| if y < 4 { 20 } else { 200 }),
-            100,
-            200,
-        );
+        let edges = canny(&picture(6, 8, |_, y| if y < 4 { 20 } else { 200 }), 100, 200);
         assert_eq!(edges.iter().filter(|e| **e == 255).count(), 6);
         assert!(edges[18..24].iter().all(|e| *e == 255), "{edges:?}");
     }
@@ -158,10 +147,6 @@ mod tests {
 
     #[test]
     fn a_flat_picture_has_no_edges() {
-        assert!(
-            canny(&picture(5, 5, |_, _| 77), 1, 2)
-                .iter()
-                .all(|e| *e == 0)
-        );
+        assert!(canny(&picture(5, 5, |_, _| 77), 1, 2).iter().all(|e| *e == 0));
     }
 }

@@ -64,12 +64,7 @@ pub fn center_crop(raw: &RawImage, w: u32, h: u32) -> (RawImage, CropBox) {
     let scaled = |n: u32| (f64::from(n) * scale).round_ties_even() as u32;
     let (full_w, full_h) = (scaled(now.width), scaled(now.height));
     let (left, top) = ((full_w - w) / 2, (full_h - h) / 2);
-    let window = Window {
-        left,
-        top,
-        width: w,
-        height: h,
-    };
+    let window = Window { left, top, width: w, height: h };
     let cropped = resize_window(now, full_w, full_h, Filter::Bicubic, window);
     let source = Rect {
         x: back(left, full_w, raw.width),
@@ -77,18 +72,7 @@ pub fn center_crop(raw: &RawImage, w: u32, h: u32) -> (RawImage, CropBox) {
         width: back(w, full_w, raw.width).max(1),
         height: back(h, full_h, raw.height).max(1),
     };
-    (
-        cropped,
-        CropBox {
-            source,
-            panel: Rect {
-                x: 0,
-                y: 0,
-                width: w,
-                height: h,
-            },
-        },
-    )
+    (cropped, CropBox { source, panel: Rect { x: 0, y: 0, width: w, height: h } })
 }
 
 /// A length of the scaled picture in pixels of the input, to the nearest.

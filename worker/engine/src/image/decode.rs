@@ -46,20 +46,11 @@ impl Limits {
         let pixels = u64::from(width) * u64::from(height);
         if pixels > self.max_pixels || width.max(height) > self.max_side {
             let (max_pixels, max_side) = (self.max_pixels, self.max_side);
-            return Err(DecodeError::TooManyPixels {
-                width,
-                height,
-                max_pixels,
-                max_side,
-            });
+            return Err(DecodeError::TooManyPixels { width, height, max_pixels, max_side });
         }
         if u64::from(width.max(height)) > u64::from(width.min(height)) * u64::from(self.max_aspect)
         {
-            return Err(DecodeError::BadAspect {
-                width,
-                height,
-                max_aspect: self.max_aspect,
-            });
+            return Err(DecodeError::BadAspect { width, height, max_aspect: self.max_aspect });
         }
         if pixels.saturating_mul(bytes_per_pixel) > self.max_bytes_out {
             return Err(DecodeError::DecompressionLimit {
@@ -167,9 +158,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError> {
     };
     // The decoders are other people's code and the bytes are anybody's: a panic is one bad input, not the end of a process.
     std::panic::catch_unwind(by_format).unwrap_or_else(|_| {
-        Err(DecodeError::TruncatedImage {
-            reason: "the decoder panicked on it".to_owned(),
-        })
+        Err(DecodeError::TruncatedImage { reason: "the decoder panicked on it".to_owned() })
     })
 }
 
@@ -207,15 +196,9 @@ fn sniff(bytes: &[u8]) -> Result<Format, DecodeError> {
 /// Names what the bytes are, for the ones that people do send.
 fn foreign(bytes: &[u8]) -> DecodeError {
     let start = &bytes[..bytes.len().min(512)];
-    let text = String::from_utf8_lossy(start)
-        .trim_start_matches('\u{feff}')
-        .trim_start()
-        .to_lowercase();
-    let iso_brand = if start.get(4..8) == Some(b"ftyp") {
-        start.get(8..12)
-    } else {
-        None
-    };
+    let text =
+        String::from_utf8_lossy(start).trim_start_matches('\u{feff}').trim_start().to_lowercase();
+    let iso_brand = if start.get(4..8) == Some(b"ftyp") { start.get(8..12) } else { None };
     let unsupported = match iso_brand {
         Some(b"avif" | b"avis") => Some("AVIF"),
         Some(b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1") => Some("HEIC"),
@@ -234,24 +217,18 @@ fn foreign(bytes: &[u8]) -> DecodeError {
         _ => None,
     };
     if let Some(format) = unsupported {
-        return DecodeError::UnsupportedFormat {
-            format: format.to_owned(),
-        };
+        return DecodeError::UnsupportedFormat { format: format.to_owned() };
     }
     let reason = if bytes.is_empty() {
         "the file is empty"
     } else if text.starts_with("<!doctype html") || text.starts_with("<html") {
         "it is an HTML page"
-    } else if start
-        .iter()
-        .all(|&b| b >= 0x20 || matches!(b, b'\t' | b'\n' | b'\r'))
+    } else if start.iter().all(|&b| b >= 0x20 || matches!(b, b'\t' | b'\n' | b'\r'))
         && std::str::from_utf8(start).is_ok()
     {
         "it is text"
     } else {
         "its first bytes are of no known image format"
     };
-    DecodeError::NotAnImage {
-        reason: reason.to_owned(),
-    }
+    DecodeError::NotAnImage { reason: reason.to_owned() }
 }

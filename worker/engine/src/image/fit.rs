@@ -53,30 +53,13 @@ pub fn pad(raw: &RawImage, width: u32, height: u32, border: Border) -> (RgbImage
         |n: u32, limit: u32| ((f64::from(n) * scale).round_ties_even() as u32).clamp(1, limit);
     let (w, h) = (side(raw.width, width), side(raw.height, height));
     let inner = whiten(&resize(raw, w, h, Filter::Bicubic));
-    let panel = Rect {
-        x: (width - w) / 2,
-        y: (height - h) / 2,
-        width: w,
-        height: h,
-    };
-    let source = Rect {
-        x: 0,
-        y: 0,
-        width: raw.width,
-        height: raw.height,
-    };
-    (
-        place(&inner, width, height, panel, border),
-        CropBox { source, panel },
-    )
+    let panel = Rect { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h };
+    let source = Rect { x: 0, y: 0, width: raw.width, height: raw.height };
+    (place(&inner, width, height, panel, border), CropBox { source, panel })
 }
 
 fn place(inner: &RgbImage, width: u32, height: u32, at: Rect, border: Border) -> RgbImage {
-    let mut out = RgbImage {
-        width,
-        height,
-        data: vec![255; width as usize * height as usize * 3],
-    };
+    let mut out = RgbImage { width, height, data: vec![255; width as usize * height as usize * 3] };
     for y in 0..height {
         for x in 0..width {
             let inside =
@@ -104,16 +87,7 @@ pub fn restore(panel: &RgbImage, place: &CropBox) -> RgbImage {
     let at = place.panel;
     let cut = RawImage::from_rgb(panel.clone()).window(at.x, at.y, at.width, at.height);
     let (width, height) = (place.source.width, place.source.height);
-    let window = Window {
-        left: 0,
-        top: 0,
-        width,
-        height,
-    };
+    let window = Window { left: 0, top: 0, width, height };
     let back = resize_window(&cut, width, height, Filter::Bicubic, window);
-    RgbImage {
-        width,
-        height,
-        data: back.data,
-    }
+    RgbImage { width, height, data: back.data }
 }

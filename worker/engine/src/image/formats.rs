@@ -15,11 +15,7 @@ pub(super) fn webp(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeErro
     let more_frames = decoder.has_animation();
     let orientation = orientation(&mut decoder);
     let raw = read(decoder, limits)?;
-    Ok(RawImage {
-        more_frames,
-        orientation,
-        ..raw
-    })
+    Ok(RawImage { more_frames, orientation, ..raw })
 }
 
 pub(super) fn tiff(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError> {
@@ -32,12 +28,8 @@ pub(super) fn tiff(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeErro
 
 pub(super) fn bmp(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError> {
     let mut decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(|error| failed(error, limits))?;
-    let palette: Vec<[u8; 4]> = decoder
-        .get_palette()
-        .unwrap_or_default()
-        .iter()
-        .map(|&[r, g, b]| [r, g, b, 255])
-        .collect();
+    let palette: Vec<[u8; 4]> =
+        decoder.get_palette().unwrap_or_default().iter().map(|&[r, g, b]| [r, g, b, 255]).collect();
     if palette.is_empty() {
         return read(decoder, limits);
     }
@@ -45,13 +37,8 @@ pub(super) fn bmp(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError
     let (width, height) = decoder.dimensions();
     limits.check(width, height, 1)?;
     let mut data = vec![0; width as usize * height as usize];
-    decoder
-        .read_image(&mut data)
-        .map_err(|error| failed(error, limits))?;
-    Ok(RawImage {
-        palette,
-        ..RawImage::plain(width, height, Mode::Palette, data)
-    })
+    decoder.read_image(&mut data).map_err(|error| failed(error, limits))?;
+    Ok(RawImage { palette, ..RawImage::plain(width, height, Mode::Palette, data) })
 }
 
 /// The first frame, on a canvas of the transparent index, or the background's where there is none.
@@ -70,32 +57,19 @@ pub(super) fn gif(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError
     let bytes_limit =
         std::num::NonZeroU64::new(limits.max_bytes_out).unwrap_or(std::num::NonZeroU64::MIN);
     options.set_memory_limit(::gif::MemoryLimit::Bytes(bytes_limit));
-    let mut decoder = options
-        .read_info(Cursor::new(bytes))
-        .map_err(|error| gif_failed(error, limits))?;
+    let mut decoder =
+        options.read_info(Cursor::new(bytes)).map_err(|error| gif_failed(error, limits))?;
     let global: Vec<u8> = decoder.global_palette().unwrap_or_default().to_vec();
     let background = decoder.bg_color().unwrap_or(0) as u8;
-    let Some(frame) = decoder
-        .read_next_frame()
-        .map_err(|error| gif_failed(error, limits))?
-    else {
-        return Err(DecodeError::TruncatedImage {
-            reason: "the GIF has no frame".to_owned(),
-        });
+    let Some(frame) = decoder.read_next_frame().map_err(|error| gif_failed(error, limits))? else {
+        return Err(DecodeError::TruncatedImage { reason: "the GIF has no frame".to_owned() });
     };
     let colours = frame.palette.as_ref().unwrap_or(&global);
     let alpha = |i: usize| {
-        if frame.transparent.is_some_and(|t| usize::from(t) == i) {
-            0
-        } else {
-            255
-        }
+        if frame.transparent.is_some_and(|t| usize::from(t) == i) { 0 } else { 255 }
     };
-    let palette = colours
-        .chunks_exact(3)
-        .enumerate()
-        .map(|(i, c)| [c[0], c[1], c[2], alpha(i)])
-        .collect();
+    let palette =
+        colours.chunks_exact(3).enumerate().map(|(i, c)| [c[0], c[1], c[2], alpha(i)]).collect();
     let (width, height) = (usize::from(width), usize::from(height));
     let mut data = vec![frame.transparent.unwrap_or(background); width * height];
     let frame_width = usize::from(frame.width);
@@ -109,11 +83,7 @@ pub(super) fn gif(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError
     // Damage after the first frame is not ours to report: only the first frame counts.
     let more_frames = matches!(decoder.next_frame_info(), Ok(Some(_)));
     let raw = RawImage::plain(width as u32, height as u32, Mode::Palette, data);
-    Ok(RawImage {
-        palette,
-        more_frames,
-        ..raw
-    })
+    Ok(RawImage { palette, more_frames, ..raw })
 }
 
 fn gif_failed(error: ::gif::DecodingError, limits: &Limits) -> DecodeError {
@@ -134,13 +104,9 @@ pub(super) fn read<D: ImageDecoder>(
     limits.check(width, height, color.bytes_per_pixel().into())?;
     let mut cap = ::image::Limits::no_limits();
     cap.max_alloc = Some(limits.max_bytes_out);
-    decoder
-        .set_limits(cap)
-        .map_err(|error| failed(error, limits))?;
+    decoder.set_limits(cap).map_err(|error| failed(error, limits))?;
     let mut data = vec![0; usize::try_from(decoder.total_bytes()).map_err(|_| too_big(limits))?];
-    decoder
-        .read_image(&mut data)
-        .map_err(|error| failed(error, limits))?;
+    decoder.read_image(&mut data).map_err(|error| failed(error, limits))?;
     let (mode, data) = match color {
         ColorType::L8 => (Mode::Gray, data),
         ColorType::La8 => (Mode::GrayAlpha, data),
@@ -162,17 +128,11 @@ pub(super) fn read<D: ImageDecoder>(
 }
 
 fn too_big(limits: &Limits) -> DecodeError {
-    DecodeError::DecompressionLimit {
-        what: "the pixels",
-        limit_bytes: limits.max_bytes_out,
-    }
+    DecodeError::DecompressionLimit { what: "the pixels", limit_bytes: limits.max_bytes_out }
 }
 
 fn high_bytes(samples: &[u8]) -> Vec<u8> {
-    samples
-        .chunks_exact(2)
-        .map(|s| (u16::from_ne_bytes([s[0], s[1]]) >> 8) as u8)
-        .collect()
+    samples.chunks_exact(2).map(|s| (u16::from_ne_bytes([s[0], s[1]]) >> 8) as u8).collect()
 }
 
 /// `round(255 * clamp(v, 0, 1))`; not-a-number is 0.
@@ -199,11 +159,9 @@ pub(super) fn failed(error: ImageError, limits: &Limits) -> DecodeError {
             },
             _ => too_big(limits),
         },
-        ImageError::Unsupported(unsupported) => DecodeError::UnsupportedFormat {
-            format: unsupported.to_string(),
-        },
-        other => DecodeError::TruncatedImage {
-            reason: other.to_string(),
-        },
+        ImageError::Unsupported(unsupported) => {
+            DecodeError::UnsupportedFormat { format: unsupported.to_string() }
+        }
+        other => DecodeError::TruncatedImage { reason: other.to_string() },
     }
 }

@@ -26,9 +26,8 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeEr
 
 /// Checks sizes, segments and completeness; returns the position after the end marker.
 fn walk(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
-    let truncated = |what: &str| DecodeError::TruncatedImage {
-        reason: format!("the file ends {what}"),
-    };
+    let truncated =
+        |what: &str| DecodeError::TruncatedImage { reason: format!("the file ends {what}") };
     let mut at = 2;
     let (mut scans, mut sized) = (0, false);
     loop {
@@ -39,9 +38,9 @@ fn walk(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
         let (Some(&0xff), Some(&marker)) = (bytes.get(at), bytes.get(at + 1)) else {
             return Err(match bytes.get(at) {
                 None | Some(&0xff) => truncated("before its end marker"),
-                Some(_) => DecodeError::TruncatedImage {
-                    reason: format!("no JPEG marker at byte {at}"),
-                },
+                Some(_) => {
+                    DecodeError::TruncatedImage { reason: format!("no JPEG marker at byte {at}") }
+                }
             });
         };
         at += 2;

@@ -39,11 +39,7 @@ pub struct RgbImage {
 impl RgbImage {
     /// A black picture.
     pub fn new(width: u32, height: u32) -> Self {
-        Self {
-            width,
-            height,
-            data: vec![0; width as usize * height as usize * 3],
-        }
+        Self { width, height, data: vec![0; width as usize * height as usize * 3] }
     }
 
     /// Takes the pixels; `None` when their number does not fit the size.
@@ -82,11 +78,7 @@ impl RgbImage {
     pub fn rows(&self, top: u32, height: u32) -> Self {
         let row = self.width as usize * 3;
         let data = self.data[top as usize * row..(top + height) as usize * row].to_vec();
-        Self {
-            width: self.width,
-            height,
-            data,
-        }
+        Self { width: self.width, height, data }
     }
 
     /// Two pictures of one width, the second below the first.
@@ -96,21 +88,13 @@ impl RgbImage {
     pub fn stack(upper: &Self, lower: &Self) -> Self {
         assert_eq!(upper.width, lower.width, "stacked panels have one width");
         let data = [upper.data.as_slice(), &lower.data].concat();
-        Self {
-            width: upper.width,
-            height: upper.height + lower.height,
-            data,
-        }
+        Self { width: upper.width, height: upper.height + lower.height, data }
     }
 }
 
 impl From<::image::RgbImage> for RgbImage {
     fn from(image: ::image::RgbImage) -> Self {
-        Self {
-            width: image.width(),
-            height: image.height(),
-            data: image.into_raw(),
-        }
+        Self { width: image.width(), height: image.height(), data: image.into_raw() }
     }
 }
 
@@ -202,14 +186,7 @@ impl RawImage {
             width as usize * height as usize * self.mode.channels(),
             "pixels fit the size"
         );
-        Self {
-            width,
-            height,
-            mode: self.mode,
-            data,
-            palette: self.palette.clone(),
-            ..*self
-        }
+        Self { width, height, mode: self.mode, data, palette: self.palette.clone(), ..*self }
     }
 
     /// The rectangle of this picture.

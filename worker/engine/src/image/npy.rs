@@ -16,20 +16,14 @@ pub enum Dtype {
 /// # Panics
 /// When the values do not fill the shape.
 pub fn write(values: &[f32], shape: &[usize], dtype: Dtype) -> Vec<u8> {
-    assert_eq!(
-        values.len(),
-        shape.iter().product::<usize>(),
-        "values fill the shape"
-    );
+    assert_eq!(values.len(), shape.iter().product::<usize>(), "values fill the shape");
     let descr = match dtype {
         Dtype::F16 => "<f2",
         Dtype::F32 => "<f4",
     };
     let sides: Vec<String> = shape.iter().map(|n| format!("{n},")).collect();
-    let mut header = format!(
-        "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}",
-        sides.join(" ")
-    );
+    let mut header =
+        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", sides.join(" "));
     // The data starts at a multiple of 64: 10 bytes come before the header, a line feed ends it.
     while (10 + header.len() + 1) % 64 != 0 {
         header.push(' ');

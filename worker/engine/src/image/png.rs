@@ -75,9 +75,7 @@ pub fn write(pixels: Pixels<'_>, width: u32, height: u32, texts: &[Text]) -> Vec
 
 fn chunk(out: &mut Vec<u8>, kind: &[u8; 4], body: &[u8]) {
     out.extend_from_slice(
-        &u32::try_from(body.len())
-            .expect("chunks are far below 4 GiB")
-            .to_be_bytes(),
+        &u32::try_from(body.len()).expect("chunks are far below 4 GiB").to_be_bytes(),
     );
     out.extend_from_slice(kind);
     out.extend_from_slice(body);
@@ -88,12 +86,7 @@ fn chunk(out: &mut Vec<u8>, kind: &[u8; 4], body: &[u8]) {
 }
 
 fn text_chunk(out: &mut Vec<u8>, text: &Text) {
-    let key: String = text
-        .key
-        .chars()
-        .filter(|c| matches!(c, ' '..='~'))
-        .take(79)
-        .collect();
+    let key: String = text.key.chars().filter(|c| matches!(c, ' '..='~')).take(79).collect();
     let clean = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
     let mut value: String = text.value.chars().filter(clean).collect();
     value.truncate(value.floor_char_boundary(TEXT_LIMIT_BYTES));
@@ -120,10 +113,7 @@ fn filter(bytes: &[u8], row_bytes: usize, bpp: usize) -> Vec<u8> {
         let (mut best_kind, mut best_cost) = (0u8, u64::MAX);
         for kind in 0..5 {
             apply(kind, row, &above, bpp, &mut tried);
-            let cost = tried
-                .iter()
-                .map(|&b| u64::from((b as i8).unsigned_abs()))
-                .sum();
+            let cost = tried.iter().map(|&b| u64::from((b as i8).unsigned_abs())).sum();
             if cost < best_cost {
                 (best_kind, best_cost) = (kind, cost);
                 std::mem::swap(&mut best, &mut tried);
@@ -198,11 +188,7 @@ fn read_text(kind: &[u8; 4], body: &[u8]) -> Option<Text> {
         let mut value = Vec::new();
         let mut unpacked = flate2::read::ZlibDecoder::new(packed).take(TEXT_LIMIT_BYTES as u64);
         unpacked.read_to_end(&mut value).ok()?;
-        if kind == b"zTXt" {
-            latin1(&value)
-        } else {
-            String::from_utf8_lossy(&value).into_owned()
-        }
+        if kind == b"zTXt" { latin1(&value) } else { String::from_utf8_lossy(&value).into_owned() }
     } else {
         let after = body.get(end + 3..)?;
         let language = after.iter().position(|&b| b == 0)?;

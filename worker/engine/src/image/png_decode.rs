@@ -16,37 +16,23 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeEr
     let facts = walk(bytes, limits)?;
     let mut decoder = Decoder::new_with_limits(
         Cursor::new(bytes),
-        ::png::Limits {
-            bytes: usize::try_from(limits.max_bytes_out).unwrap_or(usize::MAX),
-        },
+        ::png::Limits { bytes: usize::try_from(limits.max_bytes_out).unwrap_or(usize::MAX) },
     );
     decoder.set_transformations(Transformations::IDENTITY);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
-    let mut reader = decoder
-        .read_info()
-        .map_err(|error| damaged(error, limits))?;
-    let size = reader
-        .output_buffer_size()
-        .ok_or_else(|| limit_error(limits))?;
+    let mut reader = decoder.read_info().map_err(|error| damaged(error, limits))?;
+    let size = reader.output_buffer_size().ok_or_else(|| limit_error(limits))?;
     // One frame of at most 8 bytes a pixel: `walk` has checked the pixels against the limit of bytes.
     let mut packed = vec![0; size];
-    let frame = reader
-        .next_frame(&mut packed)
-        .map_err(|error| damaged(error, limits))?;
+    let frame = reader.next_frame(&mut packed).map_err(|error| damaged(error, limits))?;
     packed.truncate(frame.buffer_size());
     let info = reader.info();
     let more_frames = info.animation_control().is_some_and(|a| a.num_frames > 1);
     let (width, height) = (info.width, info.height);
     let palette = info.palette.as_deref().unwrap_or_default();
     let transparency = info.trns.as_deref();
-    let data = unpack(
-        &packed,
-        width,
-        frame.line_size,
-        frame.color_type,
-        frame.bit_depth,
-    );
+    let data = unpack(&packed, width, frame.line_size, frame.color_type, frame.bit_depth);
     let mode = mode_of(frame.color_type, frame.bit_depth);
     let mut raw = RawImage::plain(width, height, mode, data);
     if mode == Mode::Palette {
@@ -72,17 +58,12 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeEr
 fn damaged(error: DecodingError, limits: &Limits) -> DecodeError {
     match error {
         DecodingError::LimitsExceeded => limit_error(limits),
-        other => DecodeError::TruncatedImage {
-            reason: other.to_string(),
-        },
+        other => DecodeError::TruncatedImage { reason: other.to_string() },
     }
 }
 
 fn limit_error(limits: &Limits) -> DecodeError {
-    DecodeError::DecompressionLimit {
-        what: "the pixels",
-        limit_bytes: limits.max_bytes_out,
-    }
+    DecodeError::DecompressionLimit { what: "the pixels", limit_bytes: limits.max_bytes_out }
 }
 
 fn mode_of(color: ColorType, depth: BitDepth) -> Mode {
@@ -111,11 +92,7 @@ fn unpack(
         _ => {
             let max = (1u16 << bits) - 1;
             let spread = |v: u8| {
-                if color == ColorType::Indexed {
-                    v
-                } else {
-                    (u16::from(v) * 255 / max) as u8
-                }
+                if color == ColorType::Indexed { v } else { (u16::from(v) * 255 / max) as u8 }
             };
             let line = |line: &[u8]| -> Vec<u8> {
                 let sample =
@@ -133,9 +110,7 @@ struct Facts {
 
 /// Walks all chunks up to IEND.
 fn walk(bytes: &[u8], limits: &Limits) -> Result<Facts, DecodeError> {
-    let truncated = |reason: &str| DecodeError::TruncatedImage {
-        reason: reason.to_owned(),
-    };
+    let truncated = |reason: &str| DecodeError::TruncatedImage { reason: reason.to_owned() };
     let mut facts = Facts { orientation: 1 };
     let mut rest = &bytes[8..];
     let mut expected = None;
@@ -147,15 +122,10 @@ fn walk(bytes: &[u8], limits: &Limits) -> Result<Facts, DecodeError> {
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
         let kind = [head[4], head[5], head[6], head[7]];
         if expected.is_none() && kind != *b"IHDR" {
-            return Err(DecodeError::NotAnImage {
-                reason: "a PNG without a header".to_owned(),
-            });
+            return Err(DecodeError::NotAnImage { reason: "a PNG without a header".to_owned() });
         }
         if kind == *b"IHDR" && expected.is_none() {
-            expected = Some(header(
-                tail.get(..length.min(13)).unwrap_or_default(),
-                limits,
-            )?);
+            expected = Some(header(tail.get(..length.min(13)).unwrap_or_default(), limits)?);
         }
         let Some(body) = tail.get(..length) else {
             return Err(truncated("the file ends inside a chunk"));
@@ -165,10 +135,7 @@ fn walk(bytes: &[u8], limits: &Limits) -> Result<Facts, DecodeError> {
         };
         let critical = kind[0].is_ascii_uppercase();
         if critical && checksum != crc(&kind, body).to_be_bytes() {
-            return Err(truncated(&format!(
-                "bad checksum in {}",
-                String::from_utf8_lossy(&kind)
-            )));
+            return Err(truncated(&format!("bad checksum in {}", String::from_utf8_lossy(&kind))));
         }
         match &kind {
             b"IEND" => break,
@@ -206,11 +173,7 @@ fn header(body: &[u8], limits: &Limits) -> Result<u64, DecodeError> {
     let bits = samples * u64::from(h[8]);
     limits.check(width, height, bits.div_ceil(8))?;
     let row = |width: u32| {
-        if width == 0 {
-            0
-        } else {
-            1 + (u64::from(width) * bits).div_ceil(8)
-        }
+        if width == 0 { 0 } else { 1 + (u64::from(width) * bits).div_ceil(8) }
     };
     if h[12] == 0 {
         return Ok(row(width) * u64::from(height));
@@ -243,29 +206,21 @@ fn crc(kind: &[u8; 4], body: &[u8]) -> u32 {
 fn check_data(idat: &[&[u8]], expected: u64) -> Result<(), DecodeError> {
     let chain = idat
         .iter()
-        .fold(Box::new(std::io::empty()) as Box<dyn Read>, |all, part| {
-            Box::new(all.chain(*part))
-        });
+        .fold(Box::new(std::io::empty()) as Box<dyn Read>, |all, part| Box::new(all.chain(*part)));
     // A chain of very many chunks would recurse deeply; join them then. Real files have few.
-    let source: Box<dyn Read> = if idat.len() > 64 {
-        Box::new(Cursor::new(idat.concat()))
-    } else {
-        chain
-    };
+    let source: Box<dyn Read> =
+        if idat.len() > 64 { Box::new(Cursor::new(idat.concat())) } else { chain };
     let mut data = flate2::read::ZlibDecoder::new(source).take(expected.saturating_add(1));
     let unpacked = std::io::copy(&mut data, &mut std::io::sink());
     match unpacked {
-        Ok(n) if n > expected => Err(DecodeError::DecompressionLimit {
-            what: "the image data",
-            limit_bytes: expected,
-        }),
+        Ok(n) if n > expected => {
+            Err(DecodeError::DecompressionLimit { what: "the image data", limit_bytes: expected })
+        }
         Ok(n) if n < expected => Err(DecodeError::TruncatedImage {
             reason: format!("{n} of {expected} bytes of image data are there"),
         }),
         Ok(_) => Ok(()),
-        Err(error) => Err(DecodeError::TruncatedImage {
-            reason: error.to_string(),
-        }),
+        Err(error) => Err(DecodeError::TruncatedImage { reason: error.to_string() }),
     }
 }
 
@@ -277,15 +232,8 @@ fn check_metadata(kind: &[u8; 4], body: &[u8]) -> Result<(), DecodeError> {
     let mut data = flate2::read::ZlibDecoder::new(packed).take(METADATA_LIMIT_BYTES + 1);
     match std::io::copy(&mut data, &mut std::io::sink()) {
         Ok(n) if n > METADATA_LIMIT_BYTES => {
-            let what = if kind == b"iCCP" {
-                "the colour profile"
-            } else {
-                "a text chunk"
-            };
-            Err(DecodeError::DecompressionLimit {
-                what,
-                limit_bytes: METADATA_LIMIT_BYTES,
-            })
+            let what = if kind == b"iCCP" { "the colour profile" } else { "a text chunk" };
+            Err(DecodeError::DecompressionLimit { what, limit_bytes: METADATA_LIMIT_BYTES })
         }
         _ => Ok(()),
     }

@@ -58,18 +58,7 @@ pub struct Window {
 
 /// The whole picture resized to `width` x `height`.
 pub fn resize(raw: &RawImage, width: u32, height: u32, filter: Filter) -> RawImage {
-    resize_window(
-        raw,
-        width,
-        height,
-        filter,
-        Window {
-            left: 0,
-            top: 0,
-            width,
-            height,
-        },
-    )
+    resize_window(raw, width, height, filter, Window { left: 0, top: 0, width, height })
 }
 
 /// The part `window` of the picture resized to `width` x `height`; the same pixels as resizing and then cutting, without
@@ -84,10 +73,7 @@ pub fn resize_window(
     filter: Filter,
     window: Window,
 ) -> RawImage {
-    assert!(
-        raw.width > 0 && raw.height > 0 && width > 0 && height > 0,
-        "sizes are positive"
-    );
+    assert!(raw.width > 0 && raw.height > 0 && width > 0 && height > 0, "sizes are positive");
     let right = u64::from(window.left) + u64::from(window.width);
     let bottom = u64::from(window.top) + u64::from(window.height);
     assert!(
@@ -145,23 +131,15 @@ fn taps(n_in: u32, n_out: u32, filter: Filter, first: u32, n: u32) -> Vec<Taps> 
         // `as` truncates towards zero and saturates, which is the C cast followed by the clamp to 0.
         let lo = (centre - support + 0.5) as usize;
         let hi = ((centre + support + 0.5) as usize).min(n_in as usize);
-        let raw: Vec<f64> = (lo..hi)
-            .map(|j| filter.weight((j as f64 - centre + 0.5) * inverse))
-            .collect();
+        let raw: Vec<f64> =
+            (lo..hi).map(|j| filter.weight((j as f64 - centre + 0.5) * inverse)).collect();
         let sum: f64 = raw.iter().fold(0.0, |sum, w| sum + w);
         let inverse_sum = if sum == 0.0 { 1.0 } else { 1.0 / sum };
         let fixed = |w: &f64| {
             let scaled = w * inverse_sum * f64::from(1u32 << PRECISION_BITS);
-            (if *w * inverse_sum < 0.0 {
-                scaled - 0.5
-            } else {
-                scaled + 0.5
-            }) as i32
+            (if *w * inverse_sum < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
         };
-        Taps {
-            first: lo,
-            weights: raw.iter().map(fixed).collect(),
-        }
+        Taps { first: lo, weights: raw.iter().map(fixed).collect() }
     };
     (first..first + n).map(one).collect()
 }
@@ -178,12 +156,7 @@ fn filtered(raw: &RawImage, width: u32, height: u32, filter: Filter, window: Win
         (raw.width != width).then(|| taps(raw.width, width, filter, window.left, window.width));
     let rows =
         (raw.height != height).then(|| taps(raw.height, height, filter, window.top, window.height));
-    let source = Source {
-        raw,
-        columns,
-        left: window.left as usize,
-        width: window.width as usize,
-    };
+    let source = Source { raw, columns, left: window.left as usize, width: window.width as usize };
     let mut data = Vec::with_capacity(window.width as usize * window.height as usize * n);
     // Horizontally resampled source rows [cached_from, cached_from + cache.len()).
     let mut cache: VecDeque<Vec<u8>> = VecDeque::new();
@@ -256,9 +229,8 @@ fn premultiply(mode: Mode, line: &mut [u8]) {
         return;
     }
     for pixel in line.chunks_exact_mut(mode.channels()) {
-        let (alpha, colours) = pixel
-            .split_last_mut()
-            .expect("modes with alpha have at least two channels");
+        let (alpha, colours) =
+            pixel.split_last_mut().expect("modes with alpha have at least two channels");
         for c in colours {
             let t = u32::from(*c) * u32::from(*alpha) + 128;
             *c = (((t >> 8) + t) >> 8) as u8;
@@ -271,9 +243,8 @@ fn unpremultiply(mode: Mode, data: &mut [u8]) {
         return;
     }
     for pixel in data.chunks_exact_mut(mode.channels()) {
-        let (alpha, colours) = pixel
-            .split_last_mut()
-            .expect("modes with alpha have at least two channels");
+        let (alpha, colours) =
+            pixel.split_last_mut().expect("modes with alpha have at least two channels");
         if *alpha != 0 && *alpha != 255 {
             for c in colours {
                 *c = (255 * u32::from(*c) / u32::from(*alpha)).min(255) as u8;

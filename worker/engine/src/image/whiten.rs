@@ -7,11 +7,7 @@ use super::{Mode, RawImage, RgbImage};
 pub fn whiten(raw: &RawImage) -> RgbImage {
     let (width, height) = (raw.width, raw.height);
     if raw.mode == Mode::Rgb {
-        return RgbImage {
-            width,
-            height,
-            data: raw.data.clone(),
-        };
+        return RgbImage { width, height, data: raw.data.clone() };
     }
     let rgba = to_rgba(raw);
     let opaque = rgba.iter().all(|p| p[3] == 255);
@@ -21,11 +17,7 @@ pub fn whiten(raw: &RawImage) -> RgbImage {
             data.push(if opaque { c } else { over_white(c, alpha) });
         }
     }
-    RgbImage {
-        width,
-        height,
-        data,
-    }
+    RgbImage { width, height, data }
 }
 
 /// Truncation is visible: pure white under alpha 43 becomes 254.
@@ -37,36 +29,16 @@ fn over_white(c: u8, alpha: u8) -> u8 {
 /// Every pixel as red, green, blue, alpha.
 pub(crate) fn to_rgba(raw: &RawImage) -> Vec<[u8; 4]> {
     let gray_alpha = |g: u8| {
-        if raw.transparent_gray == Some(u16::from(g)) {
-            0
-        } else {
-            255
-        }
+        if raw.transparent_gray == Some(u16::from(g)) { 0 } else { 255 }
     };
     match raw.mode {
-        Mode::Rgb => raw
-            .data
-            .chunks_exact(3)
-            .map(|p| [p[0], p[1], p[2], 255])
-            .collect(),
-        Mode::Rgba => raw
-            .data
-            .chunks_exact(4)
-            .map(|p| [p[0], p[1], p[2], p[3]])
-            .collect(),
+        Mode::Rgb => raw.data.chunks_exact(3).map(|p| [p[0], p[1], p[2], 255]).collect(),
+        Mode::Rgba => raw.data.chunks_exact(4).map(|p| [p[0], p[1], p[2], p[3]]).collect(),
         Mode::Gray | Mode::Bilevel => raw.data.iter().map(|&g| [g, g, g, gray_alpha(g)]).collect(),
-        Mode::GrayAlpha => raw
-            .data
-            .chunks_exact(2)
-            .map(|p| [p[0], p[0], p[0], p[1]])
-            .collect(),
+        Mode::GrayAlpha => raw.data.chunks_exact(2).map(|p| [p[0], p[0], p[0], p[1]]).collect(),
         Mode::Palette => {
-            let entry = |&i: &u8| {
-                raw.palette
-                    .get(usize::from(i))
-                    .copied()
-                    .unwrap_or([0, 0, 0, 255])
-            };
+            let entry =
+                |&i: &u8| raw.palette.get(usize::from(i)).copied().unwrap_or([0, 0, 0, 255]);
             raw.data.iter().map(entry).collect()
         }
     }

@@ -27,10 +27,7 @@ pub struct UnsupportedIsa {
 impl UnsupportedIsa {
     fn new(asked: &str) -> Self {
         let names: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
-        Self {
-            asked: asked.to_owned(),
-            available: names.join(", "),
-        }
+        Self { asked: asked.to_owned(), available: names.join(", ") }
     }
 }
 
@@ -56,10 +53,7 @@ impl Isa {
     /// All that this machine can run, slowest first.
     pub fn available() -> Vec<Self> {
         let best = Self::best();
-        [Self::Scalar, Self::Avx2, Self::Avx512]
-            .into_iter()
-            .filter(|isa| *isa <= best)
-            .collect()
+        [Self::Scalar, Self::Avx2, Self::Avx512].into_iter().filter(|isa| *isa <= best).collect()
     }
 
     /// The name used in configuration and reports.

@@ -1,8 +1,5 @@
 //! `exp` and `ln` of our own: library versions differ between platforms and back ends, and a token depends on every bit.
-#![expect(
-    unsafe_code,
-    reason = "the same body is compiled for each instruction set"
-)]
+#![expect(unsafe_code, reason = "the same body is compiled for each instruction set")]
 
 use super::lanes::for_each_isa;
 
@@ -132,19 +129,12 @@ mod tests {
             while f32::from_bits(bits) < if sign == 0 { 88.72 } else { 103.9 } {
                 let x = f32::from_bits(bits | sign);
                 let (got, exact) = (exp(x), f64::from(x).exp());
-                let worst = if got.is_normal() {
-                    &mut normal
-                } else {
-                    &mut subnormal
-                };
+                let worst = if got.is_normal() { &mut normal } else { &mut subnormal };
                 *worst = worst.max(ulps(got, exact));
                 bits += 97;
             }
         }
-        assert!(
-            normal < 1.0 && subnormal < 1.1,
-            "worst errors {normal} and {subnormal} ulp"
-        );
+        assert!(normal < 1.0 && subnormal < 1.1, "worst errors {normal} and {subnormal} ulp");
     }
 
     #[test]
@@ -192,14 +182,8 @@ mod tests {
             let (mut a, mut b) = (values.clone(), values.clone());
             silu_in_place(&mut a);
             exp_in_place(&mut b);
-            assert!(
-                a.iter().map(|v| v.to_bits()).eq(reference.iter().copied()),
-                "{isa:?}"
-            );
-            assert!(
-                b.iter().map(|v| v.to_bits()).eq(exps.iter().copied()),
-                "{isa:?}"
-            );
+            assert!(a.iter().map(|v| v.to_bits()).eq(reference.iter().copied()), "{isa:?}");
+            assert!(b.iter().map(|v| v.to_bits()).eq(exps.iter().copied()), "{isa:?}");
         }
         force_isa(None).unwrap();
     }

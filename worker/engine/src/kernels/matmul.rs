@@ -22,10 +22,7 @@ const MIN_TASK_MACS: usize = 32 * 1024;
 ///
 /// # Panics
 /// When a length does not match its shape.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "three operands and their three sizes"
-)]
+#[expect(clippy::too_many_arguments, reason = "three operands and their three sizes")]
 pub fn matmul_nt(
     x: &[f32],
     w: &[f32],
@@ -83,24 +80,10 @@ pub fn matmul_nt_serial(
     if rows == 0 || out == 0 {
         return;
     }
-    assert!(
-        x.len() >= rows * k && w.len() >= out * k,
-        "operands are as long as their shapes say"
-    );
-    assert!(
-        ldy >= out && y.len() >= (rows - 1) * ldy + out,
-        "y holds all rows"
-    );
+    assert!(x.len() >= rows * k && w.len() >= out * k, "operands are as long as their shapes say");
+    assert!(ldy >= out && y.len() >= (rows - 1) * ldy + out, "y holds all rows");
     assert!(bias.is_none_or(|b| b.len() == out), "one bias by output");
-    let part = Part {
-        x,
-        w,
-        bias,
-        rows,
-        n: out,
-        k,
-        ldy,
-    };
+    let part = Part { x, w, bias, rows, n: out, k, ldy };
     // SAFETY: y is borrowed mutably and holds every row of the part.
     unsafe { part.compute(current_isa(), y.as_mut_ptr()) };
 }
@@ -297,9 +280,8 @@ mod tests {
         matmul_nt(&x, &w, Some(&b), &mut y, rows, out, k, &Pool::new(1));
         for r in 0..rows {
             for o in 0..out {
-                let exact: f64 = (0..k)
-                    .map(|i| f64::from(x[r * k + i]) * f64::from(w[o * k + i]))
-                    .sum();
+                let exact: f64 =
+                    (0..k).map(|i| f64::from(x[r * k + i]) * f64::from(w[o * k + i])).sum();
                 assert!((f64::from(y[r * out + o]) - exact - f64::from(b[o])).abs() < 1e-5);
             }
         }
@@ -329,11 +311,7 @@ mod tests {
                     let pool = Pool::new(threads);
                     let mut y = vec![0.0; rows * out];
                     matmul_nt(&x, &w, None, &mut y, rows, out, k, &pool);
-                    assert_eq!(
-                        bits(&y),
-                        bits(&reference),
-                        "{isa:?} {threads} {rows} {out} {k}"
-                    );
+                    assert_eq!(bits(&y), bits(&reference), "{isa:?} {threads} {rows} {out} {k}");
                     for r in 0..rows {
                         let mut alone = vec![0.0; out];
                         matmul_nt(&x[r * k..][..k], &w, None, &mut alone, 1, out, k, &pool);

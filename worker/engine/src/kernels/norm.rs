@@ -1,8 +1,5 @@
 //! Row-wise sums: softmax and the two norms, all by the law of eight lanes.
-#![expect(
-    unsafe_code,
-    reason = "the same body is compiled for each instruction set"
-)]
+#![expect(unsafe_code, reason = "the same body is compiled for each instruction set")]
 
 use super::lanes::{dot, for_each_isa, sum_of, tree};
 use super::math::exp;
@@ -14,18 +11,11 @@ fn largest(row: &[f32]) -> f32 {
     let (groups, tail) = row.as_chunks::<8>();
     for group in groups {
         for l in 0..8 {
-            best[l] = if group[l] > best[l] {
-                group[l]
-            } else {
-                best[l]
-            };
+            best[l] = if group[l] > best[l] { group[l] } else { best[l] };
         }
     }
     let pick = |a: f32, b: f32| if b > a { b } else { a };
-    tail.iter()
-        .copied()
-        .chain(best)
-        .fold(f32::NEG_INFINITY, pick)
+    tail.iter().copied().chain(best).fold(f32::NEG_INFINITY, pick)
 }
 
 for_each_isa! {
@@ -216,11 +206,7 @@ mod tests {
         let mut row = x[..37].to_vec();
         layer_norm_in_place(&mut row, &w, &b, 1e-5);
         let mean: f64 = x[..37].iter().map(|v| f64::from(*v)).sum::<f64>() / 37.0;
-        let var: f64 = x[..37]
-            .iter()
-            .map(|v| (f64::from(*v) - mean).powi(2))
-            .sum::<f64>()
-            / 37.0;
+        let var: f64 = x[..37].iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / 37.0;
         for i in 0..37 {
             let exact =
                 (f64::from(x[i]) - mean) / (var + 1e-5).sqrt() * f64::from(w[i]) + f64::from(b[i]);

@@ -4,10 +4,7 @@
 //! small panel that stays in the first-level cache, and multiplies it with every row before it moves on. The rows are laid out
 //! beforehand in the order in which tiles read them. The partial sums (eight lanes for each output, see `lanes`) wait in memory
 //! between runs, so the blocking never touches the order of a sum.
-#![expect(
-    unsafe_code,
-    reason = "tiles are read and written by vector instructions"
-)]
+#![expect(unsafe_code, reason = "tiles are read and written by vector instructions")]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -79,10 +76,7 @@ pub(crate) trait Matrix: Sync {
 ///
 /// # Panics
 /// When a length does not match its shape.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "three operands and their three sizes"
-)]
+#[expect(clippy::too_many_arguments, reason = "three operands and their three sizes")]
 pub(crate) fn product<M: Matrix>(
     w: &M,
     x: &[f32],
@@ -98,20 +92,8 @@ pub(crate) fn product<M: Matrix>(
     assert!(bias.is_none_or(|b| b.len() == out), "one bias by output");
     let isa = current_isa();
     let wide = rows > NARROW && isa != Isa::Scalar;
-    let rows_of_x = if wide {
-        Rows::packed(x, rows, k, pool)
-    } else {
-        Rows::padded(x, rows, k)
-    };
-    let part = Part {
-        w,
-        x: &rows_of_x.0,
-        wide,
-        bias,
-        rows,
-        out,
-        k,
-    };
+    let rows_of_x = if wide { Rows::packed(x, rows, k, pool) } else { Rows::padded(x, rows, k) };
+    let part = Part { w, x: &rows_of_x.0, wide, bias, rows, out, k };
     let (columns, tasks) = split(out, rows * k, GROUP, pool.threads());
     let y = SharedMut::new(y);
     pool.run(tasks, |task| {
@@ -261,8 +243,7 @@ impl<M: Matrix> Part<'_, M> {
             let x = self.x.as_ptr().cast();
             // SAFETY: x holds every row to its padded end.
             return unsafe {
-                self.w
-                    .narrow(isa, x, width, self.rows, outs.start, outs.len(), sums)
+                self.w.narrow(isa, x, width, self.rows, outs.start, outs.len(), sums)
             };
         }
         let panel = scratch.0.as_mut_ptr();
@@ -435,10 +416,7 @@ mod tests {
         for rows in [1, 2, 5, 64, 200] {
             let x = vec![0.5; rows * k];
             let mut y = vec![0.0; rows * out];
-            let watched = Watched {
-                inner: F32Matrix { w: &w, k },
-                reads: Mutex::default(),
-            };
+            let watched = Watched { inner: F32Matrix { w: &w, k }, reads: Mutex::default() };
             product(&watched, &x, None, &mut y, rows, out, k, &Pool::new(1));
             let reads = watched.reads.into_inner().unwrap();
             let mut once = reads.clone();

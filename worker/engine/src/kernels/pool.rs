@@ -93,11 +93,7 @@ impl Pool {
                 named.spawn(move || shared.work()).ok()
             })
             .collect();
-        Self {
-            shared,
-            busy: Mutex::new(()),
-            workers,
-        }
+        Self { shared, busy: Mutex::new(()), workers }
     }
 
     /// The number of threads that share a loop.
@@ -176,8 +172,7 @@ impl Shared {
         unsafe { *self.job.get() = Some(Job { task, n_tasks }) };
         self.next.store(0, Ordering::Relaxed);
         let epoch = self.state.load(Ordering::Relaxed) & !(EPOCH - 1);
-        self.state
-            .store(epoch.wrapping_add(EPOCH) | OPEN, Ordering::SeqCst);
+        self.state.store(epoch.wrapping_add(EPOCH) | OPEN, Ordering::SeqCst);
         // SeqCst on both sides: either we see the sleeper, or it sees the open loop before it sleeps.
         if self.sleepers.load(Ordering::SeqCst) > 0 {
             let _guard = lock(&self.sleep);
@@ -257,10 +252,7 @@ impl Shared {
             if let Some(state) = self.enterable(seen) {
                 break Some(state);
             }
-            guard = self
-                .wake
-                .wait(guard)
-                .unwrap_or_else(PoisonError::into_inner);
+            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
         };
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
         found
@@ -289,11 +281,7 @@ unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
 impl<'a, T> SharedMut<'a, T> {
     /// Lends `data` to the tasks of a loop.
     pub(crate) fn new(data: &'a mut [T]) -> Self {
-        Self {
-            base: data.as_mut_ptr(),
-            len: data.len(),
-            borrow: std::marker::PhantomData,
-        }
+        Self { base: data.as_mut_ptr(), len: data.len(), borrow: std::marker::PhantomData }
     }
 
     /// The part `[start, start + len)`.
@@ -302,10 +290,7 @@ impl<'a, T> SharedMut<'a, T> {
     /// No other task may hold a part that overlaps it.
     #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
     pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
-        assert!(
-            start <= self.len && len <= self.len - start,
-            "part outside of the slice"
-        );
+        assert!(start <= self.len && len <= self.len - start, "part outside of the slice");
         // SAFETY: the range is inside the borrowed slice, and the caller promises that it is not shared.
         unsafe { std::slice::from_raw_parts_mut(self.base.add(start), len) }
     }
@@ -341,9 +326,7 @@ mod tests {
         let pool = Pool::new(4);
         let mut data = vec![0u32; 1_000];
         for _ in 0..2_000 {
-            pool.chunks_mut(&mut data, 7, |_, part| {
-                part.iter_mut().for_each(|v| *v += 1)
-            });
+            pool.chunks_mut(&mut data, 7, |_, part| part.iter_mut().for_each(|v| *v += 1));
         }
         assert!(data.iter().all(|v| *v == 2_000));
     }

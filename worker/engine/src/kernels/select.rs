@@ -48,19 +48,11 @@ pub fn top_k_threshold(scores: &[f32], k: usize) -> f32 {
 /// Maps floats to integers of the same order (-0 just below +0, NaN at the ends by sign).
 fn ordered(value: f32) -> u32 {
     let bits = value.to_bits();
-    if bits >> 31 == 0 {
-        bits | 0x8000_0000
-    } else {
-        !bits
-    }
+    if bits >> 31 == 0 { bits | 0x8000_0000 } else { !bits }
 }
 
 fn from_ordered(key: u32) -> f32 {
-    f32::from_bits(if key >> 31 == 1 {
-        key & 0x7FFF_FFFF
-    } else {
-        !key
-    })
+    f32::from_bits(if key >> 31 == 1 { key & 0x7FFF_FFFF } else { !key })
 }
 
 #[cfg(test)]
@@ -97,10 +89,7 @@ mod tests {
     #[test]
     fn ties_at_the_threshold_all_stay() {
         let scores = [2.0, 1.0, 1.0, 1.0, 0.0];
-        let kept = scores
-            .iter()
-            .filter(|s| **s >= top_k_threshold(&scores, 2))
-            .count();
+        let kept = scores.iter().filter(|s| **s >= top_k_threshold(&scores, 2)).count();
         assert_eq!(kept, 4);
     }
 }

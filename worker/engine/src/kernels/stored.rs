@@ -2,10 +2,7 @@
 //!
 //! Every result has the bits of the same sum over rows widened beforehand: [`scores`] those of `matmul_nt`, [`add_mixed`]
 //! those of `add_weighted_rows`.
-#![expect(
-    unsafe_code,
-    reason = "the same body is compiled for each instruction set"
-)]
+#![expect(unsafe_code, reason = "the same body is compiled for each instruction set")]
 
 use super::lanes::{LANES, for_each_isa, tree};
 
@@ -214,22 +211,10 @@ mod tests {
 
     #[test]
     fn narrowing_is_the_rounding_of_the_format_on_every_instruction_set() {
-        let specials = [
-            f32::NAN,
-            -f32::NAN,
-            f32::INFINITY,
-            -f32::INFINITY,
-            0.0,
-            -0.0,
-            f32::MAX,
-            1e-42,
-        ];
+        let specials =
+            [f32::NAN, -f32::NAN, f32::INFINITY, -f32::INFINITY, 0.0, -0.0, f32::MAX, 1e-42];
         let ties = (0..2_000u32).map(|i| f32::from_bits(0x3F80_0000 + i * 0x4000));
-        let values: Vec<f32> = specials
-            .into_iter()
-            .chain(ties)
-            .chain(wave(999, 0.7))
-            .collect();
+        let values: Vec<f32> = specials.into_iter().chain(ties).chain(wave(999, 0.7)).collect();
         let wanted: Vec<u16> = values.iter().map(|v| bf16::to_bits(*v)).collect();
         for isa in Isa::available() {
             force_isa(Some(isa)).unwrap();
@@ -251,11 +236,7 @@ mod tests {
                 for i in 0..half {
                     let (x, y) = (head[i], head[i + half]);
                     let (a, b) = (x * cos[i] - y * sin[i], y * cos[i] + x * sin[i]);
-                    assert_eq!(
-                        bits(&[got[i], got[i + half]]),
-                        bits(&[a, b]),
-                        "{isa:?} {half}"
-                    );
+                    assert_eq!(bits(&[got[i], got[i + half]]), bits(&[a, b]), "{isa:?} {half}");
                 }
             }
         }

@@ -40,9 +40,7 @@ impl Attention {
         trace.show(&self.name, "k", &k);
         trace.show(&self.name, "v", &v);
         let mixed = attend(&q, &k, &v, pool);
-        trace.emit(&self.name, "proj_out", || {
-            self.proj_out.forward(&(&mixed).into(), pool)
-        });
+        trace.emit(&self.name, "proj_out", || self.proj_out.forward(&(&mixed).into(), pool));
         self.proj_out.add_to(&(&mixed).into(), &mut x, pool);
         trace.show(&self.name, "", &x);
         x
@@ -63,12 +61,7 @@ fn attend(q: &Map, k: &Map, v: &Map, pool: &Pool) -> Map {
         let starts: Vec<usize> = (0..rows).map(|r| (first + r) * c).collect();
         let mut scores = vec![0.0; rows * width];
         multiply(
-            &Windows {
-                data: &q.data,
-                starts: &starts,
-                runs: &[0],
-                run_len: c,
-            },
+            &Windows { data: &q.data, starts: &starts, runs: &[0], run_len: c },
             &keys,
             &mut scores,
         );
@@ -80,19 +73,11 @@ fn attend(q: &Map, k: &Map, v: &Map, pool: &Pool) -> Map {
         let starts: Vec<usize> = (0..rows).map(|r| r * width).collect();
         let mut mixed = vec![0.0; rows * values.padded_out()];
         multiply(
-            &Windows {
-                data: &scores,
-                starts: &starts,
-                runs: &[0],
-                run_len: n,
-            },
+            &Windows { data: &scores, starts: &starts, runs: &[0], run_len: n },
             &values,
             &mut mixed,
         );
-        for (mixed, part) in mixed
-            .chunks_exact(values.padded_out())
-            .zip(part.chunks_exact_mut(c))
-        {
+        for (mixed, part) in mixed.chunks_exact(values.padded_out()).zip(part.chunks_exact_mut(c)) {
             part.copy_from_slice(&mixed[..c]);
         }
     });

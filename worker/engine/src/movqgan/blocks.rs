@@ -30,9 +30,7 @@ impl Resnet {
     ) -> Map {
         let norm1 = self.norm1.prepare(&x, zq, pool);
         let h = self.conv1.forward(&Input::normed(&x, &norm1, true), pool);
-        trace.emit(&self.name, "norm1", || {
-            self.norm1.apply(&x, zq, false, pool)
-        });
+        trace.emit(&self.name, "norm1", || self.norm1.apply(&x, zq, false, pool));
         trace.show(&self.name, "conv1", &h);
         // The shortcut sees the raw input; after it, the input is gone.
         let shortcut = match &self.nin_shortcut {
@@ -45,18 +43,13 @@ impl Resnet {
             None => x,
         };
         let norm2 = self.norm2.prepare(&h, zq, pool);
-        trace.emit(&self.name, "norm2", || {
-            self.norm2.apply(&h, zq, false, pool)
-        });
-        trace.emit(&self.name, "dropout", || {
-            self.norm2.apply(&h, zq, true, pool)
-        });
+        trace.emit(&self.name, "norm2", || self.norm2.apply(&h, zq, false, pool));
+        trace.emit(&self.name, "dropout", || self.norm2.apply(&h, zq, true, pool));
         let mut out = shortcut;
         trace.emit(&self.name, "conv2", || {
             self.conv2.forward(&Input::normed(&h, &norm2, true), pool)
         });
-        self.conv2
-            .add_to(&Input::normed(&h, &norm2, true), &mut out, pool);
+        self.conv2.add_to(&Input::normed(&h, &norm2, true), &mut out, pool);
         trace.show(&self.name, "", &out);
         out
     }

@@ -24,21 +24,13 @@ impl Codebook {
     pub(crate) fn new(n: usize, dim: usize, rows: Vec<f32>) -> Self {
         assert_eq!(rows.len(), n * dim, "the table fills its shape");
         let columns = (0..n * dim).map(|i| rows[i % n * dim + i / n]).collect();
-        Self {
-            n,
-            dim,
-            rows,
-            columns,
-        }
+        Self { n, dim, rows, columns }
     }
 
     /// The nearest code of each position in row-major order; on ties the lowest. Distances are the sum of squared differences,
     /// in f64: upstream's expanded f32 form loses digits to cancellation and agrees wherever it is sure.
     pub(crate) fn nearest(&self, latents: &Map, pool: &Pool) -> Vec<u32> {
-        assert_eq!(
-            latents.c, self.dim,
-            "latents have the length of code vectors"
-        );
+        assert_eq!(latents.c, self.dim, "latents have the length of code vectors");
         let mut codes = vec![0u32; latents.h * latents.w];
         pool.chunks_mut(&mut codes, POSITIONS, |chunk, codes| {
             let mut distances = vec![0.0f64; self.n];

@@ -64,10 +64,7 @@ impl<'a> From<&'a Map> for Input<'a> {
 impl<'a> Input<'a> {
     /// The map's norm; with `swish`, swish after it.
     pub(super) fn normed(map: &'a Map, norm: &'a Prepared, swish: bool) -> Self {
-        Self {
-            map,
-            norm: Some((norm, swish)),
-        }
+        Self { map, norm: Some((norm, swish)) }
     }
 
     /// Row `y` as the convolution sees it.
@@ -86,11 +83,7 @@ impl Conv {
     /// When the lengths do not agree.
     pub(super) fn new(kind: Kind, cin: usize, cout: usize, weight: &[f32], bias: Vec<f32>) -> Self {
         let area = kind.side() * kind.side();
-        assert_eq!(
-            weight.len(),
-            cout * cin * area,
-            "the weight fills its shape"
-        );
+        assert_eq!(weight.len(), cout * cin * area, "the weight fills its shape");
         assert_eq!(bias.len(), cout, "one bias by output channel");
         let at = |o: usize, c: usize, tap: usize| weight[(o * cin + c) * area + tap];
         // Along k: window row, window column, input channel, as the windows lie in the strip.
@@ -99,36 +92,20 @@ impl Conv {
                 Packed::new(cout, 4 * cin, |o, k| {
                     let (tap, c) = (k / cin, k % cin);
                     let (rows, columns) = (merged(p / 2, tap / 2), merged(p % 2, tap % 2));
-                    let taps = rows
-                        .iter()
-                        .flat_map(|y| columns.iter().map(move |x| y * 3 + x));
+                    let taps = rows.iter().flat_map(|y| columns.iter().map(move |x| y * 3 + x));
                     taps.map(|tap| f64::from(at(o, c, tap))).sum::<f64>() as f32
                 })
             };
             (0..4).map(phase).collect()
         } else {
-            vec![Packed::new(cout, area * cin, |o, k| {
-                at(o, k % cin, k / cin)
-            })]
+            vec![Packed::new(cout, area * cin, |o, k| at(o, k % cin, k / cin))]
         };
-        Self {
-            kind,
-            cin,
-            cout,
-            phases,
-            bias,
-        }
+        Self { kind, cin, cout, phases, bias }
     }
 
     /// The shape of a convolution without values; it cannot run.
     pub(super) fn hollow(kind: Kind, cin: usize, cout: usize) -> Self {
-        Self {
-            kind,
-            cin,
-            cout,
-            phases: Vec::new(),
-            bias: Vec::new(),
-        }
+        Self { kind, cin, cout, phases: Vec::new(), bias: Vec::new() }
     }
 
     /// The convolution with its bias.
@@ -156,10 +133,7 @@ impl Conv {
             return;
         }
         // Enough rows for one pass over the weights, few enough that every thread gets strips.
-        let rows = CHUNK_PIXELS
-            .div_ceil(w)
-            .min(h.div_ceil(2 * pool.threads()))
-            .max(1);
+        let rows = CHUNK_PIXELS.div_ceil(w).min(h.div_ceil(2 * pool.threads())).max(1);
         let row_len = factor * factor * w * out.c;
         pool.chunks_mut(&mut out.data, rows * row_len, |strip, part| {
             self.strip(input, strip * rows, part.len() / row_len, w, part);
@@ -188,10 +162,7 @@ impl Conv {
         let lines = (rows - 1) * stride + taps + factor - 1;
         let mut buffer = vec![0.0; lines * line_len];
         for (l, line) in buffer.chunks_exact_mut(line_len).enumerate() {
-            if let Some(y) = (first * stride + l)
-                .checked_sub(pad)
-                .filter(|&y| y < input.map.h)
-            {
+            if let Some(y) = (first * stride + l).checked_sub(pad).filter(|&y| y < input.map.h) {
                 input.row(y, &mut line[pad * c..(pad + input.map.w) * c]);
             }
         }
@@ -204,12 +175,7 @@ impl Conv {
                 let start = |p: usize| (p / w * stride + py) * line_len + (p % w * stride + px) * c;
                 let starts: Vec<usize> = windows.clone().map(start).collect();
                 sums.resize(starts.len() * weights.padded_out(), 0.0);
-                let x = Windows {
-                    data: &buffer,
-                    starts: &starts,
-                    runs: &runs,
-                    run_len: taps * c,
-                };
+                let x = Windows { data: &buffer, starts: &starts, runs: &runs, run_len: taps * c };
                 multiply(&x, weights, &mut sums);
                 for (p, sums) in windows.clone().zip(sums.chunks_exact(weights.padded_out())) {
                     let pixel = (p / w * factor + py) * w * factor + p % w * factor + px;

@@ -32,9 +32,7 @@ impl Decoder {
             }
         }
         let norm = self.norm_out.prepare(&x, Some(zq), pool);
-        trace.emit("decoder.norm_out", "", || {
-            self.norm_out.apply(&x, Some(zq), false, pool)
-        });
+        trace.emit("decoder.norm_out", "", || self.norm_out.apply(&x, Some(zq), false, pool));
         let out = self.conv_out.forward(&Input::normed(&x, &norm, true), pool);
         trace.show("decoder.conv_out", "", &out);
         out

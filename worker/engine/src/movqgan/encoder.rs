@@ -31,9 +31,7 @@ impl Encoder {
         }
         x = self.mid.forward(x, None, pool, trace);
         let norm = self.norm_out.prepare(&x, None, pool);
-        trace.emit("encoder.norm_out", "", || {
-            self.norm_out.apply(&x, None, false, pool)
-        });
+        trace.emit("encoder.norm_out", "", || self.norm_out.apply(&x, None, false, pool));
         let out = self.conv_out.forward(&Input::normed(&x, &norm, true), pool);
         trace.show("encoder.conv_out", "", &out);
         out

@@ -63,20 +63,9 @@ pub(super) struct Windows<'a> {
 pub(super) fn multiply(x: &Windows<'_>, w: &Packed, y: &mut [f32]) {
     let width = w.padded_out();
     let reach = x.starts.iter().max().unwrap_or(&0) + x.runs.iter().max().unwrap_or(&0) + x.run_len;
-    assert!(
-        x.starts.is_empty() || reach <= x.data.len(),
-        "windows lie inside the buffer"
-    );
-    assert_eq!(
-        x.runs.len() * x.run_len,
-        w.k,
-        "a row is as long as the weights are deep"
-    );
-    assert_eq!(
-        y.len(),
-        x.starts.len() * width,
-        "y has the shape (rows, padded out)"
-    );
+    assert!(x.starts.is_empty() || reach <= x.data.len(), "windows lie inside the buffer");
+    assert_eq!(x.runs.len() * x.run_len, w.k, "a row is as long as the weights are deep");
+    assert_eq!(y.len(), x.starts.len() * width, "y has the shape (rows, padded out)");
     let isa = current_isa();
     for (run, &run_start) in x.runs.iter().enumerate() {
         for first in (0..x.run_len).step_by(K_BLOCK) {
@@ -226,16 +215,7 @@ mod tests {
         let starts: Vec<usize> = (0..13).map(|r| r * 11).collect();
         let run = |starts: &[usize]| {
             let mut y = vec![f32::NAN; starts.len() * w.padded_out()];
-            multiply(
-                &Windows {
-                    data: &data,
-                    starts,
-                    runs: &[0, 500],
-                    run_len,
-                },
-                &w,
-                &mut y,
-            );
+            multiply(&Windows { data: &data, starts, runs: &[0, 500], run_len }, &w, &mut y);
             y
         };
         let expected = run(&starts);
@@ -255,9 +235,7 @@ mod tests {
             let x = |k: usize| {
                 f64::from(data[starts[r] + if k < run_len { k } else { 500 + k - run_len }])
             };
-            let exact: f64 = (0..2 * run_len)
-                .map(|k| x(k) * f64::from(noise(o * 7919 + k)))
-                .sum();
+            let exact: f64 = (0..2 * run_len).map(|k| x(k) * f64::from(noise(o * 7919 + k))).sum();
             assert!((exact - f64::from(expected[r * w.padded_out() + o])).abs() < 1e-4);
         }
     }

@@ -28,12 +28,8 @@ fn model(loader: &Loader<'_>) -> Result<MoVqGan, MovqError> {
     let table = loader.tensor("quantize.embedding.weight", &[n_embed, embed_dim])?;
     let [z_out, ..] = loader.shape_of::<4>("encoder.conv_out.weight")?;
     let [_, z_in, ..] = loader.shape_of::<4>("decoder.conv_in.weight")?;
-    let quant_conv = loader
-        .conv("quant_conv", Kind::Point, z_out, Some(embed_dim))?
-        .0;
-    let post_quant_conv = loader
-        .conv("post_quant_conv", Kind::Point, embed_dim, Some(z_in))?
-        .0;
+    let quant_conv = loader.conv("quant_conv", Kind::Point, z_out, Some(embed_dim))?.0;
+    let post_quant_conv = loader.conv("post_quant_conv", Kind::Point, embed_dim, Some(z_in))?.0;
     let (encoder, down_channels) = encoder(loader)?;
     let (decoder, up_channels) = decoder(loader, embed_dim)?;
     if down_channels.len() != up_channels.len() {
@@ -80,12 +76,7 @@ fn encoder(loader: &Loader<'_>) -> Result<(Encoder, Vec<usize>), MovqError> {
         let resample = if i + 1 < n_levels {
             Some(
                 loader
-                    .conv(
-                        &format!("{name}.downsample.conv"),
-                        Kind::Down,
-                        channels,
-                        Some(channels),
-                    )?
+                    .conv(&format!("{name}.downsample.conv"), Kind::Down, channels, Some(channels))?
                     .0,
             )
         } else {
@@ -96,16 +87,7 @@ fn encoder(loader: &Loader<'_>) -> Result<(Encoder, Vec<usize>), MovqError> {
     let mid = loader.mid("encoder.mid", channels, None)?;
     let norm_out = loader.norm("encoder.norm_out", channels, None)?;
     let (conv_out, _) = loader.conv("encoder.conv_out", Kind::Same, channels, None)?;
-    Ok((
-        Encoder {
-            conv_in,
-            down,
-            mid,
-            norm_out,
-            conv_out,
-        },
-        widths,
-    ))
+    Ok((Encoder { conv_in, down, mid, norm_out, conv_out }, widths))
 }
 
 /// The decoder, and the channels of its levels in stored order.
@@ -123,12 +105,7 @@ fn decoder(loader: &Loader<'_>, embed_dim: usize) -> Result<(Decoder, Vec<usize>
         let resample = if i > 0 {
             Some(
                 loader
-                    .conv(
-                        &format!("{name}.upsample.conv"),
-                        Kind::Up,
-                        channels,
-                        Some(channels),
-                    )?
+                    .conv(&format!("{name}.upsample.conv"), Kind::Up, channels, Some(channels))?
                     .0,
             )
         } else {
@@ -140,16 +117,7 @@ fn decoder(loader: &Loader<'_>, embed_dim: usize) -> Result<(Decoder, Vec<usize>
     widths.reverse();
     let norm_out = loader.norm("decoder.norm_out", channels, zq)?;
     let (conv_out, _) = loader.conv("decoder.conv_out", Kind::Same, channels, Some(3))?;
-    Ok((
-        Decoder {
-            conv_in,
-            mid,
-            up,
-            norm_out,
-            conv_out,
-        },
-        widths,
-    ))
+    Ok((Decoder { conv_in, mid, up, norm_out, conv_out }, widths))
 }
 
 pub(super) fn open(path: &Path) -> Result<MoVqGan, MovqError> {

@@ -13,13 +13,7 @@ use super::norm::Norm;
 use crate::checkpoint::Checkpoint;
 
 /// Parts of a checkpoint that are the model; everything else (EMA copies, losses, counters) is ignored, as upstream ignores it.
-const PARTS: [&str; 5] = [
-    "encoder.",
-    "decoder.",
-    "quantize.",
-    "quant_conv.",
-    "post_quant_conv.",
-];
+const PARTS: [&str; 5] = ["encoder.", "decoder.", "quantize.", "quant_conv.", "post_quant_conv."];
 /// Groups of every norm.
 const GROUPS: usize = 32;
 /// More levels or blocks than this are no MoVQGAN.
@@ -60,11 +54,7 @@ impl<'a> Loader<'a> {
     }
 
     pub(super) fn error(&self, name: &str, reason: impl Into<String>) -> MovqError {
-        MovqError::Tensor {
-            path: self.path.clone(),
-            name: name.to_owned(),
-            reason: reason.into(),
-        }
+        MovqError::Tensor { path: self.path.clone(), name: name.to_owned(), reason: reason.into() }
     }
 
     fn has(&self, name: &str) -> bool {
@@ -72,10 +62,7 @@ impl<'a> Loader<'a> {
     }
 
     fn shape(&self, name: &str) -> Result<&[usize], MovqError> {
-        let shape = self
-            .shapes
-            .get(name)
-            .ok_or_else(|| self.error(name, "it is missing"))?;
+        let shape = self.shapes.get(name).ok_or_else(|| self.error(name, "it is missing"))?;
         Ok(shape)
     }
 
@@ -84,10 +71,10 @@ impl<'a> Loader<'a> {
         let shape = self.shape(name)?;
         match <[usize; N]>::try_from(shape) {
             Ok(shape) if !shape.contains(&0) => Ok(shape),
-            _ => Err(self.error(
-                name,
-                format!("its shape is {shape:?}, {N} dimensions are expected"),
-            )),
+            _ => {
+                Err(self
+                    .error(name, format!("its shape is {shape:?}, {N} dimensions are expected")))
+            }
         }
     }
 
@@ -143,33 +130,23 @@ impl<'a> Loader<'a> {
         zq: Option<usize>,
     ) -> Result<Norm, MovqError> {
         if !channels.is_multiple_of(GROUPS) {
-            return Err(self.error(
-                name,
-                format!("{channels} channels do not divide into {GROUPS} groups"),
-            ));
+            return Err(
+                self.error(name, format!("{channels} channels do not divide into {GROUPS} groups"))
+            );
         }
-        let own = if zq.is_some() {
-            format!("{name}.norm_layer")
-        } else {
-            name.to_owned()
-        };
+        let own = if zq.is_some() { format!("{name}.norm_layer") } else { name.to_owned() };
         let weight = self.tensor(&format!("{own}.weight"), &[channels])?;
         let bias = self.tensor(&format!("{own}.bias"), &[channels])?;
         let point = |part: &str, zq| {
             Ok::<_, MovqError>(
-                self.conv(&format!("{name}.{part}"), Kind::Point, zq, Some(channels))?
-                    .0,
+                self.conv(&format!("{name}.{part}"), Kind::Point, zq, Some(channels))?.0,
             )
         };
         let modulation = match zq {
             Some(zq) => Some((point("conv_y", zq)?, point("conv_b", zq)?)),
             None => None,
         };
-        Ok(Norm {
-            weight,
-            bias,
-            modulation,
-        })
+        Ok(Norm { weight, bias, modulation })
     }
 
     fn resnet(
@@ -185,27 +162,9 @@ impl<'a> Loader<'a> {
         let nin_shortcut = if cin == cout {
             None
         } else {
-            Some(
-                self.conv(
-                    &format!("{name}.nin_shortcut"),
-                    Kind::Point,
-                    cin,
-                    Some(cout),
-                )?
-                .0,
-            )
+            Some(self.conv(&format!("{name}.nin_shortcut"), Kind::Point, cin, Some(cout))?.0)
         };
-        Ok((
-            Resnet {
-                name: name.to_owned(),
-                norm1,
-                conv1,
-                norm2,
-                conv2,
-                nin_shortcut,
-            },
-            cout,
-        ))
+        Ok((Resnet { name: name.to_owned(), norm1, conv1, norm2, conv2, nin_shortcut }, cout))
     }
 
     fn attention(
@@ -216,13 +175,7 @@ impl<'a> Loader<'a> {
     ) -> Result<Attention, MovqError> {
         let point = |part: &str| {
             Ok::<_, MovqError>(
-                self.conv(
-                    &format!("{name}.{part}"),
-                    Kind::Point,
-                    channels,
-                    Some(channels),
-                )?
-                .0,
+                self.conv(&format!("{name}.{part}"), Kind::Point, channels, Some(channels))?.0,
             )
         };
         Ok(Attention {
@@ -310,8 +263,6 @@ impl<'a> Loader<'a> {
 
     pub(super) fn parameters(&self) -> u64 {
         let used = self.used.borrow();
-        used.iter()
-            .map(|name| self.shapes[name].iter().product::<usize>() as u64)
-            .sum()
+        used.iter().map(|name| self.shapes[name].iter().product::<usize>() as u64).sum()
     }
 }

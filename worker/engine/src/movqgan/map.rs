@@ -16,12 +16,7 @@ pub(crate) struct Map {
 impl Map {
     /// A map of zeros.
     pub(crate) fn zeros(h: usize, w: usize, c: usize) -> Self {
-        Self {
-            h,
-            w,
-            c,
-            data: vec![0.0; h * w * c],
-        }
+        Self { h, w, c, data: vec![0.0; h * w * c] }
     }
 
     /// From channels first, (c, h, w).

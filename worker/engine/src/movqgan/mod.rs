@@ -87,11 +87,7 @@ pub fn structure(
 pub fn structure_of(path: &Path) -> Result<Config, MovqError> {
     let checkpoint = Checkpoint::open(path)?;
     let shapes = checkpoint.entries().iter();
-    structure(
-        &shapes
-            .map(|(name, entry)| (name.clone(), entry.shape.clone()))
-            .collect(),
-    )
+    structure(&shapes.map(|(name, entry)| (name.clone(), entry.shape.clone())).collect())
 }
 
 /// What was found in the weights.
@@ -162,11 +158,7 @@ impl MoVqGan {
     pub fn encode(&self, image: &RgbImage, pool: &Pool) -> Result<Vec<u32>, MovqError> {
         let factor = self.config.factor();
         if (image.width.min(image.height) as usize) < factor {
-            return Err(MovqError::TooSmall {
-                width: image.width,
-                height: image.height,
-                factor,
-            });
+            return Err(MovqError::TooSmall { width: image.width, height: image.height, factor });
         }
         let latents = self.latents(&pixels::to_map(image), pool, &mut Trace::off());
         Ok(self.codebook.nearest(&latents, pool))

@@ -2,10 +2,7 @@
 //!
 //! Two passes: statistics over the whole map (f64, fixed order), then scale and shift by channel wherever a row is needed. The
 //! normalised map is never stored, except where a test asks for it.
-#![expect(
-    unsafe_code,
-    reason = "row loops are compiled once for each instruction set"
-)]
+#![expect(unsafe_code, reason = "row loops are compiled once for each instruction set")]
 
 use super::conv::Conv;
 use super::map::Map;
@@ -62,18 +59,9 @@ impl Norm {
         }
         let modulation = self.modulation.as_ref().map(|(conv_y, conv_b)| {
             let zq = zq.expect("modulated norms get the code vectors");
-            (
-                conv_y.forward(&zq.into(), pool),
-                conv_b.forward(&zq.into(), pool),
-            )
+            (conv_y.forward(&zq.into(), pool), conv_b.forward(&zq.into(), pool))
         });
-        Prepared {
-            scale,
-            shift,
-            modulation,
-            h: x.h,
-            w: x.w,
-        }
+        Prepared { scale, shift, modulation, h: x.h, w: x.w }
     }
 
     /// The normalised map, swished on request.

@@ -12,22 +12,13 @@ pub(crate) fn scale_table() -> [f32; 256] {
 pub(crate) fn to_map(image: &RgbImage) -> Map {
     let table = scale_table();
     let data = image.data.iter().map(|&v| table[usize::from(v)]).collect();
-    Map {
-        h: image.height as usize,
-        w: image.width as usize,
-        c: 3,
-        data,
-    }
+    Map { h: image.height as usize, w: image.width as usize, c: 3, data }
 }
 
 /// The decoder's output as a picture.
 pub(crate) fn to_image(map: &Map) -> RgbImage {
     let data = map.data.iter().map(|&x| to_u8(x)).collect();
-    RgbImage {
-        width: map.w as u32,
-        height: map.h as u32,
-        data,
-    }
+    RgbImage { width: map.w as u32, height: map.h as u32, data }
 }
 
 /// Rounded half to even in f32, then clamped; not-a-number becomes 0.

@@ -14,29 +14,17 @@ fn golden() -> PathBuf {
 }
 
 fn picture(width: u32, height: u32) -> RgbImage {
-    let data = (0..width * height * 3)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
-    RgbImage {
-        width,
-        height,
-        data,
-    }
+    let data =
+        (0..width * height * 3).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    RgbImage { width, height, data }
 }
 
 #[test]
 fn every_comparison_of_the_fixtures_holds() {
     let checks = movqgan(&golden());
-    let failed: Vec<_> = checks
-        .iter()
-        .filter(|check| check.status != Status::Ok)
-        .collect();
+    let failed: Vec<_> = checks.iter().filter(|check| check.status != Status::Ok).collect();
     assert!(failed.is_empty(), "{failed:#?}");
-    assert!(
-        checks.len() > 150,
-        "only {} comparisons were found",
-        checks.len()
-    );
+    assert!(checks.len() > 150, "only {} comparisons were found", checks.len());
 }
 
 #[test]
@@ -48,16 +36,9 @@ fn a_folder_without_fixtures_has_nothing_to_compare() {
 #[test]
 fn a_broken_fixture_is_a_failed_check() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(
-        folder.path().join("units.safetensors"),
-        b"\x05\0\0\0\0\0\0\0{",
-    )
-    .unwrap();
-    std::fs::copy(
-        golden().join("decode.safetensors"),
-        folder.path().join("decode.safetensors"),
-    )
-    .unwrap();
+    std::fs::write(folder.path().join("units.safetensors"), b"\x05\0\0\0\0\0\0\0{").unwrap();
+    std::fs::copy(golden().join("decode.safetensors"), folder.path().join("decode.safetensors"))
+        .unwrap();
     let checks = movqgan(folder.path());
     assert!(
         checks.len() == 2 && checks.iter().all(|check| check.status == Status::Fail),
@@ -99,17 +80,10 @@ fn odd_sizes_are_floored_and_small_ones_refused() {
     assert_eq!(model.encode(&picture(47, 9), &pool).unwrap().len(), 5);
     assert!(matches!(
         model.encode(&picture(47, 7), &pool),
-        Err(MovqError::TooSmall {
-            width: 47,
-            height: 7,
-            factor: 8
-        })
+        Err(MovqError::TooSmall { width: 47, height: 7, factor: 8 })
     ));
     for (codes, h, w) in [(&[0, 1][..], 1, 3), (&[][..], 0, 0), (&[512][..], 1, 1)] {
-        assert!(matches!(
-            model.decode(codes, h, w, &pool),
-            Err(MovqError::Codes(_))
-        ));
+        assert!(matches!(model.decode(codes, h, w, &pool), Err(MovqError::Codes(_))));
     }
 }
 
@@ -122,12 +96,7 @@ fn altered(change: impl FnOnce(&mut serde_json::Map<String, Value>)) -> Result<M
     change(&mut header);
     let header = serde_json::to_vec(&header).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
-    let whole = [
-        &(header.len() as u64).to_le_bytes()[..],
-        &header,
-        &bytes[8 + length..],
-    ]
-    .concat();
+    let whole = [&(header.len() as u64).to_le_bytes()[..], &header, &bytes[8 + length..]].concat();
     std::fs::write(file.path(), whole).unwrap();
     MoVqGan::open(file.path())
 }
@@ -135,15 +104,8 @@ fn altered(change: impl FnOnce(&mut serde_json::Map<String, Value>)) -> Result<M
 /// What loading says about a tensor.
 fn complaint(name: &str, change: impl FnOnce(&mut serde_json::Map<String, Value>)) -> String {
     match altered(change) {
-        Err(MovqError::Tensor {
-            name: found,
-            reason,
-            ..
-        }) if found == name => reason,
-        other => panic!(
-            "a complaint about {name} is expected, not {:?}",
-            other.map(|m| m.config)
-        ),
+        Err(MovqError::Tensor { name: found, reason, .. }) if found == name => reason,
+        other => panic!("a complaint about {name} is expected, not {:?}", other.map(|m| m.config)),
     }
 }
 
@@ -153,10 +115,7 @@ fn every_wrong_tensor_is_named() {
         header[name]["shape"] = shape
     };
     let missing = "decoder.up.2.block.1.norm2.conv_b.bias";
-    assert_eq!(
-        complaint(missing, |h| drop(h.remove(missing))),
-        "it is missing"
-    );
+    assert_eq!(complaint(missing, |h| drop(h.remove(missing))), "it is missing");
     let shaped = "encoder.mid.attn_1.q.weight";
     assert_eq!(
         complaint(shaped, |h| reshape(h, shaped, json!([32, 32]))),
@@ -190,11 +149,7 @@ fn a_value_that_is_not_a_number_is_named() {
         spoilt[last..last + 4].copy_from_slice(&f32::NAN.to_le_bytes());
         std::fs::write(file.path(), spoilt).unwrap();
         match MoVqGan::open(file.path()) {
-            Err(MovqError::Tensor {
-                name: found,
-                reason,
-                ..
-            }) => {
+            Err(MovqError::Tensor { name: found, reason, .. }) => {
                 assert_eq!(found, *name);
                 assert_eq!(reason, format!("element {element} is not a finite number"));
             }
@@ -219,12 +174,7 @@ fn every_tensor_is_needed() {
     let header: serde_json::Map<String, Value> =
         serde_json::from_slice(&bytes[8..8 + length]).unwrap();
     let shape = |info: &Value| {
-        info["shape"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|n| n.as_u64().unwrap() as usize)
-            .collect()
+        info["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect()
     };
     let shapes: std::collections::BTreeMap<String, Vec<usize>> = header
         .iter()
@@ -239,9 +189,6 @@ fn every_tensor_is_needed() {
         rest.remove(name);
         // Without any part of its first attention a level would be a level without attention, and the others left over.
         let error = super::structure(&rest).expect_err(name).to_string();
-        assert!(
-            error.contains("missing") || error.contains("no place"),
-            "{name}: {error}"
-        );
+        assert!(error.contains("missing") || error.contains("no place"), "{name}: {error}");
     }
 }

@@ -34,9 +34,5 @@ impl<'a> Trace<'a> {
 }
 
 fn join(module: &str, part: &str) -> String {
-    if part.is_empty() {
-        module.to_owned()
-    } else {
-        format!("{module}.{part}")
-    }
+    if part.is_empty() { module.to_owned() } else { format!("{module}.{part}") }
 }

@@ -16,35 +16,17 @@ fn conv(tensors: &Tensors<'_>, name: &str, kind: Kind) -> Result<Conv, String> {
     let [cout, cin, ..] = shape[..] else {
         return Err(format!("{name}: shape {shape:?}"));
     };
-    Ok(Conv::new(
-        kind,
-        cin,
-        cout,
-        &weight,
-        tensors(&format!("{name}.bias"))?.1,
-    ))
+    Ok(Conv::new(kind, cin, cout, &weight, tensors(&format!("{name}.bias"))?.1))
 }
 
 /// A norm, modulated when it has a `norm_layer`; `prefix` is empty or ends in a dot.
 fn norm_at(tensors: &Tensors<'_>, prefix: &str) -> Result<Norm, String> {
     let modulated = tensors(&format!("{prefix}norm_layer.weight")).is_ok();
-    let own = if modulated {
-        format!("{prefix}norm_layer.")
-    } else {
-        prefix.to_owned()
-    };
+    let own = if modulated { format!("{prefix}norm_layer.") } else { prefix.to_owned() };
     let part = |p: &str| Ok::<_, String>(tensors(&format!("{own}{p}"))?.1);
     let point = |p: &str| conv(tensors, &format!("{prefix}{p}"), Kind::Point);
-    let modulation = if modulated {
-        Some((point("conv_y")?, point("conv_b")?))
-    } else {
-        None
-    };
-    Ok(Norm {
-        weight: part("weight")?,
-        bias: part("bias")?,
-        modulation,
-    })
+    let modulation = if modulated { Some((point("conv_y")?, point("conv_b")?)) } else { None };
+    Ok(Norm { weight: part("weight")?, bias: part("bias")?, modulation })
 }
 
 /// A norm, plain or modulated.
@@ -99,14 +81,7 @@ pub(crate) fn attention(
 ) -> Result<Map, String> {
     let point = |part: &str| conv(t, part, Kind::Point);
     let (q, k, v, proj_out) = (point("q")?, point("k")?, point("v")?, point("proj_out")?);
-    let block = Attention {
-        name: String::new(),
-        norm: norm_at(t, "norm.")?,
-        q,
-        k,
-        v,
-        proj_out,
-    };
+    let block = Attention { name: String::new(), norm: norm_at(t, "norm.")?, q, k, v, proj_out };
     Ok(block.forward(x, zq, pool, &mut Trace::off()))
 }
 

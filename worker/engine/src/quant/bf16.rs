@@ -26,10 +26,7 @@ pub fn round(value: f32) -> f32 {
 
 /// Packs values as little-endian bf16.
 pub fn pack(values: &[f32]) -> Vec<u8> {
-    values
-        .iter()
-        .flat_map(|v| to_bits(*v).to_le_bytes())
-        .collect()
+    values.iter().flat_map(|v| to_bits(*v).to_le_bytes()).collect()
 }
 
 /// The element `i` of packed bf16.

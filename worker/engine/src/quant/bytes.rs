@@ -24,24 +24,15 @@ impl Bytes {
     /// # Panics
     /// When the range lies outside of the file.
     pub(crate) fn mapped(file: Arc<Mmap>, range: Range<usize>) -> Self {
-        assert!(
-            range.start <= range.end && range.end <= file.len(),
-            "tensor within its file"
-        );
-        Self {
-            owner: Owner::File(file),
-            range,
-        }
+        assert!(range.start <= range.end && range.end <= file.len(), "tensor within its file");
+        Self { owner: Owner::File(file), range }
     }
 }
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
         let range = 0..bytes.len();
-        Self {
-            owner: Owner::Memory(Arc::new(bytes)),
-            range,
-        }
+        Self { owner: Owner::Memory(Arc::new(bytes)), range }
     }
 }
 

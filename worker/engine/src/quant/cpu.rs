@@ -27,11 +27,7 @@ pub(super) struct PackedGroup {
 
 impl Default for PackedGroup {
     fn default() -> Self {
-        Self {
-            codes: [0; GROUP_BYTES],
-            scale: 0,
-            zero: 0,
-        }
+        Self { codes: [0; GROUP_BYTES], scale: 0, zero: 0 }
     }
 }
 
@@ -119,10 +115,8 @@ impl Matrix for Int4Matrix {
             let first = ((o + i) * self.inputs + k0) / GROUP;
             let codes = &self.codes[first * GROUP_BYTES..(first + groups) * GROUP_BYTES];
             for (g, codes) in codes.as_chunks::<GROUP_BYTES>().0.iter().enumerate() {
-                let (scale, zero) = (
-                    bf16::at(&self.scales, first + g),
-                    bf16::at(&self.zeros, first + g),
-                );
+                let (scale, zero) =
+                    (bf16::at(&self.scales, first + g), bf16::at(&self.zeros, first + g));
                 // SAFETY: as promised by the caller; runs begin at multiples of a group and end with one.
                 unsafe {
                     let to = panel.add(g * STEPS * crate::kernels::panel::GROUP * 8 + i * 8);
@@ -180,10 +174,7 @@ mod x86 {
             // SAFETY: 16 bytes of the row and one step of the panel.
             unsafe {
                 let eight = _mm_loadu_si128(row.as_ptr().add(step * 16).cast());
-                store(
-                    _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(eight)),
-                    to.add(step * STRIDE),
-                );
+                store(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(eight)), to.add(step * STRIDE));
             }
         }
         if whole < steps {
@@ -238,20 +229,10 @@ mod x86 {
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn byte_table(scale: __m256, zero: __m256) -> __m256i {
         // In this order packing, which works on halves of registers, leaves the words in order.
-        let first = values(
-            _mm256_setr_ps(-8.0, -7.0, -6.0, -5.0, 0.0, 1.0, 2.0, 3.0),
-            scale,
-            zero,
-        );
-        let last = values(
-            _mm256_setr_ps(-4.0, -3.0, -2.0, -1.0, 4.0, 5.0, 6.0, 7.0),
-            scale,
-            zero,
-        );
-        let words = _mm256_packus_epi32(
-            _mm256_srli_epi32::<16>(first),
-            _mm256_srli_epi32::<16>(last),
-        );
+        let first = values(_mm256_setr_ps(-8.0, -7.0, -6.0, -5.0, 0.0, 1.0, 2.0, 3.0), scale, zero);
+        let last = values(_mm256_setr_ps(-4.0, -3.0, -2.0, -1.0, 4.0, 5.0, 6.0, 7.0), scale, zero);
+        let words =
+            _mm256_packus_epi32(_mm256_srli_epi32::<16>(first), _mm256_srli_epi32::<16>(last));
         let lower = _mm256_and_si256(words, _mm256_set1_epi16(0xFF));
         let bytes = _mm256_packus_epi16(lower, _mm256_srli_epi16::<8>(words));
         _mm256_permute4x64_epi64::<0b11_01_10_00>(bytes)
@@ -275,10 +256,7 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn look_up(codes: __m256i, low: __m256i, high: __m256i, to: *mut f32) {
-        let (low, high) = (
-            _mm256_shuffle_epi8(low, codes),
-            _mm256_shuffle_epi8(high, codes),
-        );
+        let (low, high) = (_mm256_shuffle_epi8(low, codes), _mm256_shuffle_epi8(high, codes));
         let upper_half = _mm256_set1_epi32(0xFFFF_0000_u32 as i32);
         let first = _mm256_unpacklo_epi8(low, high);
         let last = _mm256_unpackhi_epi8(low, high);

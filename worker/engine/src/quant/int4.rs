@@ -44,11 +44,7 @@ impl Int4Matrix {
     /// When the length does not match the shape or `inputs` is not a multiple of 128.
     pub fn quantise(weights: &[f32], out: usize, inputs: usize) -> Self {
         assert!(fits(inputs), "inputs come in groups of {GROUP}");
-        assert_eq!(
-            weights.len(),
-            out * inputs,
-            "weight has the shape (out, in)"
-        );
+        assert_eq!(weights.len(), out * inputs, "weight has the shape (out, in)");
         let groups = weights.len() / GROUP;
         let (mut codes, mut scales, mut zeros) = (
             Vec::with_capacity(groups * GROUP_BYTES),
@@ -64,13 +60,7 @@ impl Int4Matrix {
                 zeros.extend(group.zero.to_le_bytes());
             }
         }
-        Self {
-            codes: codes.into(),
-            scales: scales.into(),
-            zeros: zeros.into(),
-            out,
-            inputs,
-        }
+        Self { codes: codes.into(), scales: scales.into(), zeros: zeros.into(), out, inputs }
     }
 
     /// A matrix from its stored parts.
@@ -100,13 +90,7 @@ impl Int4Matrix {
                 ));
             }
         }
-        Ok(Self {
-            codes,
-            scales,
-            zeros,
-            out,
-            inputs,
-        })
+        Ok(Self { codes, scales, zeros, out, inputs })
     }
 
     /// Bytes read for one product.
@@ -118,11 +102,7 @@ impl Int4Matrix {
     pub fn row_codes(&self, o: usize) -> Vec<u8> {
         let groups = self.inputs / GROUP;
         let row = &self.codes[o * groups * GROUP_BYTES..(o + 1) * groups * GROUP_BYTES];
-        row.as_chunks::<GROUP_BYTES>()
-            .0
-            .iter()
-            .flat_map(unpack)
-            .collect()
+        row.as_chunks::<GROUP_BYTES>().0.iter().flat_map(unpack).collect()
     }
 
     /// Dequantises row `o` into `to` (inputs).
@@ -130,17 +110,11 @@ impl Int4Matrix {
     /// # Panics
     /// When the row does not exist or `to` has another length.
     pub fn dequantise_row(&self, o: usize, to: &mut [f32]) {
-        assert!(
-            o < self.out && to.len() == self.inputs,
-            "a row of the matrix"
-        );
+        assert!(o < self.out && to.len() == self.inputs, "a row of the matrix");
         let first = o * self.inputs / GROUP;
         for (g, values) in to.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
             let bytes = &self.codes[(first + g) * GROUP_BYTES..][..GROUP_BYTES];
-            let table = table(
-                bf16::at(&self.scales, first + g),
-                bf16::at(&self.zeros, first + g),
-            );
+            let table = table(bf16::at(&self.scales, first + g), bf16::at(&self.zeros, first + g));
             for (j, value) in values.iter_mut().enumerate() {
                 let (byte, shift) = place(j);
                 *value = table[usize::from(bytes[byte] >> shift & 15)];
@@ -179,11 +153,7 @@ pub fn quantise_group(weights: &[f32; GROUP]) -> QuantisedGroup {
         let steps = bf16::round(bf16::round(w - low) / scale);
         steps.round_ties_even().clamp(0.0, 15.0) as u8
     });
-    QuantisedGroup {
-        codes,
-        scale: bf16::to_bits(scale),
-        zero: bf16::to_bits(zero),
-    }
+    QuantisedGroup { codes, scale: bf16::to_bits(scale), zero: bf16::to_bits(zero) }
 }
 
 /// The values of the sixteen codes, all of them bf16.

@@ -49,12 +49,7 @@ impl Linear {
     /// When a length does not match its shape; the loader has checked the shapes of tensors before.
     pub fn from_f32(weight: Vec<f32>, bias: Option<Vec<f32>>, out: usize, inputs: usize) -> Self {
         check(weight.len(), bias.as_deref(), out, inputs);
-        Self::F32 {
-            weight,
-            bias,
-            out,
-            inputs,
-        }
+        Self::F32 { weight, bias, out, inputs }
     }
 
     /// As [`Self::from_f32`], held as bf16: weights are rounded to it, which changes nothing when they come from bf16.
@@ -68,12 +63,7 @@ impl Linear {
         inputs: usize,
     ) -> Self {
         check(weight.len(), bias.as_deref(), out, inputs);
-        Self::Bf16 {
-            weight: bf16::pack(weight).into(),
-            bias,
-            out,
-            inputs,
-        }
+        Self::Bf16 { weight: bf16::pack(weight).into(), bias, out, inputs }
     }
 
     /// As [`Self::from_f32`], quantised to 4 bits; bf16 when `inputs` is not a multiple of 128, as in the reference.
@@ -90,10 +80,7 @@ impl Linear {
             return Self::bf16_from_f32(weight, bias, out, inputs);
         }
         check(weight.len(), bias.as_deref(), out, inputs);
-        Self::Int4 {
-            weight: Int4Matrix::quantise(weight, out, inputs),
-            bias,
-        }
+        Self::Int4 { weight: Int4Matrix::quantise(weight, out, inputs), bias }
     }
 
     /// bf16 weights (out, in) as they lie in a file.
@@ -107,12 +94,7 @@ impl Linear {
         inputs: usize,
     ) -> Self {
         check(weight.len() / 2, bias.as_deref(), out, inputs);
-        Self::Bf16 {
-            weight,
-            bias,
-            out,
-            inputs,
-        }
+        Self::Bf16 { weight, bias, out, inputs }
     }
 
     /// Stored 4-bit weights.
@@ -120,10 +102,7 @@ impl Linear {
     /// # Panics
     /// When the bias has not one entry by output.
     pub fn from_int4(weight: Int4Matrix, bias: Option<Vec<f32>>) -> Self {
-        assert!(
-            bias.as_ref().is_none_or(|b| b.len() == weight.out),
-            "one bias by output"
-        );
+        assert!(bias.as_ref().is_none_or(|b| b.len() == weight.out), "one bias by output");
         Self::Int4 { weight, bias }
     }
 
@@ -160,24 +139,11 @@ impl Linear {
     /// When a length does not match its shape.
     pub fn forward(&self, x: &[f32], rows: usize, y: &mut [f32], pool: &Pool) {
         match self {
-            Self::F32 {
-                weight,
-                bias,
-                out,
-                inputs,
-            } => {
+            Self::F32 { weight, bias, out, inputs } => {
                 matmul_nt(x, weight, bias.as_deref(), y, rows, *out, *inputs, pool);
             }
-            Self::Bf16 {
-                weight,
-                bias,
-                out,
-                inputs,
-            } => {
-                let matrix = Bf16Matrix {
-                    bytes: weight,
-                    k: *inputs,
-                };
+            Self::Bf16 { weight, bias, out, inputs } => {
+                let matrix = Bf16Matrix { bytes: weight, k: *inputs };
                 panel::product(&matrix, x, bias.as_deref(), y, rows, *out, *inputs, pool);
             }
             Self::Int4 { weight, bias } => {
@@ -206,11 +172,9 @@ impl Linear {
             Self::F32 { weight, inputs, .. } => {
                 row.copy_from_slice(&weight[o * inputs..][..*inputs])
             }
-            Self::Bf16 { weight, inputs, .. } => Bf16Matrix {
-                bytes: weight,
-                k: *inputs,
+            Self::Bf16 { weight, inputs, .. } => {
+                Bf16Matrix { bytes: weight, k: *inputs }.row(o, &mut row)
             }
-            .row(o, &mut row),
             Self::Int4 { weight, .. } => weight.dequantise_row(o, &mut row),
         }
         row

@@ -32,23 +32,16 @@ impl Spec {
 
 /// Writes a safetensors file. A tensor depends on the seed and its name alone.
 pub(super) fn write_file(path: &Path, specs: &[Spec], seed: u64) -> Result<(), LoadError> {
-    let file = |source| LoadError::File {
-        path: path.to_owned(),
-        source,
-    };
+    let file = |source| LoadError::File { path: path.to_owned(), source };
     let mut out = BufWriter::with_capacity(1 << 20, std::fs::File::create(path).map_err(file)?);
     write_tensors(&mut out, specs, seed).map_err(file)?;
     out.flush().map_err(file)
 }
 
 fn write_tensors(out: &mut impl Write, specs: &[Spec], seed: u64) -> std::io::Result<()> {
-    let entries = specs.iter().map(|spec| {
-        Entry::new(
-            &spec.name,
-            if spec.half { "BF16" } else { "F32" },
-            &spec.shape,
-        )
-    });
+    let entries = specs
+        .iter()
+        .map(|spec| Entry::new(&spec.name, if spec.half { "BF16" } else { "F32" }, &spec.shape));
     out.write_all(&header(&entries.collect::<Vec<_>>()))?;
     for spec in specs {
         write_tensor(out, spec, seed)?;
@@ -58,9 +51,10 @@ fn write_tensors(out: &mut impl Write, specs: &[Spec], seed: u64) -> std::io::Re
 
 fn write_tensor(out: &mut impl Write, spec: &Spec, seed: u64) -> std::io::Result<()> {
     let [low, high] = [seed as u32, (seed >> 32) as u32];
-    let name = spec.name.bytes().fold(0x811C_9DC5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let name = spec
+        .name
+        .bytes()
+        .fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let elements = spec.elements();
     for block in 0..elements.div_ceil(4) {
         let words = philox4x32_10([block as u32, (block >> 32) as u32, name, 1], [low, high]);
@@ -92,9 +86,6 @@ mod tests {
         let values: Vec<f64> = words.map(|word| f64::from(noise(word))).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         let variance = values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64;
-        assert!(
-            mean.abs() < 0.01 && (variance - 1.0).abs() < 0.01,
-            "{mean} {variance}"
-        );
+        assert!(mean.abs() < 0.01 && (variance - 1.0).abs() < 0.01, "{mean} {variance}");
     }
 }

@@ -59,9 +59,7 @@ impl FromStr for ImageTokenizerSize {
         match name {
             "small" => Ok(Self::Small),
             "270m" => Ok(Self::M270),
-            _ => Err(format!(
-                "no image tokenizer is named `{name}`; there are small and 270m"
-            )),
+            _ => Err(format!("no image tokenizer is named `{name}`; there are small and 270m")),
         }
     }
 }
@@ -75,9 +73,7 @@ impl FromStr for Preset {
             "mid" => Ok(Self::Mid),
             "2b" => Ok(Self::B2),
             "7b" => Ok(Self::B7),
-            _ => Err(format!(
-                "no preset is named `{name}`; there are tiny, mid, 2b and 7b"
-            )),
+            _ => Err(format!("no preset is named `{name}`; there are tiny, mid, 2b and 7b")),
         }
     }
 }
@@ -133,12 +129,7 @@ pub fn image_tokenizer(options: &Options) -> crate::movqgan::Config {
 pub fn write(dir: &Path, preset: Preset, seed: u64) -> Result<(), LoadError> {
     write_with(
         dir,
-        &Options {
-            preset,
-            seed,
-            sharp: false,
-            image_tokenizer: ImageTokenizerSize::Small,
-        },
+        &Options { preset, seed, sharp: false, image_tokenizer: ImageTokenizerSize::Small },
     )
 }
 
@@ -213,17 +204,12 @@ fn config_json(config: &Config, ids: &tokenizer::Ids) -> Value {
 }
 
 fn make_dir(dir: &Path) -> Result<(), LoadError> {
-    std::fs::create_dir_all(dir).map_err(|source| LoadError::File {
-        path: dir.to_owned(),
-        source,
-    })
+    std::fs::create_dir_all(dir).map_err(|source| LoadError::File { path: dir.to_owned(), source })
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<(), LoadError> {
-    std::fs::write(path, value.to_string()).map_err(|source| LoadError::File {
-        path: path.to_owned(),
-        source,
-    })
+    std::fs::write(path, value.to_string())
+        .map_err(|source| LoadError::File { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -251,27 +237,15 @@ mod tests {
         write(a.path(), Preset::Tiny, 3).unwrap();
         write(b.path(), Preset::Tiny, 3).unwrap();
         let one = Model::load(a.path(), &LoadOptions::default()).unwrap();
-        let other = Model::load(
-            b.path(),
-            &LoadOptions {
-                threads: 2,
-                ..LoadOptions::default()
-            },
-        )
-        .unwrap();
+        let other =
+            Model::load(b.path(), &LoadOptions { threads: 2, ..LoadOptions::default() }).unwrap();
         assert_eq!(one.fingerprint(), other.fingerprint());
         let picture = generate(&one, request(64, None)).unwrap();
         let again = generate(&other, request(64, None)).unwrap();
-        assert_eq!(
-            (&picture.image, &picture.generated),
-            (&again.image, &again.generated)
-        );
+        assert_eq!((&picture.image, &picture.generated), (&again.image, &again.generated));
         let image = picture.image.unwrap();
         assert_eq!((image.width, image.height), (64, 64));
-        assert!(
-            image.data.iter().any(|v| *v != image.data[0]),
-            "a picture is not one colour"
-        );
+        assert!(image.data.iter().any(|v| *v != image.data[0]), "a picture is not one colour");
         write(b.path(), Preset::Tiny, 4).unwrap();
         let third = Model::load(b.path(), &LoadOptions::default()).unwrap();
         assert_ne!(one.fingerprint(), third.fingerprint());
@@ -283,11 +257,7 @@ mod tests {
         write(dir.path(), Preset::Tiny, 3).unwrap();
         let model = Model::load(dir.path(), &LoadOptions::default()).unwrap();
         let mut panel = RgbImage::new(64, 32);
-        panel
-            .data
-            .iter_mut()
-            .enumerate()
-            .for_each(|(i, v)| *v = (i * 7 % 251) as u8);
+        panel.data.iter_mut().enumerate().for_each(|(i, v)| *v = (i * 7 % 251) as u8);
         let codes = model.encode_panel(&panel).unwrap();
         let picture = generate(&model, request(64, Some(panel))).unwrap();
         assert_eq!(picture.codes[..codes.len()], codes);
@@ -305,44 +275,24 @@ mod tests {
 
         let dir = tempfile::tempdir().unwrap();
         let image_tokenizer = ImageTokenizerSize::Small;
-        let options = Options {
-            preset: Preset::Tiny,
-            seed: 3,
-            sharp,
-            image_tokenizer,
-        };
+        let options = Options { preset: Preset::Tiny, seed: 3, sharp, image_tokenizer };
         write_with(dir.path(), &options).unwrap();
-        let model = Model::load(
-            dir.path(),
-            &LoadOptions {
-                codes_only: true,
-                ..LoadOptions::default()
-            },
-        )
-        .unwrap();
+        let model =
+            Model::load(dir.path(), &LoadOptions { codes_only: true, ..LoadOptions::default() })
+                .unwrap();
         let asked = request(64, None);
         let prompt = model.prompt_ids(&asked.prompt).unwrap();
         let made = generate(&model, asked).unwrap();
         let grid = Grid::of_pixels(64, 64).unwrap();
-        let image = [
-            grid.opening(&[], model.token_ids()).unwrap(),
-            made.generated,
-        ]
-        .concat();
-        let cells: Vec<usize> = (0..image.len())
-            .filter(|i| matches!(grid.place(*i), Place::Cell(_)))
-            .collect();
+        let image = [grid.opening(&[], model.token_ids()).unwrap(), made.generated].concat();
+        let cells: Vec<usize> =
+            (0..image.len()).filter(|i| matches!(grid.place(*i), Place::Cell(_))).collect();
         let scores = |prefix: &[u32]| {
             let tokens = [prefix, &image].concat();
             let mut cache = model.transformer().cache(tokens.len(), KvCache::F32);
             let (mut scratch, mut logits) = (Scratch::default(), Vec::new());
-            let mut chunks = [Chunk {
-                cache: &mut cache,
-                tokens: &tokens,
-            }];
-            model
-                .transformer()
-                .forward(model.pool(), &mut chunks, &mut scratch, &mut |_, _, _| {});
+            let mut chunks = [Chunk { cache: &mut cache, tokens: &tokens }];
+            model.transformer().forward(model.pool(), &mut chunks, &mut scratch, &mut |_, _, _| {});
             let rows: Vec<usize> = cells.iter().map(|index| prefix.len() + index - 1).collect();
             model.transformer().logits(
                 model.pool(),
@@ -355,17 +305,11 @@ mod tests {
         };
         let (mut conditional, unconditional) = (scores(&prompt), scores(&[]));
         let width = model.token_ids().codes();
-        let rows = conditional
-            .chunks_mut(width)
-            .zip(unconditional.chunks(width));
+        let rows = conditional.chunks_mut(width).zip(unconditional.chunks(width));
         let entropies = rows.map(|(row, other)| {
             guide(row, other, 4.0);
             assert!(law(row, width, 1.0));
-            row.iter()
-                .map(|p| f64::from(*p))
-                .filter(|p| *p > 0.0)
-                .map(|p| -p * p.ln())
-                .sum::<f64>()
+            row.iter().map(|p| f64::from(*p)).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum::<f64>()
         });
         entropies.sum::<f64>() / cells.len() as f64
     }
@@ -373,9 +317,6 @@ mod tests {
     #[test]
     fn a_sharp_model_has_about_a_nat_of_entropy() {
         let (sharp, flat) = (mean_entropy(true), mean_entropy(false));
-        assert!(
-            (0.5..1.5).contains(&sharp) && flat > sharp,
-            "sharp {sharp}, flat {flat}"
-        );
+        assert!((0.5..1.5).contains(&sharp) && flat > sharp, "sharp {sharp}, flat {flat}");
     }
 }

@@ -18,11 +18,7 @@ pub(super) fn specs(size: ImageTokenizerSize, codes: usize) -> Vec<Spec> {
         ImageTokenizerSize::Small => ([32, 32, 32, 64], 1),
         ImageTokenizerSize::M270 => ([256, 512, 512, 1024], 2),
     };
-    let mut shape = Shape {
-        levels,
-        blocks,
-        specs: Vec::new(),
-    };
+    let mut shape = Shape { levels, blocks, specs: Vec::new() };
     shape.encoder();
     shape.decoder();
     shape.add("quantize.embedding.weight", &[codes, LATENT], 0.0, 1.0);
@@ -102,19 +98,9 @@ impl Shape {
             return self.affine(name, width);
         }
         self.affine(&format!("{name}.norm_layer"), width);
-        self.add(
-            &format!("{name}.conv_y.weight"),
-            &[width, LATENT, 1, 1],
-            0.0,
-            0.25,
-        );
+        self.add(&format!("{name}.conv_y.weight"), &[width, LATENT, 1, 1], 0.0, 0.25);
         self.add(&format!("{name}.conv_y.bias"), &[width], 1.0, 0.1);
-        self.add(
-            &format!("{name}.conv_b.weight"),
-            &[width, LATENT, 1, 1],
-            0.0,
-            0.25,
-        );
+        self.add(&format!("{name}.conv_b.weight"), &[width, LATENT, 1, 1], 0.0, 0.25);
         self.add(&format!("{name}.conv_b.bias"), &[width], 0.0, 0.1);
     }
 
@@ -125,12 +111,7 @@ impl Shape {
 
     fn conv(&mut self, name: &str, to: usize, from: usize, side: usize) {
         let spread = 0.7 / ((from * side * side) as f32).sqrt();
-        self.add(
-            &format!("{name}.weight"),
-            &[to, from, side, side],
-            0.0,
-            spread,
-        );
+        self.add(&format!("{name}.weight"), &[to, from, side, side], 0.0, spread);
         self.add(&format!("{name}.bias"), &[to], 0.0, 0.02);
     }
 
@@ -153,13 +134,7 @@ mod tests {
     fn the_270m_shape_has_all_its_tensors() {
         let specs = specs(ImageTokenizerSize::M270, 16_384);
         assert_eq!(specs.len(), 431);
-        let parameters: usize = specs
-            .iter()
-            .map(|spec| spec.shape.iter().product::<usize>())
-            .sum();
-        assert!(
-            (260_000_000..280_000_000).contains(&parameters),
-            "{parameters}"
-        );
+        let parameters: usize = specs.iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
+        assert!((260_000_000..280_000_000).contains(&parameters), "{parameters}");
     }
 }

@@ -19,27 +19,15 @@ impl Ids {
     /// Everything directly after the bytes.
     pub(super) fn small(codes: u32) -> Self {
         let grids = (0..=GRIDS).map(|n| format!("<reserved{:05}>", 8800 + n));
-        let names = [
-            "<|endoftext|>",
-            "<|im_start|>",
-            "<|im_end|>",
-            "<racm3:break>",
-            "<eoss>",
-        ]
-        .map(str::to_owned);
+        let names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<racm3:break>", "<eoss>"]
+            .map(str::to_owned);
         let reserved =
             ["08796", "08797", "08798", "08799"].map(|digits| format!("<reserved{digits}>"));
-        let names = names
-            .into_iter()
-            .chain(reserved)
-            .chain(grids)
-            .chain(["<reserved08706>".to_owned()]);
+        let names =
+            names.into_iter().chain(reserved).chain(grids).chain(["<reserved08706>".to_owned()]);
         let special: Vec<(String, u32)> = names.zip(256..).collect();
         let first = 256 + special.len() as u32;
-        Self {
-            special,
-            image: first..first + codes,
-        }
+        Self { special, image: first..first + codes }
     }
 
     /// At the ids of the released vocabulary.
@@ -56,15 +44,10 @@ impl Ids {
             ("<reserved08799>", 151_670),
             ("<reserved08706>", 151_771),
         ];
-        let mut special: Vec<(String, u32)> = fixed
-            .into_iter()
-            .map(|(name, id)| (name.to_owned(), id))
-            .collect();
+        let mut special: Vec<(String, u32)> =
+            fixed.into_iter().map(|(name, id)| (name.to_owned(), id)).collect();
         special.extend((0..=GRIDS).map(|n| (format!("<reserved{:05}>", 8800 + n), 151_671 + n)));
-        Self {
-            special,
-            image: 155_000..171_384,
-        }
+        Self { special, image: 155_000..171_384 }
     }
 
     pub(super) fn codes(&self) -> usize {
@@ -78,10 +61,7 @@ impl Ids {
 
     fn added(&self) -> impl Iterator<Item = (String, u32)> {
         let first = self.image.start;
-        let codes = self
-            .image
-            .clone()
-            .map(move |id| (format!("<MOVQGAN{}>", id - first), id));
+        let codes = self.image.clone().map(move |id| (format!("<MOVQGAN{}>", id - first), id));
         self.special
             .clone()
             .into_iter()
@@ -128,14 +108,7 @@ fn bytes() -> impl Iterator<Item = (String, u32)> {
     let printable = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let mut others = 256..;
     (0..256).map(move |byte| {
-        let code = if printable(byte) {
-            byte
-        } else {
-            others.next().unwrap_or(byte)
-        };
-        (
-            char::from_u32(code).map_or_else(String::new, String::from),
-            byte,
-        )
+        let code = if printable(byte) { byte } else { others.next().unwrap_or(byte) };
+        (char::from_u32(code).map_or_else(String::new, String::from), byte)
     })
 }

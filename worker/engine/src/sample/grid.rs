@@ -48,18 +48,12 @@ impl Grid {
                 "a picture of {width}x{height}: sides must be multiples of 32"
             )));
         }
-        Ok(Self::of_grids(
-            (height / GRID_PIXELS) as usize,
-            (width / GRID_PIXELS) as usize,
-        ))
+        Ok(Self::of_grids((height / GRID_PIXELS) as usize, (width / GRID_PIXELS) as usize))
     }
 
     /// The grid of a size in units of 32 pixels.
     pub fn of_grids(high: usize, wide: usize) -> Self {
-        Self {
-            rows: high * GRID_CODES,
-            cols: wide * GRID_CODES,
-        }
+        Self { rows: high * GRID_CODES, cols: wide * GRID_CODES }
     }
 
     /// Tokens of the whole image part, image start and image end included.
@@ -93,10 +87,8 @@ impl Grid {
             1 => Place::Height,
             2 => Place::Width,
             _ => {
-                let (row, col) = (
-                    (index - HEADER) / (self.cols + 1),
-                    (index - HEADER) % (self.cols + 1),
-                );
+                let (row, col) =
+                    ((index - HEADER) / (self.cols + 1), (index - HEADER) % (self.cols + 1));
                 match () {
                     () if row == self.rows => Place::End,
                     () if col == self.cols => Place::RowEnd,
@@ -162,16 +154,10 @@ mod tests {
 
     #[test]
     fn counts_are_those_of_the_reference() {
-        for (width, height, generated) in [
-            (256, 256, 1057),
-            (512, 512, 4161),
-            (768, 768, 9313),
-            (512, 1024, 8321),
-        ] {
-            assert_eq!(
-                Grid::of_pixels(width, height).unwrap().len(),
-                HEADER + generated
-            );
+        for (width, height, generated) in
+            [(256, 256, 1057), (512, 512, 4161), (768, 768, 9313), (512, 1024, 8321)]
+        {
+            assert_eq!(Grid::of_pixels(width, height).unwrap().len(), HEADER + generated);
         }
         assert!(Grid::of_pixels(100, 64).is_err());
     }
@@ -180,24 +166,12 @@ mod tests {
     fn every_index_has_its_place() {
         let grid = Grid::of_grids(1, 2);
         let places: Vec<Place> = (0..grid.len()).map(|index| grid.place(index)).collect();
-        assert_eq!(
-            &places[..4],
-            [Place::Start, Place::Height, Place::Width, Place::Cell(0)]
-        );
-        assert_eq!(
-            &places[10..13],
-            [Place::Cell(7), Place::RowEnd, Place::Cell(8)]
-        );
+        assert_eq!(&places[..4], [Place::Start, Place::Height, Place::Width, Place::Cell(0)]);
+        assert_eq!(&places[10..13], [Place::Cell(7), Place::RowEnd, Place::Cell(8)]);
         assert_eq!(&places[places.len() - 2..], [Place::RowEnd, Place::End]);
         let cells: Vec<usize> = places
             .iter()
-            .filter_map(|p| {
-                if let Place::Cell(c) = p {
-                    Some(*c)
-                } else {
-                    None
-                }
-            })
+            .filter_map(|p| if let Place::Cell(c) = p { Some(*c) } else { None })
             .collect();
         assert_eq!(cells, (0..32).collect::<Vec<_>>());
     }

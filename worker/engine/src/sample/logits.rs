@@ -102,36 +102,18 @@ mod tests {
 
     #[test]
     fn the_reference_schedule_falls_to_its_floor() {
-        let table = guidance_table(
-            GuidanceSchedule::Reference,
-            10.0,
-            Grid::of_grids(1, 2),
-            HEADER,
-        );
+        let table = guidance_table(GuidanceSchedule::Reference, 10.0, Grid::of_grids(1, 2), HEADER);
         assert_eq!(table[3..7], [7.5, 4.6875, 4.0, 4.0]);
-        let low = guidance_table(
-            GuidanceSchedule::Reference,
-            2.0,
-            Grid::of_grids(1, 2),
-            HEADER,
-        );
+        let low = guidance_table(GuidanceSchedule::Reference, 2.0, Grid::of_grids(1, 2), HEADER);
         assert!(low[3..].iter().all(|g| *g == 4.0));
-        let off = guidance_table(
-            GuidanceSchedule::Reference,
-            1.0,
-            Grid::of_grids(1, 2),
-            HEADER,
-        );
+        let off = guidance_table(GuidanceSchedule::Reference, 1.0, Grid::of_grids(1, 2), HEADER);
         assert!(off.iter().all(|g| *g == 1.0));
     }
 
     #[test]
     fn choosing_keeps_ties_and_takes_the_lowest_code() {
         let mut scores = [1.0, 3.0, 3.0, 0.0];
-        assert_eq!(
-            choose(&mut scores, 1, 1.0, |noise| noise.fill(0.5)),
-            Some(1)
-        );
+        assert_eq!(choose(&mut scores, 1, 1.0, |noise| noise.fill(0.5)), Some(1));
         // Noise cannot bring back what top-k dropped.
         let mut scores = [1.0, 3.0, 3.0, 0.0];
         let noise = |noise: &mut [f32]| noise.copy_from_slice(&[100.0, 0.0, 1.0, 100.0]);

@@ -3,10 +3,7 @@
 //! A draw is a function of (seed, cell, code, draw) alone, so it is the same in any batch, window or retry, and needs no
 //! storage. Source: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011; the tests carry
 //! the known answers of its Random123 library.
-#![expect(
-    unsafe_code,
-    reason = "the same body is compiled for each instruction set"
-)]
+#![expect(unsafe_code, reason = "the same body is compiled for each instruction set")]
 
 use crate::kernels::{for_each_isa, ln};
 
@@ -25,12 +22,8 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let p0 = M0 * u64::from(c0);
         let p1 = M1 * u64::from(c2);
-        (c0, c1, c2, c3) = (
-            (p1 >> 32) as u32 ^ c1 ^ k0,
-            p1 as u32,
-            (p0 >> 32) as u32 ^ c3 ^ k1,
-            p0 as u32,
-        );
+        (c0, c1, c2, c3) =
+            ((p1 >> 32) as u32 ^ c1 ^ k0, p1 as u32, (p0 >> 32) as u32 ^ c3 ^ k1, p0 as u32);
         k0 = k0.wrapping_add(W0);
         k1 = k1.wrapping_add(W1);
     }
@@ -97,16 +90,8 @@ mod tests {
     #[test]
     fn philox_gives_the_published_answers() {
         let cases = [
-            (
-                [0; 4],
-                [0; 2],
-                [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8],
-            ),
-            (
-                [u32::MAX; 4],
-                [u32::MAX; 2],
-                [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd],
-            ),
+            ([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
+            ([u32::MAX; 4], [u32::MAX; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
             (
                 [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
                 [0xa409_3822, 0x299f_31d0],
@@ -148,10 +133,7 @@ mod tests {
             force_isa(Some(isa)).unwrap();
             let mut all = vec![0.0; 1_003];
             gumbel_of_cell(99, 5, 1, &mut all);
-            assert!(
-                all.iter().map(|g| g.to_bits()).eq(single.iter().copied()),
-                "{isa:?}"
-            );
+            assert!(all.iter().map(|g| g.to_bits()).eq(single.iter().copied()), "{isa:?}");
         }
         force_isa(None).unwrap();
     }
@@ -162,11 +144,7 @@ mod tests {
         gumbel_of_cell(1, 0, 0, &mut all);
         let n = all.len() as f64;
         let mean = all.iter().map(|g| f64::from(*g)).sum::<f64>() / n;
-        let var = all
-            .iter()
-            .map(|g| (f64::from(*g) - mean).powi(2))
-            .sum::<f64>()
-            / n;
+        let var = all.iter().map(|g| (f64::from(*g) - mean).powi(2)).sum::<f64>() / n;
         assert!((mean - 0.577_215_66).abs() < 0.006, "{mean}");
         assert!((var - 1.644_934).abs() < 0.02, "{var}");
     }

@@ -67,12 +67,7 @@ impl HeadNorm {
     fn apply(&self, head: usize, values: &mut [f32]) {
         let row = head / self.heads_per_row * values.len();
         let range = row..row + values.len();
-        layer_norm_in_place(
-            values,
-            &self.weight[range.clone()],
-            &self.bias[range],
-            QK_NORM_EPS,
-        );
+        layer_norm_in_place(values, &self.weight[range.clone()], &self.bias[range], QK_NORM_EPS);
     }
 }
 
@@ -152,12 +147,9 @@ impl Attention {
         scratch.q.resize(rows * d, 0.0);
         scratch.k.resize(rows * kv, 0.0);
         scratch.v.resize(rows * kv, 0.0);
-        self.q_proj
-            .forward(&scratch.input, rows, &mut scratch.q, pool);
-        self.k_proj
-            .forward(&scratch.input, rows, &mut scratch.k, pool);
-        self.v_proj
-            .forward(&scratch.input, rows, &mut scratch.v, pool);
+        self.q_proj.forward(&scratch.input, rows, &mut scratch.q, pool);
+        self.k_proj.forward(&scratch.input, rows, &mut scratch.k, pool);
+        self.v_proj.forward(&scratch.input, rows, &mut scratch.v, pool);
         self.norm_heads(&mut scratch.q, &mut scratch.k);
         trace(Stage::QueryNormed, layer, &scratch.q);
         trace(Stage::KeyNormed, layer, &scratch.k);
@@ -165,8 +157,7 @@ impl Attention {
         self.write_cache(layer, chunks, scratch);
         self.mix(pool, layer, chunks, scratch);
         scratch.spent.attention += began.elapsed().as_secs_f64();
-        self.o_proj
-            .forward(&scratch.q, rows, &mut scratch.output, pool);
+        self.o_proj.forward(&scratch.q, rows, &mut scratch.output, pool);
         trace(Stage::AttentionOut, layer, &scratch.output);
     }
 
@@ -189,9 +180,7 @@ impl Attention {
                     let at = (row * self.kv_heads + head) * dim;
                     let key = &mut scratch.k[at..at + dim];
                     chunk.cache.rope().rotate(key, position);
-                    chunk
-                        .cache
-                        .write(layer, head, position, key, &scratch.v[at..at + dim]);
+                    chunk.cache.write(layer, head, position, key, &scratch.v[at..at + dim]);
                 }
                 row += 1;
             }
@@ -201,11 +190,8 @@ impl Attention {
     /// Replaces the queries in `scratch.q` by the mixed values, (rows, heads, head_dim).
     fn mix(&self, pool: &Pool, layer: usize, chunks: &[Chunk<'_>], scratch: &mut Scratch) {
         let (rows, dim) = (scratch.rows, self.head_dim);
-        let most_keys = chunks
-            .iter()
-            .map(|chunk| chunk.cache.len() + chunk.tokens.len())
-            .max()
-            .unwrap_or(0);
+        let most_keys =
+            chunks.iter().map(|chunk| chunk.cache.len() + chunk.tokens.len()).max().unwrap_or(0);
         // For each head: its outputs (rows, dim), a block of queries, a block of widened keys, the scores of the block.
         let per_head = rows * dim + ROW_BLOCK * (dim + most_keys) + KEY_BLOCK * dim;
         scratch.heads.resize(self.heads * per_head, 0.0);
@@ -262,9 +248,7 @@ impl HeadWork<'_> {
                 let query = &mut queries[i * dim..(i + 1) * dim];
                 let from = ((self.first_row + block + i) * self.attention.heads + self.head) * dim;
                 query.copy_from_slice(&self.q[from..from + dim]);
-                self.cache
-                    .rope()
-                    .rotate(query, self.cache.len() + block + i);
+                self.cache.rope().rotate(query, self.cache.len() + block + i);
                 query.iter_mut().for_each(|value| *value *= scale);
             }
             let out = &mut out[block * dim..(block + n) * dim];
@@ -297,23 +281,12 @@ struct RowBlock<'a> {
 impl RowBlock<'_> {
     /// Row after row over the cache as it is stored; adds to `out` (rows, head_dim).
     fn each_row(&self, room: &mut [f32], out: &mut [f32]) {
-        let (cache, layer, dim) = (
-            self.work.cache,
-            self.work.layer,
-            self.work.attention.head_dim,
-        );
-        let rows = self
-            .queries
-            .chunks_exact(dim)
-            .zip(out.chunks_exact_mut(dim));
+        let (cache, layer, dim) = (self.work.cache, self.work.layer, self.work.attention.head_dim);
+        let rows = self.queries.chunks_exact(dim).zip(out.chunks_exact_mut(dim));
         for (i, (query, out)) in rows.enumerate() {
             let seen = 0..self.seen + i;
             let weights = &mut room[seen.clone()];
-            scores(
-                query,
-                cache.keys(layer, self.kv_head, seen.clone()),
-                weights,
-            );
+            scores(query, cache.keys(layer, self.kv_head, seen.clone()), weights);
             softmax_in_place(weights);
             add_mixed(weights, cache.values(layer, self.kv_head, seen), out);
         }
@@ -321,11 +294,7 @@ impl RowBlock<'_> {
 
     /// Blocks of keys against all rows, then each row's weights over its own keys alone, then blocks of values.
     fn together(&self, scores: &mut [f32], wide: &mut [f32], out: &mut [f32]) {
-        let (cache, layer, dim) = (
-            self.work.cache,
-            self.work.layer,
-            self.work.attention.head_dim,
-        );
+        let (cache, layer, dim) = (self.work.cache, self.work.layer, self.work.attention.head_dim);
         let (n, most_keys) = (self.queries.len() / dim, self.work.most_keys);
         let seen = |i: usize| self.seen + i;
         let keys = seen(n - 1);
@@ -349,9 +318,7 @@ impl RowBlock<'_> {
         }
         for first in (0..keys).step_by(KEY_BLOCK) {
             let part = first..keys.min(first + KEY_BLOCK);
-            let value_rows = cache
-                .values(layer, self.kv_head, part.clone())
-                .widen(dim, wide);
+            let value_rows = cache.values(layer, self.kv_head, part.clone()).widen(dim, wide);
             for i in 0..n {
                 let weights = &scores[i * most_keys..][first..part.end.min(seen(i)).max(first)];
                 // One chain of fused multiply-adds in ascending order of position, wherever the blocks are cut.

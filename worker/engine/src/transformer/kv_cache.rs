@@ -48,17 +48,11 @@ impl Store {
             Self::F32(values) => values[range].copy_from_slice(from),
             Self::Bf16(values) => narrow_bf16(from, &mut values[range]),
             Self::Int8(codes, scales) => {
-                let largest = from
-                    .iter()
-                    .fold(0.0_f32, |most, value| most.max(value.abs()));
+                let largest = from.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
                 let scale = largest / 127.0;
                 scales[row] = scale;
                 for (to, value) in codes[range].iter_mut().zip(from) {
-                    *to = if scale > 0.0 {
-                        (value / scale).round_ties_even() as i8
-                    } else {
-                        0
-                    };
+                    *to = if scale > 0.0 { (value / scale).round_ties_even() as i8 } else { 0 };
                 }
             }
         }
@@ -151,20 +145,13 @@ impl BranchCache {
 
     /// Begins another sequence: keeps the first `len` positions where the rotary table is the same one, else nothing.
     pub fn restart(&mut self, len: usize, rope: Arc<RopeTable>) {
-        self.truncate(if Arc::ptr_eq(&self.rope, &rope) {
-            len
-        } else {
-            0
-        });
+        self.truncate(if Arc::ptr_eq(&self.rope, &rope) { len } else { 0 });
         self.rope = rope;
     }
 
     /// Takes the first `len` positions of a cache of the same model, format and rotary table; false when the tables differ.
     pub fn copy_prefix(&mut self, from: &Self, len: usize) -> bool {
-        assert!(
-            len <= from.len() && len <= self.capacity,
-            "a prefix that both can hold"
-        );
+        assert!(len <= from.len() && len <= self.capacity, "a prefix that both can hold");
         if !Arc::ptr_eq(&self.rope, &from.rope) {
             return false;
         }
@@ -172,8 +159,7 @@ impl BranchCache {
         for head in 0..heads {
             let (to, at) = (head * self.capacity, head * from.capacity);
             self.keys.copy(to, &from.keys, at..at + len, self.head_dim);
-            self.values
-                .copy(to, &from.values, at..at + len, self.head_dim);
+            self.values.copy(to, &from.values, at..at + len, self.head_dim);
         }
         self.tokens.clear();
         self.tokens.extend_from_slice(&from.tokens[..len]);
@@ -206,11 +192,7 @@ impl BranchCache {
         key: &[f32],
         value: &[f32],
     ) {
-        assert!(
-            position < self.capacity,
-            "position {position} of a cache of {}",
-            self.capacity
-        );
+        assert!(position < self.capacity, "position {position} of a cache of {}", self.capacity);
         let row = self.rows(layer, kv_head, position..position + 1).start;
         self.keys.write(row, key);
         self.values.write(row, value);
@@ -241,44 +223,27 @@ mod tests {
             hidden_size: 16,
             ..Config::default()
         };
-        for (format, error) in [
-            (KvCache::F32, 0.0),
-            (KvCache::Bf16, 0.01),
-            (KvCache::Int8, 0.01),
-        ] {
+        for (format, error) in [(KvCache::F32, 0.0), (KvCache::Bf16, 0.01), (KvCache::Int8, 0.01)] {
             let rope = Arc::new(RopeTable::new(&config, 4));
             let mut cache = BranchCache::new(&config, 4, format, rope);
-            let row = |p: usize| {
-                (0..8)
-                    .map(|i| ((p * 8 + i) as f32 * 0.7).sin())
-                    .collect::<Vec<f32>>()
-            };
+            let row =
+                |p: usize| (0..8).map(|i| ((p * 8 + i) as f32 * 0.7).sin()).collect::<Vec<f32>>();
             for position in 0..4 {
                 cache.write(1, 1, position, &row(position), &row(position + 10));
             }
             let mut wide = vec![0.0; 16];
-            let (keys, wanted) = (
-                cache.keys(1, 1, 1..3).widen(8, &mut wide).to_vec(),
-                [row(1), row(2)].concat(),
-            );
+            let (keys, wanted) =
+                (cache.keys(1, 1, 1..3).widen(8, &mut wide).to_vec(), [row(1), row(2)].concat());
             assert!(
-                keys.iter()
-                    .zip(&wanted)
-                    .all(|(a, b)| (a - b).abs() <= error),
+                keys.iter().zip(&wanted).all(|(a, b)| (a - b).abs() <= error),
                 "{format:?} keys"
             );
             let values = cache.values(1, 1, 3..4).widen(8, &mut wide);
             assert!(
-                values
-                    .iter()
-                    .zip(&row(13))
-                    .all(|(a, b)| (a - b).abs() <= error),
+                values.iter().zip(&row(13)).all(|(a, b)| (a - b).abs() <= error),
                 "{format:?} values"
             );
         }
-        assert_eq!(
-            BranchCache::bytes(&config, 4, KvCache::Int8),
-            2 * 2 * 2 * 4 * 12
-        );
+        assert_eq!(BranchCache::bytes(&config, 4, KvCache::Int8), 2 * 2 * 2 * 4 * 12);
     }
 }

@@ -27,21 +27,15 @@ pub(super) fn load(
     format: Weights,
 ) -> Result<Linear, LoadError> {
     let weight = format!("{name}.weight");
-    let bias = if bias {
-        Some(vector(tensors, &format!("{name}.bias"), &[out], format)?)
-    } else {
-        None
-    };
+    let bias =
+        if bias { Some(vector(tensors, &format!("{name}.bias"), &[out], format)?) } else { None };
     if tensors.has(&format!("{weight}.{CODES}")) {
         if format != Weights::Int4 {
             let reason = format!(
                 "it is stored in 4 bits and cannot be read as {}; choose int4",
                 format.as_str()
             );
-            return Err(LoadError::Tensor {
-                name: weight,
-                reason,
-            });
+            return Err(LoadError::Tensor { name: weight, reason });
         }
         return stored(tensors, &weight, out, inputs).map(|matrix| Linear::from_int4(matrix, bias));
     }
@@ -51,12 +45,9 @@ pub(super) fn load(
         Weights::Int4 if fits(inputs) => {
             Linear::int4_from_f32(&tensors.floats(&weight, &shape)?, bias, out, inputs)
         }
-        Weights::Bf16 | Weights::Int4 => Linear::from_bf16_bytes(
-            tensors.bf16_rows(&weight, &shape, 0..out)?,
-            bias,
-            out,
-            inputs,
-        ),
+        Weights::Bf16 | Weights::Int4 => {
+            Linear::from_bf16_bytes(tensors.bf16_rows(&weight, &shape, 0..out)?, bias, out, inputs)
+        }
     })
 }
 
@@ -69,9 +60,7 @@ pub(super) fn vector(
 ) -> Result<Vec<f32>, LoadError> {
     let mut values = tensors.floats(name, shape)?;
     if format != Weights::F32 {
-        values
-            .iter_mut()
-            .for_each(|value| *value = bf16::round(*value));
+        values.iter_mut().for_each(|value| *value = bf16::round(*value));
     }
     Ok(values)
 }
@@ -87,14 +76,9 @@ fn stored(
         tensors.raw(&format!("{weight}.{suffix}"), dtype, &[out, width])
     };
     let codes = part(CODES, Dtype::U8, groups * GROUP_BYTES)?;
-    let (scales, zeros) = (
-        part(SCALES, Dtype::BF16, groups)?,
-        part(ZEROS, Dtype::BF16, groups)?,
-    );
-    Int4Matrix::from_parts(codes, scales, zeros, out, inputs).map_err(|reason| LoadError::Tensor {
-        name: weight.to_owned(),
-        reason,
-    })
+    let (scales, zeros) = (part(SCALES, Dtype::BF16, groups)?, part(ZEROS, Dtype::BF16, groups)?);
+    Int4Matrix::from_parts(codes, scales, zeros, out, inputs)
+        .map_err(|reason| LoadError::Tensor { name: weight.to_owned(), reason })
 }
 
 /// Rows of tokens, looked up by id.
@@ -128,11 +112,7 @@ impl Embedding {
             Self::F32(values) => to.extend_from_slice(&values[at..at + width]),
             Self::Bf16(bytes) => {
                 let (pairs, _) = bytes[2 * at..2 * (at + width)].as_chunks::<2>();
-                to.extend(
-                    pairs
-                        .iter()
-                        .map(|pair| bf16::from_bits(u16::from_le_bytes(*pair))),
-                );
+                to.extend(pairs.iter().map(|pair| bf16::from_bits(u16::from_le_bytes(*pair))));
             }
         }
     }

@@ -30,13 +30,7 @@ impl Mlp {
     ) -> Result<Self, LoadError> {
         let (d, inner) = (config.hidden_size, config.intermediate_size);
         let project = |name: &str, out: usize, from: usize| {
-            linear::load(
-                tensors,
-                &format!("{prefix}.{name}"),
-                (out, from),
-                config.mlp_bias,
-                format,
-            )
+            linear::load(tensors, &format!("{prefix}.{name}"), (out, from), config.mlp_bias, format)
         };
         Ok(Self {
             gate_proj: project("gate_proj", inner, d)?,
@@ -48,10 +42,7 @@ impl Mlp {
 
     /// Bytes of the matrices.
     pub(super) fn bytes(&self) -> usize {
-        [&self.gate_proj, &self.up_proj, &self.down_proj]
-            .iter()
-            .map(|matrix| matrix.bytes())
-            .sum()
+        [&self.gate_proj, &self.up_proj, &self.down_proj].iter().map(|matrix| matrix.bytes()).sum()
     }
 
     /// Numbers in the matrices.
@@ -67,15 +58,12 @@ impl Mlp {
         let rows = scratch.rows;
         scratch.gate.resize(rows * self.inner, 0.0);
         scratch.up.resize(rows * self.inner, 0.0);
-        self.gate_proj
-            .forward(&scratch.input, rows, &mut scratch.gate, pool);
-        self.up_proj
-            .forward(&scratch.input, rows, &mut scratch.up, pool);
+        self.gate_proj.forward(&scratch.input, rows, &mut scratch.gate, pool);
+        self.up_proj.forward(&scratch.input, rows, &mut scratch.up, pool);
         let up = &scratch.up;
         pool.chunks_mut(&mut scratch.gate, self.inner, |row, gate| {
             silu_mul_in_place(gate, &up[row * self.inner..(row + 1) * self.inner]);
         });
-        self.down_proj
-            .forward(&scratch.gate, rows, &mut scratch.output, pool);
+        self.down_proj.forward(&scratch.gate, rows, &mut scratch.output, pool);
     }
 }

@@ -150,19 +150,12 @@ impl Transformer {
     ) -> Result<Self, LoadError> {
         let (vocab, d) = (config.vocab_size, config.hidden_size);
         let embed_name = "model.embed_tokens.weight";
-        let head_name = if config.tie_word_embeddings {
-            embed_name
-        } else {
-            "lm_head.weight"
-        };
+        let head_name = if config.tie_word_embeddings { embed_name } else { "lm_head.weight" };
         let (n, shape) = (head_rows.len(), [vocab, d]);
         let head = match format {
-            Weights::F32 => Linear::from_f32(
-                tensors.float_rows(head_name, &shape, head_rows)?,
-                None,
-                n,
-                d,
-            ),
+            Weights::F32 => {
+                Linear::from_f32(tensors.float_rows(head_name, &shape, head_rows)?, None, n, d)
+            }
             Weights::Bf16 | Weights::Int4 => Linear::from_bf16_bytes(
                 tensors.bf16_rows(head_name, &shape, head_rows)?,
                 None,
@@ -201,31 +194,23 @@ impl Transformer {
 
     /// Bytes of all weights, in memory or mapped.
     pub fn bytes(&self) -> u64 {
-        let layers: usize = self
-            .layers
-            .iter()
-            .map(|layer| layer.attention.bytes() + layer.mlp.bytes())
-            .sum();
+        let layers: usize =
+            self.layers.iter().map(|layer| layer.attention.bytes() + layer.mlp.bytes()).sum();
         (layers + self.embed.bytes() + self.head.bytes()) as u64
     }
 
     /// Numbers in the matrices of all layers, and in the head.
     pub fn weights(&self) -> (u64, u64) {
-        let layers = self
-            .layers
-            .iter()
-            .map(|layer| layer.attention.weights() + layer.mlp.weights());
+        let layers =
+            self.layers.iter().map(|layer| layer.attention.weights() + layer.mlp.weights());
         (layers.sum(), (self.head.out() * self.head.inputs()) as u64)
     }
 
     /// Bytes of weights that one pass reads, whatever its number of rows: every matrix of the layers, and the head when any
     /// scores are wanted.
     pub fn bytes_read(&self, scored: bool) -> u64 {
-        let layers: usize = self
-            .layers
-            .iter()
-            .map(|layer| layer.attention.bytes() + layer.mlp.bytes())
-            .sum();
+        let layers: usize =
+            self.layers.iter().map(|layer| layer.attention.bytes() + layer.mlp.bytes()).sum();
         (layers + if scored { self.head.bytes() } else { 0 }) as u64
     }
 
@@ -271,17 +256,10 @@ impl Transformer {
         let began = Instant::now();
         scratch.input.clear();
         for row in rows {
-            scratch
-                .input
-                .extend_from_slice(&scratch.hidden[row * d..(row + 1) * d]);
+            scratch.input.extend_from_slice(&scratch.hidden[row * d..(row + 1) * d]);
         }
         scratch.output.resize(rows.len() * d, 0.0);
-        rms_norm(
-            &scratch.input,
-            &self.norm,
-            self.config.rms_norm_eps as f32,
-            &mut scratch.output,
-        );
+        rms_norm(&scratch.input, &self.norm, self.config.rms_norm_eps as f32, &mut scratch.output);
         trace(Stage::FinalNorm, 0, &scratch.output);
         logits.resize(rows.len() * self.head.out(), 0.0);
         self.head.forward(&scratch.output, rows.len(), logits, pool);
@@ -339,12 +317,7 @@ impl Layer {
         if config.swin_norm {
             scratch.input.copy_from_slice(&scratch.hidden);
         } else {
-            rms_norm(
-                &scratch.hidden,
-                norm,
-                config.rms_norm_eps as f32,
-                &mut scratch.input,
-            );
+            rms_norm(&scratch.hidden, norm, config.rms_norm_eps as f32, &mut scratch.input);
         }
     }
 }

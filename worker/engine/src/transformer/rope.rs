@@ -51,10 +51,8 @@ impl RopeTable {
 
 /// Whether tables of sequences of different lengths differ.
 fn depends_on_length(config: &Config, positions: usize) -> bool {
-    let dynamic = config
-        .rope_scaling
-        .as_ref()
-        .is_some_and(|scaling| scaling.kind == RopeKind::Dynamic);
+    let dynamic =
+        config.rope_scaling.as_ref().is_some_and(|scaling| scaling.kind == RopeKind::Dynamic);
     dynamic && positions > config.max_position_embeddings
 }
 
@@ -140,26 +138,11 @@ mod tests {
 
     #[test]
     fn dynamic_scaling_changes_long_sequences_only() {
-        let scaling = Some(RopeScaling {
-            kind: RopeKind::Dynamic,
-            factor: 2.0,
-        });
-        let config = Config {
-            max_position_embeddings: 8,
-            rope_scaling: scaling,
-            ..Config::default()
-        };
-        let plain = Config {
-            rope_scaling: None,
-            ..config.clone()
-        };
-        assert_eq!(
-            RopeTable::new(&config, 8).cos,
-            RopeTable::new(&plain, 8).cos
-        );
-        assert_ne!(
-            RopeTable::new(&config, 9).cos,
-            RopeTable::new(&plain, 9).cos
-        );
+        let scaling = Some(RopeScaling { kind: RopeKind::Dynamic, factor: 2.0 });
+        let config =
+            Config { max_position_embeddings: 8, rope_scaling: scaling, ..Config::default() };
+        let plain = Config { rope_scaling: None, ..config.clone() };
+        assert_eq!(RopeTable::new(&config, 8).cos, RopeTable::new(&plain, 8).cos);
+        assert_ne!(RopeTable::new(&config, 9).cos, RopeTable::new(&plain, 9).cos);
     }
 }

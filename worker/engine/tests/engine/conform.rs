@@ -8,10 +8,7 @@ fn failures(checks: &[Check]) -> Vec<String> {
     let failed = checks.iter().filter(|check| check.status == Status::Fail);
     failed
         .map(|check| {
-            format!(
-                "{}: {} > {}: {}",
-                check.name, check.worst, check.tolerance, check.note
-            )
+            format!("{}: {} > {}: {}", check.name, check.worst, check.tolerance, check.note)
         })
         .collect()
 }
@@ -20,10 +17,7 @@ fn failures(checks: &[Check]) -> Vec<String> {
 fn the_transformer_agrees_with_the_reference() {
     let checks = transformer(&golden());
     assert_eq!(failures(&checks), Vec::<String>::new());
-    let passed = checks
-        .iter()
-        .filter(|check| check.status == Status::Ok)
-        .count();
+    let passed = checks.iter().filter(|check| check.status == Status::Ok).count();
     assert!(passed > 150, "{passed} checks ran");
 }
 
@@ -37,11 +31,8 @@ fn a_changed_weight_or_a_broken_file_fails_and_the_rest_still_runs() {
             std::fs::copy(&path, dir.path().join(name).join(path.file_name().unwrap())).unwrap();
         }
     }
-    std::fs::copy(
-        golden().join("forward.safetensors"),
-        dir.path().join("forward.safetensors"),
-    )
-    .unwrap();
+    std::fs::copy(golden().join("forward.safetensors"), dir.path().join("forward.safetensors"))
+        .unwrap();
     std::fs::write(dir.path().join("greedy.json"), "{ not json").unwrap();
     let weights = dir.path().join("tiny/model.safetensors");
     let mut bytes = std::fs::read(&weights).unwrap();
@@ -54,14 +45,6 @@ fn a_changed_weight_or_a_broken_file_fails_and_the_rest_still_runs() {
     let failed = failures(&checks).join("\n");
     assert!(failed.contains("forward: logits:"), "{failed}");
     assert!(failed.contains("greedy.json:"), "{failed}");
-    assert!(
-        checks
-            .iter()
-            .any(|c| c.name == "forward: hidden_layer_0" && c.status == Status::Ok)
-    );
-    assert!(
-        checks
-            .iter()
-            .any(|c| c.name == "variants/gqa_mp2: logits" && c.status == Status::Ok)
-    );
+    assert!(checks.iter().any(|c| c.name == "forward: hidden_layer_0" && c.status == Status::Ok));
+    assert!(checks.iter().any(|c| c.name == "variants/gqa_mp2: logits" && c.status == Status::Ok));
 }

@@ -11,18 +11,12 @@ use nightshift_engine::{
 use crate::golden;
 
 fn model(threads: usize) -> Arc<Model> {
-    let options = LoadOptions {
-        codes_only: true,
-        threads,
-        ..LoadOptions::default()
-    };
+    let options = LoadOptions { codes_only: true, threads, ..LoadOptions::default() };
     Model::load(&golden().join("tiny"), &options).unwrap()
 }
 
 fn jacobi(window: usize) -> Decoding {
-    Decoding::Jacobi {
-        window: Window::Fixed(window),
-    }
+    Decoding::Jacobi { window: Window::Fixed(window) }
 }
 
 /// Requests that differ in everything: size, guidance, prompt length, temperature, top-k, seed.
@@ -52,14 +46,8 @@ fn requests() -> Vec<Request> {
 }
 
 fn with(request: &Request, decoding: Decoding) -> Request {
-    let sampler = Sampler {
-        decoding,
-        ..request.sampler.clone()
-    };
-    Request {
-        sampler,
-        ..request.clone()
-    }
+    let sampler = Sampler { decoding, ..request.sampler.clone() };
+    Request { sampler, ..request.clone() }
 }
 
 /// Runs requests in an engine of `slots` places, refilling places as they come free.
@@ -146,10 +134,7 @@ fn a_cancelled_request_leaves_the_others_alone_and_its_slot_is_clean() {
     let mut engine = Engine::new(Arc::clone(&model), 2);
     engine.admit(0, requests[0].clone()).unwrap();
     engine.admit(1, requests[2].clone()).unwrap();
-    assert!(
-        engine.admit(2, requests[1].clone()).is_err(),
-        "no slot is free"
-    );
+    assert!(engine.admit(2, requests[1].clone()).is_err(), "no slot is free");
     for _ in 0..5 {
         engine.step();
     }
@@ -173,12 +158,7 @@ fn every_format_of_weights_and_cache_keeps_the_promise() {
     let mut seen = Vec::new();
     for weights in [Weights::F32, Weights::Bf16, Weights::Int4] {
         for kv_cache in [KvCache::F32, KvCache::Bf16, KvCache::Int8] {
-            let options = LoadOptions {
-                weights,
-                kv_cache,
-                threads: 2,
-                codes_only: true,
-            };
+            let options = LoadOptions { weights, kv_cache, threads: 2, codes_only: true };
             let model = Model::load(&golden().join("tiny"), &options).unwrap();
             let alone: Vec<Vec<u32>> = requests()
                 .iter()
@@ -191,10 +171,7 @@ fn every_format_of_weights_and_cache_keeps_the_promise() {
                 .map(|(request, window)| with(request, jacobi(window)))
                 .collect();
             assert_eq!(batch(&model, 3, &mixed), alone, "{weights:?} {kv_cache:?}");
-            assert!(
-                !seen.contains(&model.fingerprint().to_owned()),
-                "{weights:?} {kv_cache:?}"
-            );
+            assert!(!seen.contains(&model.fingerprint().to_owned()), "{weights:?} {kv_cache:?}");
             seen.push(model.fingerprint().to_owned());
         }
     }
@@ -203,19 +180,10 @@ fn every_format_of_weights_and_cache_keeps_the_promise() {
 #[test]
 fn coupled_decoding_is_reproducible_in_any_batch_and_takes_the_largest_scores_at_temperature_0() {
     let model = model(2);
-    let coupled = |request: &Request| {
-        with(
-            request,
-            Decoding::Coupled {
-                window: Window::Fixed(8),
-            },
-        )
-    };
+    let coupled = |request: &Request| with(request, Decoding::Coupled { window: Window::Fixed(8) });
     let requests: Vec<Request> = requests().iter().map(coupled).collect();
-    let alone: Vec<_> = requests
-        .iter()
-        .map(|request| generate(&model, request.clone()).unwrap())
-        .collect();
+    let alone: Vec<_> =
+        requests.iter().map(|request| generate(&model, request.clone()).unwrap()).collect();
     let ids: Vec<Vec<u32>> = alone.iter().map(|made| made.generated.clone()).collect();
     assert_eq!(batch(&model, 3, &requests), ids);
     // Request 3 has temperature 0: no draw is left to differ.
@@ -228,12 +196,7 @@ fn coupled_decoding_is_reproducible_in_any_batch_and_takes_the_largest_scores_at
 fn equal_prefixes_are_computed_once_and_change_nothing() {
     let model = model(1);
     let long = &requests()[1];
-    let seeds: Vec<Request> = (0..4)
-        .map(|seed| Request {
-            seed,
-            ..long.clone()
-        })
-        .collect();
+    let seeds: Vec<Request> = (0..4).map(|seed| Request { seed, ..long.clone() }).collect();
     let run = |slots: usize, requests: &[Request]| {
         let mut engine = Engine::new(Arc::clone(&model), slots);
         let mut waiting = requests.iter().enumerate();
@@ -253,38 +216,27 @@ fn equal_prefixes_are_computed_once_and_change_nothing() {
         }
         (done.into_values().collect::<Vec<_>>(), engine.counters())
     };
-    let alone: Vec<Vec<u32>> = seeds
-        .iter()
-        .map(|request| generate(&model, request.clone()).unwrap().generated)
-        .collect();
+    let alone: Vec<Vec<u32>> =
+        seeds.iter().map(|request| generate(&model, request.clone()).unwrap().generated).collect();
     let (_, one) = run(1, &seeds[..1]);
     let prompt = model.prompt_ids(&long.prompt).unwrap().len() as u64;
     for slots in [1, 2, 4] {
         let (made, four) = run(slots, &seeds);
         assert_eq!(made, alone, "{slots} slots");
         // The prompt, and the header but its last token in both branches, three times over.
-        assert_eq!(
-            four.rows,
-            4 * one.rows - 3 * (prompt + 2 + 2),
-            "{slots} slots"
-        );
+        assert_eq!(four.rows, 4 * one.rows - 3 * (prompt + 2 + 2), "{slots} slots");
     }
 }
 
 #[test]
 fn the_automatic_window_changes_no_token() {
     let model = model(2);
-    let auto = Decoding::Jacobi {
-        window: Window::Auto,
-    };
+    let auto = Decoding::Jacobi { window: Window::Auto };
     let alone: Vec<Vec<u32>> = requests()
         .iter()
         .map(|request| generate(&model, request.clone()).unwrap().generated)
         .collect();
-    let requests: Vec<Request> = requests()
-        .iter()
-        .map(|request| with(request, auto))
-        .collect();
+    let requests: Vec<Request> = requests().iter().map(|request| with(request, auto)).collect();
     assert_eq!(batch(&model, 2, &requests), alone);
 }
 
@@ -303,11 +255,7 @@ fn a_request_beyond_the_budget_is_refused_with_the_numbers() {
 fn every_instruction_set_gives_the_same_tokens() {
     use nightshift_engine::kernels::{Isa, force_isa};
     for weights in [Weights::F32, Weights::Int4] {
-        let options = LoadOptions {
-            weights,
-            codes_only: true,
-            ..LoadOptions::default()
-        };
+        let options = LoadOptions { weights, codes_only: true, ..LoadOptions::default() };
         let model = Model::load(&golden().join("tiny"), &options).unwrap();
         let mut made = Isa::available().into_iter().map(|isa| {
             force_isa(Some(isa)).unwrap();

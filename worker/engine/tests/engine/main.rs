@@ -1,9 +1,6 @@
 //! The engine from outside: recorded results of the reference, and the promise that a request's result is its own.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on says so by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod conform;
 mod invariance;

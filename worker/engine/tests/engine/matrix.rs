@@ -83,11 +83,7 @@ fn cases(model: &Arc<Model>) -> (Vec<Request>, Vec<Vec<u32>>) {
         let ids = generate(model, sequential).unwrap().generated;
         for window in WINDOWS {
             let window = Window::Fixed(window);
-            requests.push(request(
-                temperature,
-                Decoding::Jacobi { window },
-                seed as u64,
-            ));
+            requests.push(request(temperature, Decoding::Jacobi { window }, seed as u64));
             expected.push(ids.clone());
         }
     }
@@ -96,12 +92,7 @@ fn cases(model: &Arc<Model>) -> (Vec<Request>, Vec<Vec<u32>>) {
 
 fn check(dir: &Path, weights: Weights, kv_cache: KvCache) {
     let load = |threads| {
-        let options = LoadOptions {
-            weights,
-            kv_cache,
-            threads,
-            codes_only: true,
-        };
+        let options = LoadOptions { weights, kv_cache, threads, codes_only: true };
         Model::load(dir, &options).unwrap()
     };
     let model = load(2);
@@ -164,11 +155,7 @@ fn jacobi_is_sequential_on_a_sharp_model_in_4_bits() {
 #[test]
 fn a_sharp_model_accepts_some_guesses_and_rejects_some() {
     let dir = tempfile::tempdir().unwrap();
-    let options = LoadOptions {
-        codes_only: true,
-        threads: 2,
-        ..LoadOptions::default()
-    };
+    let options = LoadOptions { codes_only: true, threads: 2, ..LoadOptions::default() };
     let model = Model::load(&sharp(dir.path()), &options).unwrap();
     let window = Window::Fixed(16);
     let made = generate(&model, request(1.0, Decoding::Jacobi { window }, 5)).unwrap();
@@ -195,27 +182,16 @@ fn a_picture_has_the_same_bytes_alone_and_in_any_mix() {
     };
     let png = |picture: &Picture| {
         let image = picture.image.as_ref().expect("a picture was asked for");
-        png::write(
-            Pixels::Rgb8(image.as_raw()),
-            image.width(),
-            image.height(),
-            &[],
-        )
+        png::write(Pixels::Rgb8(image.as_raw()), image.width(), image.height(), &[])
     };
     let window = Window::Fixed(16);
-    let decodings = [
-        Decoding::Sequential,
-        Decoding::Jacobi { window },
-        Decoding::Coupled { window },
-    ];
-    let requests: Vec<Request> = (0..6)
-        .map(|seed| request(1.0, decodings[seed as usize % 3], seed))
-        .collect();
+    let decodings =
+        [Decoding::Sequential, Decoding::Jacobi { window }, Decoding::Coupled { window }];
+    let requests: Vec<Request> =
+        (0..6).map(|seed| request(1.0, decodings[seed as usize % 3], seed)).collect();
     let model = load(2);
-    let alone: Vec<Vec<u8>> = requests
-        .iter()
-        .map(|request| png(&generate(&model, request.clone()).unwrap()))
-        .collect();
+    let alone: Vec<Vec<u8>> =
+        requests.iter().map(|request| png(&generate(&model, request.clone()).unwrap())).collect();
     assert_ne!(alone[0], alone[3], "another seed gives another picture");
     for (slots, threads) in [(1, 1), (3, 2), (8, 3)] {
         let made = together(&load(threads), slots, &requests);
@@ -229,9 +205,7 @@ fn a_slot_is_free_while_its_picture_is_decoded() {
     let dir = tempfile::tempdir().unwrap();
     let model = Model::load(&sharp(dir.path()), &LoadOptions::default()).unwrap();
     let mut engine = Engine::new(Arc::clone(&model), 1);
-    engine
-        .admit(1, request(1.0, Decoding::Sequential, 1))
-        .unwrap();
+    engine.admit(1, request(1.0, Decoding::Sequential, 1)).unwrap();
     let complete = |event: &Event| match event {
         Event::Progress { done, total, .. } => done == total,
         Event::Finished { .. } => panic!("its codes are told to be complete first"),
@@ -263,9 +237,7 @@ fn a_given_panel_is_read_beside_the_other_slots() {
         let panel = RgbImage {
             width,
             height,
-            data: (0..width * height * 3)
-                .map(|i| (i as u8).wrapping_mul(value))
-                .collect(),
+            data: (0..width * height * 3).map(|i| (i as u8).wrapping_mul(value)).collect(),
         };
         Request {
             width,
@@ -274,15 +246,8 @@ fn a_given_panel_is_read_beside_the_other_slots() {
             ..request(1.0, Decoding::Sequential, 5)
         }
     };
-    let requests = [
-        request(1.0, Decoding::Sequential, 1),
-        given(3),
-        given(7),
-        given(3),
-    ];
-    let alone = requests
-        .clone()
-        .map(|request| generate(&model, request).unwrap());
+    let requests = [request(1.0, Decoding::Sequential, 1), given(3), given(7), given(3)];
+    let alone = requests.clone().map(|request| generate(&model, request).unwrap());
     assert_eq!(alone[1], alone[3]);
     assert_ne!(alone[1].codes, alone[2].codes, "another panel was read");
     assert_eq!(together(&model, 3, &requests), alone);
@@ -297,13 +262,11 @@ fn a_given_panel_is_read_beside_the_other_slots() {
     assert!(engine.step().is_empty(), "nothing runs any more");
     engine.admit(2, given(7)).unwrap();
     let finished =
-        std::iter::repeat_with(|| engine.step())
-            .flatten()
-            .find_map(|event| match event {
-                Event::Finished { id: 2, picture } => Some(*picture),
-                Event::Progress { id: 2, .. } => None,
-                other => panic!("{other:?}"),
-            });
+        std::iter::repeat_with(|| engine.step()).flatten().find_map(|event| match event {
+            Event::Finished { id: 2, picture } => Some(*picture),
+            Event::Progress { id: 2, .. } => None,
+            other => panic!("{other:?}"),
+        });
     assert_eq!(finished.as_ref(), Some(&alone[2]));
 }
 
@@ -312,10 +275,7 @@ fn a_model_folder_publishes_the_window_of_coupled_decoding() {
     let dir = tempfile::tempdir().unwrap();
     let folder = sharp(dir.path());
     let file = folder.join("generation_config.json");
-    let options = LoadOptions {
-        codes_only: true,
-        ..LoadOptions::default()
-    };
+    let options = LoadOptions { codes_only: true, ..LoadOptions::default() };
     let coupled = |model: &Arc<Model>, window| {
         let request = request(1.0, Decoding::Coupled { window }, 4);
         let made = generate(model, request).unwrap();
@@ -343,11 +303,8 @@ fn a_model_folder_publishes_the_window_of_coupled_decoding() {
 #[test]
 fn weights_are_read_once_a_step_whatever_the_slots_and_the_window() {
     let dir = tempfile::tempdir().unwrap();
-    let options = LoadOptions {
-        weights: Weights::Int4,
-        codes_only: true,
-        ..LoadOptions::default()
-    };
+    let options =
+        LoadOptions { weights: Weights::Int4, codes_only: true, ..LoadOptions::default() };
     let model = Model::load(&sharp(dir.path()), &options).unwrap();
     let bytes_a_step = |slots: u64, decoding: Decoding| {
         let mut engine = Engine::new(Arc::clone(&model), slots as usize);
@@ -361,10 +318,7 @@ fn weights_are_read_once_a_step_whatever_the_slots_and_the_window() {
         engine.step();
         let after = engine.counters();
         assert_eq!(after.forwards - before.forwards, 1);
-        (
-            after.weight_bytes - before.weight_bytes,
-            after.rows - before.rows,
-        )
+        (after.weight_bytes - before.weight_bytes, after.rows - before.rows)
     };
     let (one, few) = bytes_a_step(1, Decoding::Sequential);
     let window = Window::Fixed(16);

@@ -39,19 +39,11 @@ impl Lab {
         let admin = Store::connect(&DatabaseConfig::new(&url)).await?;
         let everywhere = ["s3://".to_owned()];
         for n in 0..TENANTS {
-            admin
-                .set_prefixes(&tenant(n), &everywhere, &everywhere)
-                .await?;
-            admin
-                .create_login(LoginKind::Tenant, "bench_user", PASSWORD, Some(&tenant(n)))
-                .await?;
+            admin.set_prefixes(&tenant(n), &everywhere, &everywhere).await?;
+            admin.create_login(LoginKind::Tenant, "bench_user", PASSWORD, Some(&tenant(n))).await?;
         }
-        admin
-            .create_login(LoginKind::Worker, "bench_worker", PASSWORD, None)
-            .await?;
-        admin
-            .create_login(LoginKind::Scheduler, "bench_scheduler", PASSWORD, None)
-            .await?;
+        admin.create_login(LoginKind::Worker, "bench_worker", PASSWORD, None).await?;
+        admin.create_login(LoginKind::Scheduler, "bench_scheduler", PASSWORD, None).await?;
         let scheduler = connect(&postgres, "bench_scheduler", 4).await?;
         let parsed = nightshift_jobs::parse("bench.yaml", SPEC).map_err(anyhow::Error::msg)?;
         let term = scheduler.lead("bench", Duration::from_secs(3600)).await?;
@@ -80,10 +72,7 @@ impl Lab {
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .map(|pid: u32| ticks(pid, self.postgres.pid()))
             .sum();
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "far below the precision of a double"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "far below the precision of a double")]
         let seconds = ticks as f64 / 100.0;
         seconds
     }
@@ -183,10 +172,7 @@ fn tenant(n: usize) -> String {
 }
 
 fn login_url(postgres: &Postgres, login: &str) -> String {
-    format!(
-        "postgres://{login}:{PASSWORD}@127.0.0.1:{}/postgres",
-        postgres.port()
-    )
+    format!("postgres://{login}:{PASSWORD}@127.0.0.1:{}/postgres", postgres.port())
 }
 
 async fn connect(postgres: &Postgres, login: &str, connections: u32) -> anyhow::Result<Store> {
@@ -203,10 +189,7 @@ fn ticks(pid: u32, server: u32) -> u64 {
     let Some((_, fields)) = stat.rsplit_once(") ") else {
         return 0;
     };
-    let fields: Vec<u64> = fields
-        .split(' ')
-        .map(|field| field.parse().unwrap_or(0))
-        .collect();
+    let fields: Vec<u64> = fields.split(' ').map(|field| field.parse().unwrap_or(0)).collect();
     let sum = |range: std::ops::Range<usize>| fields.get(range).map_or(0, |f| f.iter().sum());
     // After the name: state, parent, ... user and system time are the 12th and 13th, those of dead children follow.
     if pid == server {

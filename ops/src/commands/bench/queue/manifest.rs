@@ -37,12 +37,7 @@ pub(super) async fn run(figures: &mut Figures, lines: u64) -> anyhow::Result<Val
     s3.stop().await;
     #[expect(clippy::cast_precision_loss, reason = "lines and bytes of a process")]
     let (share, grew) = (lines as f64 / 1e6, (peak - small) as f64 / 1e6);
-    figures.add(
-        "manifest_seconds",
-        seconds,
-        "s",
-        Asked::AtMost(20.0 * share),
-    );
+    figures.add("manifest_seconds", seconds, "s", Asked::AtMost(20.0 * share));
     figures.add("manifest_rss_growth", grew, "MB", Asked::AtMost(10.0));
     Ok(json!({
         "lines": lines,
@@ -62,9 +57,7 @@ async fn list(lab: &Lab, objects: &Objects, lines: u64) -> anyhow::Result<Durati
             r#"{{"id":"row-{line:08}","prompt":"number {line} of many pictures of a lighthouse at dusk"}}"#
         )?;
     }
-    objects
-        .put(&uri.parse()?, body.into(), &Put::default())
-        .await?;
+    objects.put(&uri.parse()?, body.into(), &Put::default()).await?;
     let submission = Submission {
         spec: spec(&uri),
         tenant: Some("bench-0".to_owned()),
@@ -108,10 +101,7 @@ impl Scheduler {
     fn start(lab: &Lab, s3: &S3Server) -> anyhow::Result<Self> {
         let child = Command::new(std::env::current_exe()?)
             .arg("scheduler")
-            .env(
-                "NIGHTSHIFT_DATABASE_URL",
-                &lab.listening("bench_scheduler").url,
-            )
+            .env("NIGHTSHIFT_DATABASE_URL", &lab.listening("bench_scheduler").url)
             .env("AWS_ENDPOINT_URL_S3", s3.endpoint())
             .env("AWS_ACCESS_KEY_ID", s3.access_key())
             .env("AWS_SECRET_ACCESS_KEY", s3.secret_key())

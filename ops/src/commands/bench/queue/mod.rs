@@ -69,42 +69,17 @@ async fn items_and_bytes(
         plans.push(lab.plan(job, 10_000_000, 1000).await?.as_secs_f64() * 1e3);
         lab.user.hold(job).await?;
     }
-    figures.add(
-        "plan_10m_items_p50",
-        percentile(&mut plans, 0.5),
-        "ms",
-        Asked::AtMost(50.0),
-    );
+    figures.add("plan_10m_items_p50", percentile(&mut plans, 0.5), "ms", Asked::AtMost(50.0));
 
     let workers = lab.workers(4).await?;
     let job = lab.ready(0, 1_000_000_000, 1000).await?;
     let batch = |n| Work::Items(n);
     let thousand = rate(&lab, &workers[..2], batch(1000), time).await?;
-    figures.add(
-        "items_at_1000_two_clients",
-        thousand.per_s,
-        "1/s",
-        Asked::AtLeast(120_000.0),
-    );
-    figures.add(
-        "items_at_1000_server_cpu",
-        thousand.server_us,
-        "us",
-        Asked::Nothing,
-    );
+    figures.add("items_at_1000_two_clients", thousand.per_s, "1/s", Asked::AtLeast(120_000.0));
+    figures.add("items_at_1000_server_cpu", thousand.server_us, "us", Asked::Nothing);
     let sixteen = rate(&lab, &workers, batch(16), time).await?;
-    figures.add(
-        "items_at_16_four_clients",
-        sixteen.per_s,
-        "1/s",
-        Asked::AtLeast(30_000.0),
-    );
-    figures.add(
-        "items_at_16_server_cpu",
-        sixteen.server_us,
-        "us",
-        Asked::Nothing,
-    );
+    figures.add("items_at_16_four_clients", sixteen.per_s, "1/s", Asked::AtLeast(30_000.0));
+    figures.add("items_at_16_server_cpu", sixteen.server_us, "us", Asked::Nothing);
 
     // Up to the number asked for, so that the bytes are those of a long run.
     let mut n = i64::try_from(thousand.n + sixteen.n)?;
@@ -112,18 +87,8 @@ async fn items_and_bytes(
         n += i64::try_from(rate(&lab, &workers[..2], batch(1000), time).await?.n)?;
     }
     let beats = rate(&lab, &workers, Work::Heartbeats, time).await?;
-    figures.add(
-        "heartbeats_four_clients",
-        beats.per_s,
-        "1/s",
-        Asked::Nothing,
-    );
-    figures.add(
-        "heartbeat_server_cpu",
-        beats.server_us,
-        "us",
-        Asked::Nothing,
-    );
+    figures.add("heartbeats_four_clients", beats.per_s, "1/s", Asked::Nothing);
+    figures.add("heartbeat_server_cpu", beats.server_us, "us", Asked::Nothing);
     lab.user.hold(job).await?;
     let after = lab.sizes().await?;
     let bytes = |wanted: fn(&str) -> bool| -> f64 {
@@ -138,18 +103,8 @@ async fn items_and_bytes(
     };
     #[expect(clippy::cast_precision_loss, reason = "a count of items")]
     let per_item = bytes(|table| table == "item") / n as f64;
-    figures.add(
-        "bytes_per_finished_item",
-        per_item,
-        "B",
-        Asked::AtMost(250.0),
-    );
-    figures.add(
-        "other_tables",
-        bytes(|table| table != "item") / 1e6,
-        "MB",
-        Asked::AtMost(10.0),
-    );
+    figures.add("bytes_per_finished_item", per_item, "B", Asked::AtMost(250.0));
+    figures.add("other_tables", bytes(|table| table != "item") / 1e6, "MB", Asked::AtMost(10.0));
     let table = |size: &nightshift_store::TableSize| {
         let old = before.iter().find(|old| old.table == size.table);
         json!({"table": size.table, "heap_bytes": size.heap_bytes, "index_bytes": size.index_bytes,
@@ -166,23 +121,10 @@ async fn cycles(ui: Ui, figures: &mut Figures, time: Duration) -> anyhow::Result
     let lab = Arc::new(Lab::start().await?);
     let workers = lab.workers(8).await?;
     let submitted = rate(&lab, &workers, Work::Submissions, time).await?;
-    figures.add(
-        "submissions_eight_clients",
-        submitted.per_s,
-        "1/s",
-        Asked::Nothing,
-    );
-    figures.add(
-        "submission_server_cpu",
-        submitted.server_us,
-        "us",
-        Asked::Nothing,
-    );
+    figures.add("submissions_eight_clients", submitted.per_s, "1/s", Asked::Nothing);
+    figures.add("submission_server_cpu", submitted.server_us, "us", Asked::Nothing);
     let room = |sizes: &[nightshift_store::TableSize]| -> i64 {
-        sizes
-            .iter()
-            .map(|size| size.heap_bytes + size.index_bytes)
-            .sum()
+        sizes.iter().map(|size| size.heap_bytes + size.index_bytes).sum()
     };
     let before = room(&lab.sizes().await?);
     for n in 0..ACTIVE {
@@ -194,25 +136,10 @@ async fn cycles(ui: Ui, figures: &mut Figures, time: Duration) -> anyhow::Result
 
     let one = rate(&lab, &workers, Work::Cycles, time).await?;
     figures.add("shards_one_by_one", one.per_s, "1/s", Asked::AtLeast(600.0));
-    figures.add(
-        "shards_one_by_one_server_cpu",
-        one.server_us,
-        "us",
-        Asked::Nothing,
-    );
+    figures.add("shards_one_by_one_server_cpu", one.server_us, "us", Asked::Nothing);
     let many = rate(&lab, &workers, Work::CyclesOf16, time).await?;
-    figures.add(
-        "shards_in_claims_of_16",
-        many.per_s,
-        "1/s",
-        Asked::AtLeast(5_000.0),
-    );
-    figures.add(
-        "shards_in_claims_of_16_server_cpu",
-        many.server_us,
-        "us",
-        Asked::Nothing,
-    );
+    figures.add("shards_in_claims_of_16", many.per_s, "1/s", Asked::AtLeast(5_000.0));
+    figures.add("shards_in_claims_of_16_server_cpu", many.server_us, "us", Asked::Nothing);
     stop(lab).await
 }
 
@@ -221,18 +148,8 @@ async fn waits(ui: Ui, figures: &mut Figures) -> anyhow::Result<()> {
     let lab = Arc::new(Lab::start().await?);
     let workers = lab.workers(8).await?;
     let mut times = waiting::ready_to_claim(&lab, workers[0], 300).await?;
-    figures.add(
-        "ready_to_claim_p50",
-        percentile(&mut times, 0.5),
-        "ms",
-        Asked::AtMost(6.0),
-    );
-    figures.add(
-        "ready_to_claim_p99",
-        percentile(&mut times, 0.99),
-        "ms",
-        Asked::AtMost(20.0),
-    );
+    figures.add("ready_to_claim_p50", percentile(&mut times, 0.5), "ms", Asked::AtMost(6.0));
+    figures.add("ready_to_claim_p99", percentile(&mut times, 0.99), "ms", Asked::AtMost(20.0));
     let mut times = waiting::ready_to_claim_by_polling(&lab, workers[0], 20).await?;
     figures.add(
         "poll_only",
@@ -244,31 +161,11 @@ async fn waits(ui: Ui, figures: &mut Figures) -> anyhow::Result<()> {
     figures.add("rescue_after_lease", rescue, "ms", Asked::AtMost(2000.0));
     let window = Duration::from_secs(10);
     let (least, most) = waiting::shares(&lab, &workers, window, 3).await?;
-    figures.add(
-        "least_share_in_10_s",
-        least,
-        "of equal",
-        Asked::AtLeast(0.9),
-    );
-    figures.add(
-        "largest_share_in_10_s",
-        most,
-        "of equal",
-        Asked::AtMost(1.1),
-    );
+    figures.add("least_share_in_10_s", least, "of equal", Asked::AtLeast(0.9));
+    figures.add("largest_share_in_10_s", most, "of equal", Asked::AtMost(1.1));
     let mut times = waiting::submit_to_claim(&lab, workers[0], 200).await?;
-    figures.add(
-        "submit_to_claim_p50",
-        percentile(&mut times, 0.5),
-        "ms",
-        Asked::Nothing,
-    );
-    figures.add(
-        "submit_to_claim_p99",
-        percentile(&mut times, 0.99),
-        "ms",
-        Asked::AtMost(250.0),
-    );
+    figures.add("submit_to_claim_p50", percentile(&mut times, 0.5), "ms", Asked::Nothing);
+    figures.add("submit_to_claim_p99", percentile(&mut times, 0.99), "ms", Asked::AtMost(250.0));
     stop(lab).await
 }
 

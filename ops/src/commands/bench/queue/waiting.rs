@@ -125,19 +125,15 @@ async fn finish(store: &Store, lease: &Lease) -> Result<(), nightshift_store::Er
         }
         nightshift_store::ShardKind::Close => Vec::new(),
     };
-    let report = Report {
-        items,
-        ..Report::default()
-    };
+    let report = Report { items, ..Report::default() };
     store.finish(lease, &report).await
 }
 
 async fn until(waiting: &mut Claimed, job: i64) -> anyhow::Result<Instant> {
     loop {
         let next = tokio::time::timeout(Duration::from_secs(30), waiting.recv()).await;
-        let (claimed, at) = next
-            .context("nobody claimed the job")?
-            .context("the waiting worker ended")?;
+        let (claimed, at) =
+            next.context("nobody claimed the job")?.context("the waiting worker ended")?;
         if claimed == job {
             return Ok(at);
         }
@@ -153,10 +149,7 @@ pub(super) async fn rescue(lab: &Lab, workers: &[WorkerId]) -> anyhow::Result<f6
     };
     let job = lab.ready(0, 1, 1).await?;
     let claimed = lab.worker.claim(*first, 1, lease).await?;
-    anyhow::ensure!(
-        claimed.first().is_some_and(|lease| lease.job == job),
-        "claimed another job"
-    );
+    anyhow::ensure!(claimed.first().is_some_and(|lease| lease.job == job), "claimed another job");
     let ends = Instant::now() + lease;
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -169,10 +162,7 @@ pub(super) async fn rescue(lab: &Lab, workers: &[WorkerId]) -> anyhow::Result<f6
             }
             finish(&lab.worker, &lease).await?;
         }
-        anyhow::ensure!(
-            ends.elapsed() < Duration::from_secs(60),
-            "nobody rescued the shard"
-        );
+        anyhow::ensure!(ends.elapsed() < Duration::from_secs(60), "nobody rescued the shard");
     }
 }
 

@@ -48,19 +48,11 @@ pub(super) async fn rate(
     work: Work,
     time: Duration,
 ) -> anyhow::Result<Rate> {
-    let (done, stop) = (
-        Arc::new(AtomicU64::new(0)),
-        Arc::new(AtomicBool::new(false)),
-    );
+    let (done, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut tasks = JoinSet::new();
     let (cpu, begin) = (lab.cpu_s(), Instant::now());
     for (number, worker) in workers.iter().enumerate() {
-        let mut client = Client {
-            lab: Arc::clone(lab),
-            worker: *worker,
-            number,
-            held: None,
-        };
+        let mut client = Client { lab: Arc::clone(lab), worker: *worker, number, held: None };
         let (done, stop) = (Arc::clone(&done), Arc::clone(&stop));
         tasks.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
@@ -111,10 +103,8 @@ impl Client {
         let store = &self.lab.worker;
         let mut leases = store.claim(self.worker, 16, LEASE).await?;
         anyhow::ensure!(!leases.is_empty(), "work ran out");
-        let mut calls: Vec<_> = leases
-            .iter_mut()
-            .map(|lease| (Call::Progress, lease, Report::default()))
-            .collect();
+        let mut calls: Vec<_> =
+            leases.iter_mut().map(|lease| (Call::Progress, lease, Report::default())).collect();
         store.report(self.worker, &mut calls).await?;
         let mut calls: Vec<_> = leases
             .iter_mut()
@@ -143,10 +133,7 @@ impl Client {
             }
         };
         let end = (next + n).min(lease.end_item);
-        let report = Report {
-            items: (next..end).map(item).collect(),
-            ..Report::default()
-        };
+        let report = Report { items: (next..end).map(item).collect(), ..Report::default() };
         if end == lease.end_item {
             store.finish(&lease, &report).await?;
         } else {
@@ -176,8 +163,5 @@ impl Client {
 }
 
 fn all_of(lease: &Lease) -> Report {
-    Report {
-        items: (lease.first_item..lease.end_item).map(item).collect(),
-        ..Report::default()
-    }
+    Report { items: (lease.first_item..lease.end_item).map(item).collect(), ..Report::default() }
 }

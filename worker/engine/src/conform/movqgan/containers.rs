@@ -19,19 +19,13 @@ pub(super) fn run(run: &mut Run) {
 fn expectation<'a>(expected: &'a [PathBuf], container: &Path) -> Option<&'a PathBuf> {
     let stem = container.file_stem()?.to_string_lossy().into_owned();
     let special = |path: &&PathBuf| {
-        let name = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        name.strip_prefix("expected")
-            .is_some_and(|kind| !kind.is_empty() && stem.ends_with(kind))
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        name.strip_prefix("expected").is_some_and(|kind| !kind.is_empty() && stem.ends_with(kind))
     };
-    expected.iter().find(special).or_else(|| {
-        expected
-            .iter()
-            .find(|path| name_of(path) == "expected.safetensors")
-    })
+    expected
+        .iter()
+        .find(special)
+        .or_else(|| expected.iter().find(|path| name_of(path) == "expected.safetensors"))
 }
 
 /// Expected tensors that are missing or differ in type, shape or any value. Others may be there.
@@ -39,10 +33,7 @@ fn compare(expected: &Path, container: &Path) -> Outcome {
     let (expected, got) = (Fixture::open(expected)?, Fixture::open(container)?);
     let mut wrong = 0.0;
     for name in expected.names() {
-        let (a, b) = (
-            &expected.tensors.entries()[&name],
-            got.tensors.entries().get(&name),
-        );
+        let (a, b) = (&expected.tensors.entries()[&name], got.tensors.entries().get(&name));
         let Some(b) = b else {
             return Err(format!("tensor `{name}` is missing"));
         };
@@ -52,9 +43,7 @@ fn compare(expected: &Path, container: &Path) -> Outcome {
                 b.dtype, b.shape, a.dtype, a.shape
             ));
         }
-        wrong += expected
-            .tensor(&name)?
-            .differing(got.tensor(&name)?.data.into_iter())?;
+        wrong += expected.tensor(&name)?.differing(got.tensor(&name)?.data.into_iter())?;
     }
     Ok(wrong)
 }

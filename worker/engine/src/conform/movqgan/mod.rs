@@ -16,11 +16,7 @@ use crate::movqgan::map::Map;
 /// Runs every comparison that a MoVQGAN fixture folder holds. An empty list means that nothing was found to compare.
 pub fn movqgan(dir: &Path) -> Vec<Check> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut run = Run {
-        dir: dir.to_owned(),
-        pool: Pool::new(threads),
-        checks: Vec::new(),
-    };
+    let mut run = Run { dir: dir.to_owned(), pool: Pool::new(threads), checks: Vec::new() };
     model::run(&mut run);
     units::run(&mut run);
     containers::run(&mut run);
@@ -53,11 +49,8 @@ impl Run {
             let name = name_of(path);
             path.is_file() && endings.iter().any(|end| name.ends_with(end))
         };
-        let mut files: Vec<PathBuf> = listing
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(wanted)
-            .collect();
+        let mut files: Vec<PathBuf> =
+            listing.flatten().map(|entry| entry.path()).filter(wanted).collect();
         files.sort();
         files
     }
@@ -72,13 +65,7 @@ impl Run {
             Ok(worst) => (worst, Status::Fail, String::new()),
             Err(note) => (f64::INFINITY, Status::Fail, note),
         };
-        self.checks.push(Check {
-            name,
-            worst,
-            tolerance,
-            status,
-            note,
-        });
+        self.checks.push(Check { name, worst, tolerance, status, note });
     }
 
     /// Records what this build does not compare.
@@ -103,10 +90,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 fn name_of(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A tensor file of the fixtures.
@@ -122,9 +106,7 @@ struct Tensor {
 
 impl Fixture {
     fn open(path: &Path) -> Result<Self, String> {
-        Checkpoint::open(path)
-            .map(|tensors| Self { tensors })
-            .map_err(|error| error.to_string())
+        Checkpoint::open(path).map(|tensors| Self { tensors }).map_err(|error| error.to_string())
     }
 
     fn names(&self) -> Vec<String> {
@@ -136,14 +118,8 @@ impl Fixture {
     }
 
     fn tensor(&self, name: &str) -> Result<Tensor, String> {
-        let data = self
-            .tensors
-            .read_f64(name)
-            .map_err(|error| error.to_string())?;
-        Ok(Tensor {
-            shape: self.tensors.entries()[name].shape.clone(),
-            data,
-        })
+        let data = self.tensors.read_f64(name).map_err(|error| error.to_string())?;
+        Ok(Tensor { shape: self.tensors.entries()[name].shape.clone(), data })
     }
 
     /// All names' parts before the first dot, in order, each once.
@@ -169,10 +145,7 @@ impl Tensor {
             return Err(format!("shape {:?} is not (batch, c, h, w)", self.shape));
         };
         let data = self.f32();
-        Ok(data
-            .chunks_exact((c * h * w).max(1))
-            .map(|chw| Map::from_chw(chw, c, h, w))
-            .collect())
+        Ok(data.chunks_exact((c * h * w).max(1)).map(|chw| Map::from_chw(chw, c, h, w)).collect())
     }
 
     /// The only picture of a (1, c, h, w) tensor.
@@ -202,9 +175,11 @@ impl Tensor {
                 difference / (1.0 + relative / absolute * expected.abs())
             }
         };
-        Ok(got.iter().zip(&self.data).map(error).fold(0.0, |worst, e| {
-            if e > worst || e.is_nan() { e } else { worst }
-        }))
+        Ok(got
+            .iter()
+            .zip(&self.data)
+            .map(error)
+            .fold(0.0, |worst, e| if e > worst || e.is_nan() { e } else { worst }))
     }
 
     /// How many values differ.
@@ -216,9 +191,6 @@ impl Tensor {
                 self.shape
             ));
         }
-        Ok(got
-            .zip(&self.data)
-            .filter(|(got, expected)| got != *expected)
-            .count() as f64)
+        Ok(got.zip(&self.data).filter(|(got, expected)| got != *expected).count() as f64)
     }
 }

@@ -27,9 +27,7 @@ pub(super) fn run(run: &mut Run) {
         && encode.has("u8_lut")
     {
         run.check("encode.safetensors: u8_lut".to_owned(), 0.0, |_| {
-            encode
-                .tensor("u8_lut")?
-                .differing(scale_table().into_iter().map(f64::from))
+            encode.tensor("u8_lut")?.differing(scale_table().into_iter().map(f64::from))
         });
     }
     let Some(model) = model else {
@@ -88,9 +86,7 @@ fn load(run: &mut Run) -> Option<MoVqGan> {
     }
     let config = run.file("config.json").and_then(|path| read_json(&path));
     if let (Some(model), Some(config)) = (&model, config) {
-        run.check("config.json: structure".to_owned(), 0.0, |_| {
-            unequal_settings(model, &config)
-        });
+        run.check("config.json: structure".to_owned(), 0.0, |_| unequal_settings(model, &config));
     }
     model
 }
@@ -107,10 +103,7 @@ fn unequal_tensors(a: &Fixture, b: &Fixture) -> Result<f64, String> {
         let same = b.has(&name) && {
             let (x, y): (Tensor, Tensor) = (a.tensor(&name)?, b.tensor(&name)?);
             x.shape == y.shape
-                && x.data
-                    .iter()
-                    .zip(&y.data)
-                    .all(|(x, y)| x.to_bits() == y.to_bits())
+                && x.data.iter().zip(&y.data).all(|(x, y)| x.to_bits() == y.to_bits())
         };
         unequal += usize::from(!same);
     }
@@ -131,37 +124,16 @@ fn unequal_settings(model: &MoVqGan, config: &Value) -> Result<f64, String> {
     };
     let one = |value: &Value| number(value).map(|v| vec![v]);
     let ch = number(&dd["ch"]);
-    let widths: Option<Vec<usize>> = dd["ch_mult"]
-        .as_array()
-        .and_then(|m| m.iter().map(|m| Some(number(m)? * ch?)).collect());
+    let widths: Option<Vec<usize>> =
+        dd["ch_mult"].as_array().and_then(|m| m.iter().map(|m| Some(number(m)? * ch?)).collect());
     compare("n_embed", one(&settings["n_embed"]), vec![found.n_embed]);
-    compare(
-        "embed_dim",
-        one(&settings["embed_dim"]),
-        vec![found.embed_dim],
-    );
+    compare("embed_dim", one(&settings["embed_dim"]), vec![found.embed_dim]);
     compare("z_channels", one(&dd["z_channels"]), vec![found.z_channels]);
-    compare(
-        "encoder channels",
-        widths.clone(),
-        found.encoder_channels.clone(),
-    );
+    compare("encoder channels", widths.clone(), found.encoder_channels.clone());
     compare("decoder channels", widths, found.decoder_channels.clone());
-    compare(
-        "num_res_blocks",
-        one(&dd["num_res_blocks"]),
-        vec![found.encoder_blocks],
-    );
-    compare(
-        "downsample_factor",
-        one(&config["downsample_factor"]),
-        vec![found.factor()],
-    );
-    compare(
-        "n_params",
-        one(&config["n_params"]),
-        vec![found.parameters as usize],
-    );
+    compare("num_res_blocks", one(&dd["num_res_blocks"]), vec![found.encoder_blocks]);
+    compare("downsample_factor", one(&config["downsample_factor"]), vec![found.factor()]);
+    compare("n_params", one(&config["n_params"]), vec![found.parameters as usize]);
     match wrong.is_empty() {
         true => Ok(0.0),
         false => Err(wrong.join("; ")),
@@ -175,19 +147,13 @@ fn lists(run: &mut Run) {
             let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
             let mut shapes = BTreeMap::new();
             for line in text.lines().filter(|line| !line.trim().is_empty()) {
-                let (name, shape) = line
-                    .split_once('\t')
-                    .ok_or_else(|| format!("no tab in {line:?}"))?;
+                let (name, shape) =
+                    line.split_once('\t').ok_or_else(|| format!("no tab in {line:?}"))?;
                 let sides: Result<Vec<usize>, _> =
                     shape.trim().split('x').map(str::parse).collect();
-                shapes.insert(
-                    name.to_owned(),
-                    sides.map_err(|_| format!("no shape in {line:?}"))?,
-                );
+                shapes.insert(name.to_owned(), sides.map_err(|_| format!("no shape in {line:?}"))?);
             }
-            structure(&shapes)
-                .map(|_| 0.0)
-                .map_err(|error| error.to_string())
+            structure(&shapes).map(|_| 0.0).map_err(|error| error.to_string())
         });
     }
 }
@@ -216,21 +182,14 @@ fn encoding(run: &mut Run, model: &MoVqGan, encode: &Fixture) {
         if encode.has(&name("norm")) {
             run.check(label("norm"), 0.0, |_| {
                 let scaled = to_map(&picture(encode, &u8_name)?).to_chw();
-                encode
-                    .tensor(&name("norm"))?
-                    .differing(scaled.into_iter().map(f64::from))
+                encode.tensor(&name("norm"))?.differing(scaled.into_iter().map(f64::from))
             });
         }
         if encode.has(&name("latent")) {
             run.check(label("latent"), LATENT, |pool| {
-                let latents = model.latents(
-                    &to_map(&picture(encode, &u8_name)?),
-                    pool,
-                    &mut Trace::off(),
-                );
-                encode
-                    .tensor(&name("latent"))?
-                    .worst(&latents.to_chw(), LATENT, 0.0)
+                let latents =
+                    model.latents(&to_map(&picture(encode, &u8_name)?), pool, &mut Trace::off());
+                encode.tensor(&name("latent"))?.worst(&latents.to_chw(), LATENT, 0.0)
             });
         }
         if encode.has(&name("codes")) {
@@ -238,9 +197,7 @@ fn encoding(run: &mut Run, model: &MoVqGan, encode: &Fixture) {
                 let got = model
                     .encode(&picture(encode, &u8_name)?, pool)
                     .map_err(|error| error.to_string())?;
-                encode
-                    .tensor(&name("codes"))?
-                    .differing(got.into_iter().map(f64::from))
+                encode.tensor(&name("codes"))?.differing(got.into_iter().map(f64::from))
             });
         }
     }
@@ -258,24 +215,18 @@ fn decoding(run: &mut Run, model: &MoVqGan, decode: &Fixture) {
             let [h, w] = tensor.shape[..] else {
                 return Err(format!("shape {:?} is not (h, w)", tensor.shape));
             };
-            model
-                .code_vectors(&codes(&tensor), h, w)
-                .map_err(|error| error.to_string())
+            model.code_vectors(&codes(&tensor), h, w).map_err(|error| error.to_string())
         };
         if decode.has(&name("zq")) {
             run.check(label("zq"), 0.0, |_| {
-                decode
-                    .tensor(&name("zq"))?
-                    .differing(zq()?.to_chw().into_iter().map(f64::from))
+                decode.tensor(&name("zq"))?.differing(zq()?.to_chw().into_iter().map(f64::from))
             });
         }
         let mut rendered = None;
         if decode.has(&name("out")) {
             run.check(label("out"), OUTPUT, |pool| {
                 let out = rendered.insert(model.render(&zq()?, pool, &mut Trace::off()));
-                decode
-                    .tensor(&name("out"))?
-                    .worst(&out.to_chw(), OUTPUT, 0.0)
+                decode.tensor(&name("out"))?.worst(&out.to_chw(), OUTPUT, 0.0)
             });
         }
         if decode.has(&name("u8")) {
@@ -298,12 +249,7 @@ fn bytes_off(expected: &RgbImage, got: &RgbImage) -> Result<f64, String> {
             got.width, got.height, expected.width, expected.height
         ));
     }
-    let off: Vec<u8> = expected
-        .data
-        .iter()
-        .zip(&got.data)
-        .map(|(a, b)| a.abs_diff(*b))
-        .collect();
+    let off: Vec<u8> = expected.data.iter().zip(&got.data).map(|(a, b)| a.abs_diff(*b)).collect();
     match off.iter().max() {
         Some(&worst) if worst > 1 => Err(format!("a value is off by {worst} levels")),
         _ => Ok(off.iter().filter(|&&d| d > 0).count() as f64 / off.len().max(1) as f64),
@@ -318,15 +264,9 @@ fn activations(
     encode: Option<&Fixture>,
     decode: Option<&Fixture>,
 ) {
-    let config = run
-        .file("config.json")
-        .and_then(|path| read_json(&path))
-        .unwrap_or_default();
+    let config = run.file("config.json").and_then(|path| read_json(&path)).unwrap_or_default();
     let named = |key: &str, default: &str| config[key].as_str().unwrap_or(default).to_owned();
-    let (image, case) = (
-        named("stage_image", "img0"),
-        named("stage_decode_case", "case0"),
-    );
+    let (image, case) = (named("stage_image", "img0"), named("stage_decode_case", "case0"));
     let mut seen: BTreeMap<String, Vec<f32>> = BTreeMap::new();
     run.check("stages.safetensors: run".to_owned(), 0.0, |pool| {
         let mut keep = |name: &str, map: &crate::movqgan::map::Map| {
@@ -334,20 +274,15 @@ fn activations(
         };
         let mut trace = Trace::to(&mut keep);
         if let Some(encode) = encode.filter(|f| f.has(&format!("{image}.u8"))) {
-            model.latents(
-                &to_map(&picture(encode, &format!("{image}.u8"))?),
-                pool,
-                &mut trace,
-            );
+            model.latents(&to_map(&picture(encode, &format!("{image}.u8"))?), pool, &mut trace);
         }
         if let Some(decode) = decode.filter(|f| f.has(&format!("{case}.codes"))) {
             let tensor = decode.tensor(&format!("{case}.codes"))?;
             let [h, w] = tensor.shape[..] else {
                 return Err(format!("shape {:?} is not (h, w)", tensor.shape));
             };
-            let zq = model
-                .code_vectors(&codes(&tensor), h, w)
-                .map_err(|error| error.to_string())?;
+            let zq =
+                model.code_vectors(&codes(&tensor), h, w).map_err(|error| error.to_string())?;
             model.render(&zq, pool, &mut trace);
         }
         Ok(0.0)
@@ -355,13 +290,11 @@ fn activations(
     for name in stages.names() {
         let label = format!("stages.safetensors: {name}");
         // A resampling module is its convolution.
-        let got = seen
-            .get(&name)
-            .or_else(|| seen.get(name.strip_suffix(".conv")?));
+        let got = seen.get(&name).or_else(|| seen.get(name.strip_suffix(".conv")?));
         match got {
-            Some(got) => run.check(label, STAGE, |_| {
-                stages.tensor(&name)?.worst(got, STAGE, STAGE)
-            }),
+            Some(got) => {
+                run.check(label, STAGE, |_| stages.tensor(&name)?.worst(got, STAGE, STAGE))
+            }
             None => run.not_covered(
                 label,
                 "no such activation is computed, or its input is not in the folder",

@@ -20,9 +20,7 @@ pub(super) fn run(run: &mut Run) {
     if run.file("preprocess/crop_sizes.json").is_some() {
         match json(&run.dir.join("preprocess/crop_sizes.json")) {
             Ok(sizes) => size_lists(run, &sizes),
-            Err(reason) => run.check("preprocess/crop_sizes.json".to_owned(), 0.0, |_| {
-                Err(reason)
-            }),
+            Err(reason) => run.check("preprocess/crop_sizes.json".to_owned(), 0.0, |_| Err(reason)),
         }
     }
 }
@@ -73,12 +71,7 @@ fn pictures(run: &mut Run, manifest: &Value) {
                             got.mode, got.width, got.height
                         ));
                     }
-                    Ok(golden
-                        .data
-                        .iter()
-                        .zip(&got.data)
-                        .filter(|(a, b)| a != b)
-                        .count() as f64)
+                    Ok(golden.data.iter().zip(&got.data).filter(|(a, b)| a != b).count() as f64)
                 });
             }
         }
@@ -98,32 +91,19 @@ fn facts(entry: &Value, raw: &RawImage) -> Outcome {
         side(&entry["size_wh"][0])? == raw.width && side(&entry["size_wh"][1])? == raw.height;
     match size && entry["mode"].as_str() == Some(mode) {
         true => Ok(0.0),
-        false => Err(format!(
-            "it was read as {mode} {}x{}",
-            raw.width, raw.height
-        )),
+        false => Err(format!("it was read as {mode} {}x{}", raw.width, raw.height)),
     }
 }
 
 fn side(value: &Value) -> Result<u32, String> {
-    value
-        .as_u64()
-        .and_then(|v| u32::try_from(v).ok())
-        .ok_or_else(|| format!("{value} is no size"))
+    value.as_u64().and_then(|v| u32::try_from(v).ok()).ok_or_else(|| format!("{value} is no size"))
 }
 
 fn cropped(raw: &RawImage, output: &Value) -> Result<RawImage, String> {
     if output["op"] == "center_crop" {
-        return Ok(center_crop(
-            raw,
-            side(&output["out_wh"][0])?,
-            side(&output["out_wh"][1])?,
-        )
-        .0);
+        return Ok(center_crop(raw, side(&output["out_wh"][0])?, side(&output["out_wh"][1])?).0);
     }
-    let patch = output
-        .get("patch_size")
-        .map_or(Ok(crate::image::PATCH), side)?;
+    let patch = output.get("patch_size").map_or(Ok(crate::image::PATCH), side)?;
     var_center_crop(raw, side(&output["target_size"])?, patch)
         .ok_or_else(|| "there is no crop size".to_owned())
 }
@@ -135,12 +115,7 @@ fn differing(golden: &RgbImage, got: &RgbImage) -> Outcome {
             got.width, got.height, golden.width, golden.height
         ));
     }
-    Ok(golden
-        .data
-        .iter()
-        .zip(&got.data)
-        .filter(|(a, b)| a != b)
-        .count() as f64)
+    Ok(golden.data.iter().zip(&got.data).filter(|(a, b)| a != b).count() as f64)
 }
 
 fn size_lists(run: &mut Run, sizes: &Value) {
@@ -149,22 +124,18 @@ fn size_lists(run: &mut Run, sizes: &Value) {
         .map_or(Ok(crate::image::PATCH), side)
         .unwrap_or(crate::image::PATCH);
     for (target, list) in sizes["crop_size_lists"].as_object().into_iter().flatten() {
-        run.check(
-            format!("preprocess/crop_sizes.json: list for {target}"),
-            0.0,
-            |_| {
-                let target: u32 = target.parse().map_err(|_| "no target size".to_owned())?;
-                let expected: Result<Vec<(u32, u32)>, String> = list
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .map(|wh| Ok((side(&wh[0])?, side(&wh[1])?)))
-                    .collect();
-                let (expected, got) = (expected?, crop_sizes(target, patch));
-                let common = expected.iter().zip(&got).filter(|(a, b)| a == b).count();
-                Ok((expected.len().max(got.len()) - common) as f64)
-            },
-        );
+        run.check(format!("preprocess/crop_sizes.json: list for {target}"), 0.0, |_| {
+            let target: u32 = target.parse().map_err(|_| "no target size".to_owned())?;
+            let expected: Result<Vec<(u32, u32)>, String> = list
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|wh| Ok((side(&wh[0])?, side(&wh[1])?)))
+                .collect();
+            let (expected, got) = (expected?, crop_sizes(target, patch));
+            let common = expected.iter().zip(&got).filter(|(a, b)| a == b).count();
+            Ok((expected.len().max(got.len()) - common) as f64)
+        });
     }
     if sizes["picks"].is_array() {
         run.check("preprocess/crop_sizes.json: picks".to_owned(), 0.0, |_| {
@@ -180,11 +151,8 @@ fn wrong_picks(picks: &Value, patch: u32) -> Outcome {
         for (target, crop) in pick["crop"].as_object().into_iter().flatten() {
             let target: u32 = target.parse().map_err(|_| "no target size".to_owned())?;
             let sizes = crop_sizes(target, patch);
-            let got = if sizes.contains(&(w, h)) {
-                Some((w, h))
-            } else {
-                pick_crop_size(&sizes, w, h)
-            };
+            let got =
+                if sizes.contains(&(w, h)) { Some((w, h)) } else { pick_crop_size(&sizes, w, h) };
             if got != Some((side(&crop[0])?, side(&crop[1])?)) {
                 wrong += 1.0;
             }

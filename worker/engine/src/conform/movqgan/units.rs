@@ -39,10 +39,7 @@ enum Module {
 fn module_of(fixture: &Fixture, name: &str) -> Option<Module> {
     let has = |part: &str| fixture.has(&format!("{name}.p.{part}"));
     let sizes = |part: &str| Some(fixture.tensor(&format!("{name}.{part}")).ok()?.data.len());
-    let no_parameters = !fixture
-        .names()
-        .iter()
-        .any(|n| n.starts_with(&format!("{name}.p.")));
+    let no_parameters = !fixture.names().iter().any(|n| n.starts_with(&format!("{name}.p.")));
     Some(match name {
         "swish" => Module::Swish,
         "post" => Module::Post,
@@ -65,9 +62,7 @@ fn modules(run: &mut Run, fixture: &Fixture) {
             continue;
         };
         let tolerance = if module == Module::Post { 0.0 } else { UNIT };
-        run.check(label, tolerance, |pool| {
-            compare(fixture, &name, module, pool)
-        });
+        run.check(label, tolerance, |pool| compare(fixture, &name, module, pool));
     }
 }
 
@@ -84,9 +79,7 @@ fn compare(fixture: &Fixture, name: &str, module: Module, pool: &Pool) -> Outcom
         false => Vec::new(),
     };
     let tensors = |part: &str| {
-        fixture
-            .tensor(&format!("{name}.p.{part}"))
-            .map(|t| (t.shape.clone(), t.f32()))
+        fixture.tensor(&format!("{name}.p.{part}")).map(|t| (t.shape.clone(), t.f32()))
     };
     let mut got = Vec::new();
     for (i, x) in input.maps()?.into_iter().enumerate() {
@@ -116,50 +109,30 @@ fn quantize(run: &mut Run, fixture: &Fixture) {
         let [n, dim] = table.shape[..] else {
             return Err(format!("codebook: shape {:?}", table.shape));
         };
-        Ok((
-            Codebook::new(n, dim, table.f32()),
-            table,
-            fixture.tensor("z")?.map()?,
-        ))
+        Ok((Codebook::new(n, dim, table.f32()), table, fixture.tensor("z")?.map()?))
     };
     run.check("quantize.safetensors: codes".to_owned(), 0.0, |pool| {
         let (codebook, _, z) = parts()?;
-        fixture
-            .tensor("codes")?
-            .differing(codebook.nearest(&z, pool).into_iter().map(f64::from))
+        fixture.tensor("codes")?.differing(codebook.nearest(&z, pool).into_iter().map(f64::from))
     });
     if fixture.has("zq_straight_through") {
-        run.check(
-            "quantize.safetensors: zq_straight_through".to_owned(),
-            0.0,
-            |pool| {
-                let (codebook, _, z) = parts()?;
-                let codes = codebook.nearest(&z, pool);
-                let vectors = codebook
-                    .look_up(&codes, z.h, z.w)
-                    .ok_or("a code beyond the codebook")?;
-                let through = z
-                    .data
-                    .iter()
-                    .zip(&vectors.data)
-                    .map(|(z, e)| z + (e - z))
-                    .collect();
-                let through = Map { data: through, ..z };
-                fixture
-                    .tensor("zq_straight_through")?
-                    .differing(through.to_chw().into_iter().map(f64::from))
-            },
-        );
+        run.check("quantize.safetensors: zq_straight_through".to_owned(), 0.0, |pool| {
+            let (codebook, _, z) = parts()?;
+            let codes = codebook.nearest(&z, pool);
+            let vectors = codebook.look_up(&codes, z.h, z.w).ok_or("a code beyond the codebook")?;
+            let through = z.data.iter().zip(&vectors.data).map(|(z, e)| z + (e - z)).collect();
+            let through = Map { data: through, ..z };
+            fixture
+                .tensor("zq_straight_through")?
+                .differing(through.to_chw().into_iter().map(f64::from))
+        });
     }
     if fixture.has("n_tied") {
         run.check("quantize.safetensors: n_tied".to_owned(), 0.0, |_| {
             let (_, table, z) = parts()?;
             let tied = z.data.chunks_exact(z.c).map(|z| {
                 let distance = |e: &[f64]| -> f64 {
-                    z.iter()
-                        .zip(e)
-                        .map(|(z, e)| (f64::from(*z) - e).powi(2))
-                        .sum()
+                    z.iter().zip(e).map(|(z, e)| (f64::from(*z) - e).powi(2)).sum()
                 };
                 let distances: Vec<f64> = table.data.chunks_exact(z.len()).map(distance).collect();
                 let least = distances.iter().copied().fold(f64::INFINITY, f64::min);

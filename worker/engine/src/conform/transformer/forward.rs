@@ -40,10 +40,7 @@ pub(super) fn run(
             "logits_bf16" => {
                 let case = Case::load(model, &recorded, Weights::Bf16)?;
                 let got = case.full().remove("logits").unwrap_or_default();
-                let want = recorded
-                    .any_f32(&tensor)
-                    .map_err(|error| error.to_string())?
-                    .1;
+                let want = recorded.any_f32(&tensor).map_err(|error| error.to_string())?.1;
                 report.close(
                     &format!("{label} (bf16 weights, f32 activations)"),
                     &got,
@@ -53,14 +50,8 @@ pub(super) fn run(
                 report.close_on_average(&format!("{label}, mean"), &got, &want, BF16_MEAN);
             }
             "logits_incremental" => report.group(&label.clone(), |report| {
-                let chunks = recorded
-                    .integers("chunks")
-                    .map_err(|error| error.to_string())?
-                    .1;
-                let want = recorded
-                    .any_f32(&tensor)
-                    .map_err(|error| error.to_string())?
-                    .1;
+                let chunks = recorded.integers("chunks").map_err(|error| error.to_string())?.1;
+                let want = recorded.any_f32(&tensor).map_err(|error| error.to_string())?.1;
                 report.close(&label, &case.incremental(&chunks), &want, TOLERANCE);
                 Ok(())
             }),
@@ -89,15 +80,9 @@ impl Case {
         let [_, length] = shape[..] else {
             return Err(format!("input_ids has the shape {shape:?}"));
         };
-        let sequences = ids
-            .chunks(length)
-            .map(|row| row.iter().map(|id| *id as u32).collect())
-            .collect();
-        Ok(Self {
-            transformer,
-            pool: Pool::new(2),
-            sequences,
-        })
+        let sequences =
+            ids.chunks(length).map(|row| row.iter().map(|id| *id as u32).collect()).collect();
+        Ok(Self { transformer, pool: Pool::new(2), sequences })
     }
 
     fn length(&self) -> usize {
@@ -105,10 +90,7 @@ impl Case {
     }
 
     fn caches(&self) -> Vec<BranchCache> {
-        self.sequences
-            .iter()
-            .map(|_| self.transformer.cache(self.length(), KvCache::F32))
-            .collect()
+        self.sequences.iter().map(|_| self.transformer.cache(self.length(), KvCache::F32)).collect()
     }
 
     /// Every point of one pass over the whole sequences, by its recorded name.
@@ -128,10 +110,8 @@ impl Case {
             };
             points.insert(name, values.to_vec());
         };
-        let chunks = caches
-            .iter_mut()
-            .zip(&self.sequences)
-            .map(|(cache, tokens)| Chunk { cache, tokens });
+        let chunks =
+            caches.iter_mut().zip(&self.sequences).map(|(cache, tokens)| Chunk { cache, tokens });
         self.transformer.forward(
             &self.pool,
             &mut chunks.collect::<Vec<_>>(),
@@ -140,8 +120,7 @@ impl Case {
         );
         let rows: Vec<usize> = (0..self.sequences.len() * self.length()).collect();
         let mut logits = Vec::new();
-        self.transformer
-            .logits(&self.pool, &mut scratch, &rows, &mut logits, &mut trace);
+        self.transformer.logits(&self.pool, &mut scratch, &rows, &mut logits, &mut trace);
         points.insert("logits".to_owned(), logits);
         let config = self.transformer.config();
         for layer in 0..config.num_hidden_layers {
@@ -150,9 +129,7 @@ impl Case {
                 for head in 0..config.num_key_value_heads {
                     // f32 is read as it lies, so nothing is widened.
                     keys.extend_from_slice(
-                        cache
-                            .keys(layer, head, 0..self.length())
-                            .widen(config.head_dim(), &mut []),
+                        cache.keys(layer, head, 0..self.length()).widen(config.head_dim(), &mut []),
                     );
                     values.extend_from_slice(
                         cache
@@ -177,13 +154,9 @@ impl Case {
             let n = *chunk as usize;
             let parts = caches.iter_mut().zip(&self.sequences);
             let mut parts: Vec<Chunk<'_>> = parts
-                .map(|(cache, tokens)| Chunk {
-                    cache,
-                    tokens: &tokens[start..start + n],
-                })
+                .map(|(cache, tokens)| Chunk { cache, tokens: &tokens[start..start + n] })
                 .collect();
-            self.transformer
-                .forward(&self.pool, &mut parts, &mut scratch, &mut |_, _, _| {});
+            self.transformer.forward(&self.pool, &mut parts, &mut scratch, &mut |_, _, _| {});
             let rows: Vec<usize> = (0..self.sequences.len() * n).collect();
             self.transformer.logits(
                 &self.pool,

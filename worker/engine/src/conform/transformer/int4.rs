@@ -22,49 +22,31 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
     let recorded =
         Tensors::open(vec![dir.join("int4.safetensors")]).map_err(|error| error.to_string())?;
     let names = recorded.names();
-    for name in names
-        .iter()
-        .filter_map(|name| name.strip_suffix(".weight_bf16"))
-    {
-        report.group(&format!("int4.safetensors: {name}"), |report| {
-            matrix(report, &recorded, name)
-        });
+    for name in names.iter().filter_map(|name| name.strip_suffix(".weight_bf16")) {
+        report
+            .group(&format!("int4.safetensors: {name}"), |report| matrix(report, &recorded, name));
     }
     if recorded.has("model.input_ids") {
-        report.group("int4.safetensors: model", |report| {
-            model(report, &recorded, dir)
-        });
+        report.group("int4.safetensors: model", |report| model(report, &recorded, dir));
     }
     Ok(())
 }
 
 fn matrix(report: &mut Report, recorded: &Tensors, name: &str) -> Result<(), String> {
-    let get = |part: &str| {
-        recorded
-            .any_f32(&format!("{name}.{part}"))
-            .map_err(|error| error.to_string())
-    };
+    let get =
+        |part: &str| recorded.any_f32(&format!("{name}.{part}")).map_err(|error| error.to_string());
     let label = |part: &str| format!("int4.safetensors: {name}.{part}");
     let (shape, weights) = get("weight_bf16")?;
     let [out, inputs] = shape[..] else {
         return Err(format!("a matrix of the shape {shape:?}"));
     };
     let quantised = Int4Matrix::quantise(&weights, out, inputs);
-    let codes: Vec<f32> = (0..out)
-        .flat_map(|o| quantised.row_codes(o))
-        .map(f32::from)
-        .collect();
+    let codes: Vec<f32> = (0..out).flat_map(|o| quantised.row_codes(o)).map(f32::from).collect();
     report.equal(&label("q"), &codes, &get("q")?.1);
     let wide = |bytes: &[u8]| {
-        (0..bytes.len() / 2)
-            .map(|i| bf16::from_bits(bf16::at(bytes, i)))
-            .collect::<Vec<f32>>()
+        (0..bytes.len() / 2).map(|i| bf16::from_bits(bf16::at(bytes, i))).collect::<Vec<f32>>()
     };
-    report.equal(
-        &label("scales"),
-        &wide(&quantised.scales),
-        &get("scales")?.1,
-    );
+    report.equal(&label("scales"), &wide(&quantised.scales), &get("scales")?.1);
     report.equal(&label("zeros"), &wide(&quantised.zeros), &get("zeros")?.1);
     let linear = Linear::from_int4(quantised, None);
     let rows: Vec<f32> = (0..out).flat_map(|o| linear.row(o)).collect();
@@ -76,9 +58,7 @@ fn matrix(report: &mut Report, recorded: &Tensors, name: &str) -> Result<(), Str
     linear.forward(&x, shape[0], &mut y, &Pool::new(2));
     for part in ["y_ref_f32", "y_tinygemm_cpu_bf16"] {
         let want = get(part)?.1;
-        let largest = want
-            .iter()
-            .fold(0.0_f32, |most, value| most.max(value.abs()));
+        let largest = want.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
         report.close(&label(part), &y, &want, PRODUCT * f64::from(largest));
     }
     Ok(())
@@ -95,10 +75,7 @@ fn model(report: &mut Report, recorded: &Tensors, dir: &Path) -> Result<(), Stri
     ] {
         let name = format!("model.{part}");
         if recorded.has(&name) {
-            let want = recorded
-                .any_f32(&name)
-                .map_err(|error| error.to_string())?
-                .1;
+            let want = recorded.any_f32(&name).map_err(|error| error.to_string())?.1;
             report.close(&format!("int4.safetensors: {name}"), got, &want, tolerance);
         }
     }
@@ -118,10 +95,7 @@ fn logits(recorded: &Tensors, dir: &Path, format: Weights) -> Result<Vec<f32>, S
     let (pool, mut scratch, mut all) = (Pool::new(2), Scratch::default(), Vec::new());
     for tokens in ids.chunks(shape.last().copied().unwrap_or(1)) {
         let mut cache = transformer.cache(tokens.len(), KvCache::F32);
-        let mut chunks = [Chunk {
-            cache: &mut cache,
-            tokens,
-        }];
+        let mut chunks = [Chunk { cache: &mut cache, tokens }];
         transformer.forward(&pool, &mut chunks, &mut scratch, &mut |_, _, _| {});
         let rows: Vec<usize> = (0..tokens.len()).collect();
         let mut logits = Vec::new();

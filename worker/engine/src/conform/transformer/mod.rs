@@ -28,15 +28,11 @@ pub fn transformer(dir: &Path) -> Vec<Check> {
     }
     if has("forward.safetensors") {
         let (model, file) = (dir.join("tiny"), dir.join("forward.safetensors"));
-        report.group("forward", |report| {
-            forward::run(report, "forward", &model, &file)
-        });
+        report.group("forward", |report| forward::run(report, "forward", &model, &file));
     }
     for variant in variants(dir) {
-        let name = format!(
-            "variants/{}",
-            variant.file_name().unwrap_or_default().to_string_lossy()
-        );
+        let name =
+            format!("variants/{}", variant.file_name().unwrap_or_default().to_string_lossy());
         let file = variant.join("forward.safetensors");
         report.group(&name, |report| forward::run(report, &name, &variant, &file));
     }
@@ -59,13 +55,10 @@ pub fn transformer(dir: &Path) -> Vec<Check> {
 }
 
 fn variants(dir: &Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(dir.join("variants"))
-        .into_iter()
-        .flatten();
+    let entries = std::fs::read_dir(dir.join("variants")).into_iter().flatten();
     let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut folders: Vec<_> = folders
-        .filter(|path| path.join("forward.safetensors").exists())
-        .collect();
+    let mut folders: Vec<_> =
+        folders.filter(|path| path.join("forward.safetensors").exists()).collect();
     folders.sort_unstable();
     folders
 }
@@ -78,11 +71,7 @@ fn json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T, String> {
 
 /// The folder's model, for codes alone.
 fn model(dir: &Path) -> Result<Arc<Model>, String> {
-    let options = LoadOptions {
-        codes_only: true,
-        threads: 2,
-        ..LoadOptions::default()
-    };
+    let options = LoadOptions { codes_only: true, threads: 2, ..LoadOptions::default() };
     Model::load(&dir.join("tiny"), &options).map_err(|error| error.to_string())
 }
 
@@ -92,11 +81,7 @@ fn vocab_layout(report: &mut Report, dir: &Path) -> Result<(), String> {
     let ids = token_ids(dir)?;
     let mut check = |name: &str, got: u32| {
         if let Some(want) = layout[name].as_u64() {
-            report.equal(
-                &format!("vocab_layout.json: {name}"),
-                &[u64::from(got)],
-                &[want],
-            );
+            report.equal(&format!("vocab_layout.json: {name}"), &[u64::from(got)], &[want]);
         }
     };
     check("bos", ids.bos);
@@ -107,11 +92,7 @@ fn vocab_layout(report: &mut Report, dir: &Path) -> Result<(), String> {
     check("image_token_base", ids.image.start);
     check("codebook_size", ids.codes() as u32);
     if let (Some(zero), Some(one)) = (layout["grid_token_zero"].as_u64(), ids.grid(1)) {
-        report.equal(
-            "vocab_layout.json: grid_token_zero",
-            &[u64::from(one)],
-            &[zero + 1],
-        );
+        report.equal("vocab_layout.json: grid_token_zero", &[u64::from(one)], &[zero + 1]);
     }
     Ok(())
 }
@@ -120,22 +101,16 @@ fn token_ids(dir: &Path) -> Result<TokenIds, String> {
     let tiny = dir.join("tiny");
     let config = Config::read(&tiny.join("config.json")).map_err(|error| error.to_string())?;
     let tokenizer = Tokenizer::read(&tiny).map_err(|error| error.to_string())?;
-    tokenizer
-        .token_ids(&config)
-        .map_err(|error| error.to_string())
+    tokenizer.token_ids(&config).map_err(|error| error.to_string())
 }
 
 /// The task of the recorded names: `t2i`, `pair` or `i2i` with a sub-task.
 fn task(kind: &str, sub: Option<&str>) -> Option<PromptTask> {
     Some(match (kind, sub) {
         ("t2i", _) => PromptTask::TextToImage,
-        ("pair", Some(map)) => PromptTask::Pair {
-            map: Map::from_name(map)?,
-        },
+        ("pair", Some(map)) => PromptTask::Pair { map: Map::from_name(map)? },
         ("i2i", Some("subject")) => PromptTask::Subject { description: None },
-        ("i2i", Some(map)) => PromptTask::Control {
-            map: Map::from_name(map)?,
-        },
+        ("i2i", Some(map)) => PromptTask::Control { map: Map::from_name(map)? },
         _ => return None,
     })
 }

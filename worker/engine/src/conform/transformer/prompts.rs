@@ -49,10 +49,7 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
     let file: File = json(dir, "prompts.json")?;
     let tokenizer = Tokenizer::read(&dir.join("qwen2"));
     if let Err(error) = &tokenizer {
-        report.not_covered(
-            "prompts.json: text_ids",
-            &format!("no tokenizer to try: {error}"),
-        );
+        report.not_covered("prompts.json: text_ids", &format!("no tokenizer to try: {error}"));
     }
     let tokenizer = tokenizer.ok();
     for (i, case) in file.cases.iter().enumerate() {
@@ -73,19 +70,15 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
         }
     }
     if let Some(injection) = &file.special_token_injection {
-        let ids = tokenizer
-            .encode(&injection.example_caption)
-            .map_err(|error| error.to_string())?;
+        let ids =
+            tokenizer.encode(&injection.example_caption).map_err(|error| error.to_string())?;
         report.equal(
             "prompts.json: special_token_injection.ids_if_plain_text",
             &ids,
             &injection.ids_if_plain_text,
         );
         let why = "names of special tokens in a caption are plain text here";
-        report.not_covered(
-            "prompts.json: special_token_injection.ids_as_upstream_parses",
-            why,
-        );
+        report.not_covered("prompts.json: special_token_injection.ids_as_upstream_parses", why);
     }
     Ok(())
 }
@@ -97,20 +90,13 @@ fn one(
     case: &Case,
 ) -> Result<(), String> {
     if let Some(tokenizer) = tokenizer {
-        let ids = tokenizer
-            .encode(&case.question)
-            .map_err(|error| error.to_string())?;
+        let ids = tokenizer.encode(&case.question).map_err(|error| error.to_string())?;
         report.equal(&format!("{name}: text_ids"), &ids, &case.text_ids);
     }
-    let (kind, sub) = case
-        .task
-        .split_once(':')
-        .map_or((&case.task[..], None), |(kind, sub)| (kind, Some(sub)));
+    let (kind, sub) =
+        case.task.split_once(':').map_or((&case.task[..], None), |(kind, sub)| (kind, Some(sub)));
     if kind == "train" {
-        report.not_covered(
-            &format!("{name}: question"),
-            "a string of the training alone",
-        );
+        report.not_covered(&format!("{name}: question"), "a string of the training alone");
         return Ok(());
     }
     let task = task(kind, sub).ok_or("an unknown task")?;
@@ -122,11 +108,7 @@ fn one(
         conversation += &format!("{PLACEHOLDER}{SEPARATOR}");
         layout.push("<IMAGE_PREFIX>");
     }
-    report.equal(
-        &format!("{name}: question"),
-        &[text],
-        std::slice::from_ref(&case.question),
-    );
+    report.equal(&format!("{name}: question"), &[text], std::slice::from_ref(&case.question));
     report.equal(
         &format!("{name}: conversation_string"),
         &[conversation],

@@ -74,18 +74,13 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
     let context = Context::load(dir)?;
     for (i, run) in file.runs.iter().enumerate() {
         let name = format!("run{i}");
-        report.group(&format!("cfg_decode: {name}"), |report| {
-            context.run(report, &name, run)
-        });
+        report.group(&format!("cfg_decode: {name}"), |report| context.run(report, &name, run));
     }
-    for (name, step) in [
-        ("text_step", &file.text_step),
-        ("after_image_start_step", &file.after_image_start_step),
-    ] {
+    for (name, step) in
+        [("text_step", &file.text_step), ("after_image_start_step", &file.after_image_start_step)]
+    {
         if let Some(step) = step {
-            report.group(&format!("cfg_decode: {name}"), |report| {
-                context.step(report, name, step)
-            });
+            report.group(&format!("cfg_decode: {name}"), |report| context.step(report, name, step));
         }
     }
     Ok(())
@@ -110,20 +105,10 @@ impl Context {
     fn scores(&self, tokens: &[u32], steps: usize) -> Vec<f32> {
         let mut cache = self.transformer.cache(tokens.len(), KvCache::F32);
         let (mut scratch, mut logits) = (Scratch::default(), Vec::new());
-        let mut chunks = [Chunk {
-            cache: &mut cache,
-            tokens,
-        }];
-        self.transformer
-            .forward(&self.pool, &mut chunks, &mut scratch, &mut |_, _, _| {});
+        let mut chunks = [Chunk { cache: &mut cache, tokens }];
+        self.transformer.forward(&self.pool, &mut chunks, &mut scratch, &mut |_, _, _| {});
         let rows: Vec<usize> = (tokens.len() - steps..tokens.len()).collect();
-        self.transformer.logits(
-            &self.pool,
-            &mut scratch,
-            &rows,
-            &mut logits,
-            &mut |_, _, _| {},
-        );
+        self.transformer.logits(&self.pool, &mut scratch, &rows, &mut logits, &mut |_, _, _| {});
         logits
     }
 
@@ -135,10 +120,7 @@ impl Context {
         tolerance: f64,
     ) -> Result<(), String> {
         if self.recorded.has(name) {
-            let (_, want) = self
-                .recorded
-                .any_f32(name)
-                .map_err(|error| error.to_string())?;
+            let (_, want) = self.recorded.any_f32(name).map_err(|error| error.to_string())?;
             report.close(&format!("cfg_decode: {name}"), got, &want, tolerance);
         }
         Ok(())
@@ -162,24 +144,13 @@ impl Context {
         self.close(report, &format!("{name}.cond_logits"), &scores, LOGITS)?;
         if run.cfg != 1.0 {
             let unconditional = self.scores(&fed[run.image_start_index..], steps);
-            self.close(
-                report,
-                &format!("{name}.uncond_logits"),
-                &unconditional,
-                LOGITS,
-            )?;
+            self.close(report, &format!("{name}.uncond_logits"), &unconditional, LOGITS)?;
             for (step, row) in scores.chunks_mut(vocab).enumerate() {
-                guide(
-                    row,
-                    &unconditional[step * vocab..][..vocab],
-                    table[first + step],
-                );
+                guide(row, &unconditional[step * vocab..][..vocab], table[first + step]);
             }
         }
         self.close(report, &format!("{name}.cfg_logits"), &scores, GUIDED)?;
-        self.each(&mut scores, |step, row| {
-            self.constrain(grid.place(first + step), row)
-        });
+        self.each(&mut scores, |step, row| self.constrain(grid.place(first + step), row));
         self.close(report, &format!("{name}.constrained"), &scores, GUIDED)?;
         self.each(&mut scores, |_, row| keep_top_k(row, run.image_top_k));
         self.close(report, &format!("{name}.after_topk"), &scores, GUIDED)?;
@@ -190,10 +161,7 @@ impl Context {
     }
 
     fn each(&self, scores: &mut [f32], change: impl Fn(usize, &mut [f32])) {
-        for (step, row) in scores
-            .chunks_mut(self.transformer.config().vocab_size)
-            .enumerate()
-        {
+        for (step, row) in scores.chunks_mut(self.transformer.config().vocab_size).enumerate() {
             change(step, row);
         }
     }

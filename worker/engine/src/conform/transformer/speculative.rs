@@ -39,22 +39,13 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
     if path.exists() {
         let recorded = Tensors::open(vec![path]).map_err(|error| error.to_string())?;
         let names = recorded.names();
-        for case in names
-            .iter()
-            .filter_map(|name| name.strip_suffix(".draft_probs"))
-        {
+        for case in names.iter().filter_map(|name| name.strip_suffix(".draft_probs")) {
             report.group(&format!("sjd_accept: {case}"), |report| {
                 acceptance(report, &recorded, case)
             });
         }
-        if names
-            .iter()
-            .any(|name| name.starts_with("window_processors."))
-        {
-            report.not_covered(
-                "sjd_accept: window_processors",
-                "the reference's own processors",
-            );
+        if names.iter().any(|name| name.starts_with("window_processors.")) {
+            report.not_covered("sjd_accept: window_processors", "the reference's own processors");
         }
     }
     if !dir.join("sjd_accept.json").exists() {
@@ -78,12 +69,7 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
             let want = &want[case.prefix_forced_as_first_tokens.len()..];
             for (label, decoding) in [
                 ("sequential", Decoding::Sequential),
-                (
-                    "windows of 16",
-                    Decoding::Jacobi {
-                        window: Window::Fixed(16),
-                    },
-                ),
+                ("windows of 16", Decoding::Jacobi { window: Window::Fixed(16) }),
             ] {
                 let run = Run {
                     grid: Grid::of_grids(case.h_grids, case.w_grids),
@@ -104,58 +90,30 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
 
 /// Acceptance and residual of one recorded window, by the functions that coupled decoding uses.
 fn acceptance(report: &mut Report, recorded: &Tensors, case: &str) -> Result<(), String> {
-    let get = |part: &str| {
-        recorded
-            .any_f32(&format!("{case}.{part}"))
-            .map_err(|error| error.to_string())
-    };
+    let get =
+        |part: &str| recorded.any_f32(&format!("{case}.{part}")).map_err(|error| error.to_string());
     let label = |part: &str| format!("sjd_accept: {case}.{part}");
     let (shape, q) = get("draft_probs")?;
     let [_, codes] = shape[..] else {
         return Err(format!("draft_probs has the shape {shape:?}"));
     };
-    let (p, tokens, uniforms) = (
-        get("advanced_probs")?.1,
-        get("draft_tokens")?.1,
-        get("rs")?.1,
-    );
+    let (p, tokens, uniforms) = (get("advanced_probs")?.1, get("draft_tokens")?.1, get("rs")?.1);
     let (mut kept, mut ratios, mut residuals) = (Vec::new(), Vec::new(), Vec::new());
     for (i, u) in uniforms.iter().enumerate() {
         // Draft i + 1 was drawn from its own row and is judged by the row before it.
-        let (p, q) = (
-            &p[i * codes..(i + 1) * codes],
-            &q[(i + 1) * codes..(i + 2) * codes],
-        );
+        let (p, q) = (&p[i * codes..(i + 1) * codes], &q[(i + 1) * codes..(i + 2) * codes]);
         let token = tokens[i + 1] as usize;
         let (at_p, at_q) = (f64::from(p[token]), f64::from(q[token]));
         kept.push(f32::from(u8::from(keeps(f64::from(*u), at_q, at_p))));
-        ratios.push(if at_p < at_q {
-            (at_p / at_q) as f32
-        } else {
-            1.0
-        });
+        ratios.push(if at_p < at_q { (at_p / at_q) as f32 } else { 1.0 });
         let weights = residual(p, q);
         let total: f64 = weights.iter().sum();
         residuals.extend(weights.iter().map(|weight| (weight / total) as f32));
     }
     report.equal(&label("accept_mask"), &kept, &get("accept_mask")?.1);
-    report.close(
-        &label("accept_ratio"),
-        &ratios,
-        &get("accept_ratio")?.1,
-        RATIO,
-    );
-    report.close(
-        &label("exact_residual"),
-        &residuals,
-        &get("exact_residual")?.1,
-        RESIDUAL,
-    );
-    let emitted = kept
-        .iter()
-        .position(|kept| *kept == 0.0)
-        .unwrap_or(kept.len())
-        + 1;
+    report.close(&label("accept_ratio"), &ratios, &get("accept_ratio")?.1, RATIO);
+    report.close(&label("exact_residual"), &residuals, &get("exact_residual")?.1, RESIDUAL);
+    let emitted = kept.iter().position(|kept| *kept == 0.0).unwrap_or(kept.len()) + 1;
     report.equal(&label("n_emitted"), &[emitted as f32], &get("n_emitted")?.1);
     report.not_covered(&label("upstream_residual"), "the reference's deviation");
     Ok(())

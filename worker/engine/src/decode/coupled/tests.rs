@@ -12,12 +12,11 @@ const WINDOW: usize = 3;
 
 /// The law of a cell after a prefix: a fixed, uneven table, some entries zero.
 fn law(prefix: &[u32]) -> Vec<f64> {
-    let hash = prefix.iter().fold(0x2545_F491_u32, |h, t| {
-        (h ^ (t + 1)).wrapping_mul(0x0100_0193).rotate_left(7)
-    });
-    let mut weights: Vec<f64> = (0..CODES as u32)
-        .map(|i| f64::from(hash >> (8 * i) & 31))
-        .collect();
+    let hash = prefix
+        .iter()
+        .fold(0x2545_F491_u32, |h, t| (h ^ (t + 1)).wrapping_mul(0x0100_0193).rotate_left(7));
+    let mut weights: Vec<f64> =
+        (0..CODES as u32).map(|i| f64::from(hash >> (8 * i) & 31)).collect();
     weights[prefix.len() % CODES] += 9.0;
     let total: f64 = weights.iter().sum();
     weights.iter().map(|w| w / total).collect()
@@ -91,10 +90,7 @@ impl Rule for Reference {
             .into_iter()
             .enumerate()
             .skip(done)
-            .map(|(i, law)| Draft {
-                code: draws.pick(100 + first + i, &law),
-                law,
-            })
+            .map(|(i, law)| Draft { code: draws.pick(100 + first + i, &law), law })
             .collect();
         let wanted = (WINDOW - 1).min((CELLS - first - done).saturating_sub(1));
         self.drafts.truncate(wanted);
@@ -117,9 +113,7 @@ fn decode(
     while done.len() < CELLS {
         let fed = [&done[..], &rule.guesses()].concat();
         assert!(fed.len() < CELLS, "no guess for the last cell");
-        let laws = (done.len()..=fed.len())
-            .map(|cell| law(&fed[..cell]))
-            .collect();
+        let laws = (done.len()..=fed.len()).map(|cell| law(&fed[..cell])).collect();
         done.extend(rule.round(done.len(), laws, draws));
         next_round(draws);
     }
@@ -145,10 +139,7 @@ impl Paths {
     }
 
     fn probability(&self) -> f64 {
-        self.path
-            .iter()
-            .map(|(chosen, probabilities)| probabilities[*chosen])
-            .product()
+        self.path.iter().map(|(chosen, probabilities)| probabilities[*chosen]).product()
     }
 
     fn advance(&mut self) -> bool {
@@ -184,10 +175,7 @@ fn sequential() -> BTreeMap<Vec<u32>, f64> {
             .flat_map(|(prefix, probability)| {
                 let law = law(&prefix);
                 (0..CODES).map(move |code| {
-                    (
-                        [&prefix[..], &[code as u32]].concat(),
-                        probability * law[code],
-                    )
+                    ([&prefix[..], &[code as u32]].concat(), probability * law[code])
                 })
             })
             .collect();
@@ -209,10 +197,7 @@ fn enumerate(new_rule: impl Fn() -> Box<dyn Rule>) -> f64 {
     let total: f64 = laws.values().sum();
     assert!((total - 1.0).abs() < 1e-12, "every outcome once: {total}");
     let exact = sequential();
-    exact
-        .iter()
-        .map(|(key, p)| (p - laws.get(key).copied().unwrap_or(0.0)).abs())
-        .sum::<f64>()
+    exact.iter().map(|(key, p)| (p - laws.get(key).copied().unwrap_or(0.0)).abs()).sum::<f64>()
         / 2.0
 }
 
@@ -224,17 +209,10 @@ struct Counted {
 
 impl AnyDraws for Counted {
     fn keep(&mut self, cell: usize, q: f64, p: f64) -> bool {
-        keeps(
-            rng::uniform(self.seed, cell as u32, 0, 1 + 2 * self.round),
-            q,
-            p,
-        )
+        keeps(rng::uniform(self.seed, cell as u32, 0, 1 + 2 * self.round), q, p)
     }
     fn pick(&mut self, cell: usize, weights: &[f64]) -> usize {
-        invert(
-            weights,
-            rng::uniform(self.seed, cell as u32, 0, 2 + 2 * self.round),
-        )
+        invert(weights, rng::uniform(self.seed, cell as u32, 0, 2 + 2 * self.round))
     }
 }
 
@@ -244,16 +222,9 @@ fn chi_square(samples: u64, new_rule: impl Fn() -> Box<dyn Rule>) -> (f64, f64) 
     for seed in 0..samples {
         // The rounds are counted by the draws, so the loop hands them over through a cell.
         let round = std::cell::Cell::new(0);
-        let mut draws = Rounds {
-            inner: Counted {
-                seed: seed * 7919 + 5,
-                round: 0,
-            },
-            round: &round,
-        };
-        let made = decode(new_rule().as_mut(), &mut draws, |_| {
-            round.set(round.get() + 1)
-        });
+        let mut draws =
+            Rounds { inner: Counted { seed: seed * 7919 + 5, round: 0 }, round: &round };
+        let made = decode(new_rule().as_mut(), &mut draws, |_| round.set(round.get() + 1));
         *counts.entry(made).or_default() += 1.0;
     }
     let exact = sequential();

@@ -51,23 +51,13 @@ fn chunk(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
     let mut crc = flate2::Crc::new();
     crc.update(kind);
     crc.update(body);
-    [
-        &(body.len() as u32).to_be_bytes()[..],
-        kind,
-        body,
-        &crc.sum().to_be_bytes(),
-    ]
-    .concat()
+    [&(body.len() as u32).to_be_bytes()[..], kind, body, &crc.sum().to_be_bytes()].concat()
 }
 
 /// A PNG of the given header fields and chunks between header and end.
 fn png(width: u32, height: u32, depth: u8, colour: u8, middle: &[Vec<u8>]) -> Vec<u8> {
-    let header = [
-        &width.to_be_bytes()[..],
-        &height.to_be_bytes(),
-        &[depth, colour, 0, 0, 0],
-    ]
-    .concat();
+    let header =
+        [&width.to_be_bytes()[..], &height.to_be_bytes(), &[depth, colour, 0, 0, 0]].concat();
     let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
     bytes.extend(chunk(b"IHDR", &header));
     middle.iter().for_each(|chunk| bytes.extend(chunk));

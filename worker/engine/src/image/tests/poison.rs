@@ -28,10 +28,7 @@ fn what_is_no_picture_is_named() {
 #[test]
 fn formats_that_are_never_rendered_are_named() {
     for (bytes, name) in [
-        (
-            &b"<?xml version=\"1.0\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\"/>"[..],
-            "SVG",
-        ),
+        (&b"<?xml version=\"1.0\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\"/>"[..], "SVG"),
         (b"  <svg/>", "SVG"),
         (b"%PDF-1.7", "PDF"),
         (b"\0\0\0\x20ftypheic\0\0", "HEIC"),
@@ -40,10 +37,7 @@ fn formats_that_are_never_rendered_are_named() {
         let error = open(bytes).unwrap_err();
         assert_eq!(
             (error.code(), error.to_string()),
-            (
-                "unsupported_format",
-                format!("unsupported image format: {name}")
-            )
+            ("unsupported_format", format!("unsupported image format: {name}"))
         );
     }
 }
@@ -59,11 +53,7 @@ fn cut_files_are_errors_and_never_grey() {
                 Ok(_) if format == ImageFormat::Tiff => continue,
                 result => result.expect_err("a cut file is refused"),
             };
-            assert_eq!(
-                error.code(),
-                "truncated_image",
-                "{format:?} cut to {keep}: {error}"
-            );
+            assert_eq!(error.code(), "truncated_image", "{format:?} cut to {keep}: {error}");
         }
     }
 }
@@ -94,21 +84,11 @@ fn what_follows_the_picture_is_ignored() {
 fn large_headers_are_refused_before_any_memory_is_taken() {
     let one_bit = png(60_000, 60_000, 1, 0, &[chunk(b"IDAT", &zeros(1000))]);
     assert_eq!(code(&one_bit), "too_many_pixels");
-    assert_eq!(
-        code(&png(i32::MAX as u32, i32::MAX as u32, 8, 6, &[])),
-        "too_many_pixels"
-    );
+    assert_eq!(code(&png(i32::MAX as u32, i32::MAX as u32, 8, 6, &[])), "too_many_pixels");
     // GIF: canvas size in the header.
-    assert_eq!(
-        code(b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff"),
-        "too_many_pixels"
-    );
+    assert_eq!(code(b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff"), "too_many_pixels");
     // WebP, lossless: 14-bit sizes after the signature byte.
-    let vp8l = [
-        &b"RIFF\x1c\0\0\0WEBPVP8L\x10\0\0\0\x2f\xfe\xbf\xff\x0f"[..],
-        &[0; 11],
-    ]
-    .concat();
+    let vp8l = [&b"RIFF\x1c\0\0\0WEBPVP8L\x10\0\0\0\x2f\xfe\xbf\xff\x0f"[..], &[0; 11]].concat();
     assert_eq!(code(&vp8l), "too_many_pixels");
     // BMP: a 40-byte header.
     let mut bmp = encoded(4, 4, ImageFormat::Bmp);
@@ -125,10 +105,7 @@ fn large_headers_are_refused_before_any_memory_is_taken() {
     let directory = u32::from_le_bytes(tiff[4..8].try_into().unwrap()) as usize;
     let entries = usize::from(u16::from_le_bytes([tiff[directory], tiff[directory + 1]]));
     for entry in (0..entries).map(|i| directory + 2 + 12 * i) {
-        if matches!(
-            u16::from_le_bytes([tiff[entry], tiff[entry + 1]]),
-            256 | 257 | 278
-        ) {
+        if matches!(u16::from_le_bytes([tiff[entry], tiff[entry + 1]]), 256 | 257 | 278) {
             tiff[entry + 8..entry + 12].copy_from_slice(&60_000u32.to_le_bytes());
         }
     }
@@ -139,20 +116,14 @@ fn large_headers_are_refused_before_any_memory_is_taken() {
 fn compressed_bombs_are_refused() {
     let pixels = chunk(b"IDAT", &zeros(65 * 64));
     let bomb = zeros(64 << 20);
-    assert_eq!(
-        code(&png(64, 64, 8, 0, &[chunk(b"IDAT", &bomb)])),
-        "decompression_limit"
-    );
+    assert_eq!(code(&png(64, 64, 8, 0, &[chunk(b"IDAT", &bomb)])), "decompression_limit");
     for (kind, prefix) in [
         (b"iCCP", &b"icc\0\0"[..]),
         (b"zTXt", b"Comment\0\0"),
         (b"iTXt", b"Comment\0\x01\0en\0Comment\0"),
     ] {
         let text = chunk(kind, &[prefix, &bomb].concat());
-        assert_eq!(
-            code(&png(64, 64, 8, 0, &[text, pixels.clone()])),
-            "decompression_limit"
-        );
+        assert_eq!(code(&png(64, 64, 8, 0, &[text, pixels.clone()])), "decompression_limit");
     }
     open(&png(64, 64, 8, 0, &[pixels])).unwrap();
 }

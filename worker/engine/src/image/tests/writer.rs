@@ -7,19 +7,14 @@ use super::super::png::{Pixels, TEXT_LIMIT_BYTES, Text, read_texts, write};
 use super::{Noise, open, photo};
 
 fn text(key: &str, value: &str) -> Text {
-    Text {
-        key: key.to_owned(),
-        value: value.to_owned(),
-    }
+    Text { key: key.to_owned(), value: value.to_owned() }
 }
 
 #[test]
 fn pixels_and_texts_come_back() {
     let picture = photo(33, 17).into_raw();
-    let texts = [
-        text("parameters", "a cat\nSeed: 7"),
-        text("nightshift", "{\"prompt\":\"Käse 猫\"}"),
-    ];
+    let texts =
+        [text("parameters", "a cat\nSeed: 7"), text("nightshift", "{\"prompt\":\"Käse 猫\"}")];
     let bytes = write(Pixels::Rgb8(&picture), 33, 17, &texts);
     assert_eq!(open(&bytes).unwrap().data, picture);
     assert_eq!(read_texts(&bytes), texts);
@@ -29,11 +24,7 @@ fn pixels_and_texts_come_back() {
     assert_eq!(read.as_luma16().unwrap().as_raw(), &deep);
     let bytes = write(Pixels::Gray8(&[1, 2, 3, 4]), 2, 2, &[]);
     assert_eq!(
-        image::load_from_memory(&bytes)
-            .unwrap()
-            .as_luma8()
-            .unwrap()
-            .as_raw(),
+        image::load_from_memory(&bytes).unwrap().as_luma8().unwrap().as_raw(),
         &[1, 2, 3, 4]
     );
 }
@@ -50,27 +41,14 @@ fn every_filter_is_undone_by_readers() {
             _ => noise.next() as u8,
         })
         .collect();
-    assert_eq!(
-        open(&write(Pixels::Rgb8(&picture), 40, 40, &[]))
-            .unwrap()
-            .data,
-        picture
-    );
+    assert_eq!(open(&write(Pixels::Rgb8(&picture), 40, 40, &[])).unwrap().data, picture);
 }
 
 #[test]
 fn the_bytes_are_pinned() {
     let picture = photo(64, 48).into_raw();
-    let bytes = write(
-        Pixels::Rgb8(&picture),
-        64,
-        48,
-        &[text("a", "b"), text("c", "ü")],
-    );
-    let digest: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let bytes = write(Pixels::Rgb8(&picture), 64, 48, &[text("a", "b"), text("c", "ü")]);
+    let digest: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(
         digest, "2ac4712e79de8e18c0f6401877f436a24f12e350473fc76b72fc7ba2eca307b9",
         "published files would change"
@@ -91,11 +69,7 @@ fn texts_are_capped_and_clean() {
     assert_eq!(read[1], text("key", "a[31m\n\tb"));
     open(&bytes).unwrap();
     assert!(read_texts(b"no png").is_empty());
-    assert_eq!(
-        read_texts(&bytes[..bytes.len() - 20]).len(),
-        2,
-        "what is there is read"
-    );
+    assert_eq!(read_texts(&bytes[..bytes.len() - 20]).len(), 2, "what is there is read");
 }
 
 #[test]

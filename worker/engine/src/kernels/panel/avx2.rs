@@ -163,11 +163,7 @@ unsafe fn direct<const R: usize, const O: usize>(
             // SAFETY: the last, partial group is read under its mask, the others lie within the row.
             *w_b = unsafe {
                 let at = w.as_ptr().add(b * k + i);
-                if i < whole {
-                    _mm256_loadu_ps(at)
-                } else {
-                    _mm256_maskload_ps(at, mask)
-                }
+                if i < whole { _mm256_loadu_ps(at) } else { _mm256_maskload_ps(at, mask) }
             };
         }
         for (a, row) in sums.iter_mut().enumerate() {
@@ -195,24 +191,16 @@ unsafe fn direct<const R: usize, const O: usize>(
 pub(super) unsafe fn finish(sums: &[Eight], bias: Option<&[f32]>, to: &mut [f32]) {
     let sums: &[Eight; GROUP] = sums.try_into().expect("sums of a whole group");
     // SAFETY: each entry is eight floats.
-    let v = sums
-        .each_ref()
-        .map(|lanes| unsafe { _mm256_load_ps(lanes.0.as_ptr()) });
+    let v = sums.each_ref().map(|lanes| unsafe { _mm256_load_ps(lanes.0.as_ptr()) });
     let zero = _mm256_setzero_ps();
-    let (mut low, mut high) = (
-        tree4([v[0], v[1], v[2], v[3]]),
-        tree4([v[4], v[5], zero, zero]),
-    );
+    let (mut low, mut high) = (tree4([v[0], v[1], v[2], v[3]]), tree4([v[4], v[5], zero, zero]));
     if to.len() == GROUP {
         // SAFETY: four and two floats of the six of each slice.
         unsafe {
             if let Some(bias) = bias {
                 assert!(bias.len() == GROUP, "one bias by output");
                 low = _mm_add_ps(low, _mm_loadu_ps(bias.as_ptr()));
-                high = _mm_add_ps(
-                    high,
-                    _mm_castpd_ps(_mm_load_sd(bias.as_ptr().add(4).cast())),
-                );
+                high = _mm_add_ps(high, _mm_castpd_ps(_mm_load_sd(bias.as_ptr().add(4).cast())));
             }
             _mm_storeu_ps(to.as_mut_ptr(), low);
             _mm_store_sd(to.as_mut_ptr().add(4).cast(), _mm_castps_pd(high));
@@ -237,14 +225,8 @@ fn tree4(v: [__m256; 4]) -> __m128 {
     let [a, b, c, d] = [halves(v[0]), halves(v[1]), halves(v[2]), halves(v[3])];
     let (ab_low, ab_high) = (_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
     let (cd_low, cd_high) = (_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
-    let even = _mm_add_ps(
-        _mm_movelh_ps(ab_low, cd_low),
-        _mm_movelh_ps(ab_high, cd_high),
-    );
-    let odd = _mm_add_ps(
-        _mm_movehl_ps(cd_low, ab_low),
-        _mm_movehl_ps(cd_high, ab_high),
-    );
+    let even = _mm_add_ps(_mm_movelh_ps(ab_low, cd_low), _mm_movelh_ps(ab_high, cd_high));
+    let odd = _mm_add_ps(_mm_movehl_ps(cd_low, ab_low), _mm_movehl_ps(cd_high, ab_high));
     _mm_add_ps(even, odd)
 }
 
@@ -275,12 +257,7 @@ pub(super) unsafe fn copy_row(row: &[f32], steps: usize, to: *mut f32) {
         let tail = &row[whole * LANES..];
         last[..tail.len()].copy_from_slice(tail);
         // SAFETY: the last step is within the panel.
-        unsafe {
-            _mm256_storeu_ps(
-                to.add(whole * GROUP * LANES),
-                _mm256_loadu_ps(last.as_ptr()),
-            )
-        };
+        unsafe { _mm256_storeu_ps(to.add(whole * GROUP * LANES), _mm256_loadu_ps(last.as_ptr())) };
     }
 }
 

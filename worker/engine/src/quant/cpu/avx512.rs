@@ -126,10 +126,7 @@ fn round_to_bf16(v: __m512) -> __m512i {
 fn four_steps(codes: __m512i, table: __m512i, part: usize) -> [__m512; 4] {
     let (even, odd) = match part {
         0 => (codes, _mm512_srli_epi16::<8>(codes)),
-        _ => (
-            _mm512_srli_epi16::<4>(codes),
-            _mm512_srli_epi16::<12>(codes),
-        ),
+        _ => (_mm512_srli_epi16::<4>(codes), _mm512_srli_epi16::<12>(codes)),
     };
     let (even, odd) = (look_up(even, table), look_up(odd, table));
     let zero = _mm512_setzero_si512();

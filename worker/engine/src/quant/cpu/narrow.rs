@@ -104,16 +104,11 @@ impl<'a, const O: usize> Outputs<'a, O> {
                         )
                     };
                     for quarter in 0..2 {
-                        let shifted = if quarter == 0 {
-                            packed
-                        } else {
-                            _mm256_srli_epi16::<4>(packed)
-                        };
+                        let shifted =
+                            if quarter == 0 { packed } else { _mm256_srli_epi16::<4>(packed) };
                         let codes = _mm256_and_si256(shifted, nibble);
-                        let (low, high) = (
-                            _mm256_shuffle_epi8(low, codes),
-                            _mm256_shuffle_epi8(high, codes),
-                        );
+                        let (low, high) =
+                            (_mm256_shuffle_epi8(low, codes), _mm256_shuffle_epi8(high, codes));
                         let first = _mm256_unpacklo_epi8(low, high);
                         let last = _mm256_unpackhi_epi8(low, high);
                         let ws = [

@@ -86,16 +86,12 @@ fn golden(name: &str) -> (Vec<usize>, Vec<f32>) {
     let data = tensor.data();
     let values = match tensor.dtype() {
         safetensors::Dtype::U8 => data.iter().map(|b| f32::from(*b)).collect(),
-        safetensors::Dtype::BF16 => data
-            .chunks(2)
-            .map(|b| bf16::from_bits(bf16::at(b, 0)))
-            .collect(),
-        safetensors::Dtype::F32 => data
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|b| f32::from_le_bytes(*b))
-            .collect(),
+        safetensors::Dtype::BF16 => {
+            data.chunks(2).map(|b| bf16::from_bits(bf16::at(b, 0))).collect()
+        }
+        safetensors::Dtype::F32 => {
+            data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+        }
         other => panic!("unexpected element type {other:?}"),
     };
     (tensor.shape().to_vec(), values)
@@ -111,39 +107,21 @@ fn codes_scales_zeros_and_values_are_those_of_the_golden_file() {
         else {
             panic!("the inputs come in whole groups");
         };
-        let codes: Vec<f32> = (0..out)
-            .flat_map(|o| matrix.row_codes(o))
-            .map(f32::from)
-            .collect();
+        let codes: Vec<f32> = (0..out).flat_map(|o| matrix.row_codes(o)).map(f32::from).collect();
         assert!(codes == of("q").1, "codes of {case}");
-        assert!(
-            *matrix.scales == *bf16::pack(&of("scales").1),
-            "scales of {case}"
-        );
-        assert!(
-            *matrix.zeros == *bf16::pack(&of("zeros").1),
-            "zeros of {case}"
-        );
+        assert!(*matrix.scales == *bf16::pack(&of("scales").1), "scales of {case}");
+        assert!(*matrix.zeros == *bf16::pack(&of("zeros").1), "zeros of {case}");
         let linear = Linear::from_int4(matrix, None);
         let values: Vec<f32> = (0..out).flat_map(|o| linear.row(o)).collect();
-        assert!(
-            bits(&values) == bits(&of("dequant_bf16").1),
-            "values of {case}"
-        );
+        assert!(bits(&values) == bits(&of("dequant_bf16").1), "values of {case}");
         let (_, x) = of("x_bf16");
         let mut y = vec![0.0; 5 * out];
         linear.forward(&x, 5, &mut y, &Pool::new(1));
         for name in ["y_ref_f32", "y_tinygemm_cpu_bf16"] {
             let (_, reference) = of(name);
             let largest = reference.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
-            let worst = y
-                .iter()
-                .zip(&reference)
-                .fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
-            assert!(
-                worst <= 0.01 * largest,
-                "{name} of {case}: {worst} of {largest}"
-            );
+            let worst = y.iter().zip(&reference).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(worst <= 0.01 * largest, "{name} of {case}: {worst} of {largest}");
         }
     }
 }
