@@ -84,6 +84,15 @@ pub const KEYS: &[Key] = &[
             "Postgres as the owner of the database, for admin and migrate; empty is database.url",
         )
     },
+    Key {
+        form: Form::Number(100),
+        ..text(
+            "database.timeout_ms",
+            &["NIGHTSHIFT_DATABASE_TIMEOUT_MS"],
+            "15000",
+            "how long a call waits for an answer of the database before its connection is cut, in milliseconds",
+        )
+    },
     text(
         "tenant",
         &["NIGHTSHIFT_TENANT"],

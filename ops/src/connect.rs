@@ -20,6 +20,7 @@ pub fn database(config: &Config, application: &str) -> Result<DatabaseConfig, Fa
     })?;
     let mut database = DatabaseConfig::new(url);
     application.clone_into(&mut database.application_name);
+    database.call_timeout_ms = config.number("database.timeout_ms");
     if config.get("database.pooler") == Some("transaction") {
         database.pooler = Pooler::Transaction;
     }
@@ -33,6 +34,7 @@ fn owner(config: &Config, application: &str) -> Option<DatabaseConfig> {
     }
     let mut database = DatabaseConfig::new(config.get("database.owner_url")?);
     application.clone_into(&mut database.application_name);
+    database.call_timeout_ms = config.number("database.timeout_ms");
     Some(database)
 }
 

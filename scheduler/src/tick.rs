@@ -31,6 +31,8 @@ const MAX_ODD_FAILURES: u32 = 5;
 /// Pause between two looks whether the coming weeks have room for their events, and after one that did not work.
 const KEEP_EVENTS_EVERY: Duration = Duration::from_secs(3600);
 const KEEP_EVENTS_AGAIN: Duration = Duration::from_secs(60);
+/// How long giving leadership back may take at the end.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// How a scheduler runs.
 #[derive(Debug, Clone)]
@@ -124,7 +126,10 @@ impl Scheduler {
         let mut hints = Hints::for_scheduler(self.config.listen.clone());
         loop {
             let began = Instant::now();
-            let ticked = self.tick(&mut lead).await;
+            let ticked = tokio::select! {
+                () = &mut stop => break,
+                ticked = self.tick(&mut lead) => ticked,
+            };
             self.metrics.tick(began.elapsed(), ticked.is_ok());
             match ticked {
                 Ok(()) => {
@@ -145,13 +150,7 @@ impl Scheduler {
                         outage = Some(Instant::now());
                     }
                 }
-                Err(
-                    error @ (StoreError::VersionMismatch { .. }
-                    | StoreError::Denied { .. }
-                    | StoreError::BadConfig { .. }),
-                ) => {
-                    return Err(error);
-                }
+                Err(error) if error.is_fatal() => return Err(error),
                 Err(error) => tracing::error!(error = %chain(&error), "a tick failed"),
             }
             self.metrics.leads(lead.is_some());
@@ -165,8 +164,14 @@ impl Scheduler {
         if let Some(mut lead) = lead {
             lead.tasks.shutdown().await;
             let term = lead.term.borrow().clone();
-            if let Err(error) = self.store.resign(&term).await {
-                tracing::debug!(error = %chain(&error), "leadership could not be given back; it runs out by itself");
+            match tokio::time::timeout(LAST_WORDS, self.store.resign(&term)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(error = %chain(&error), "leadership could not be given back; it runs out by itself");
+                }
+                Err(_) => tracing::debug!(
+                    "leadership could not be given back in time; it runs out by itself"
+                ),
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! processes in it; [`System::submit`] and [`System::wait`] drive a job. Nothing here replaces a part of the system by a fake.
 
 pub mod cluster;
+pub mod hole;
 pub mod pgbouncer;
 pub mod process;
 pub mod proxy;
@@ -12,6 +13,7 @@ pub mod specs;
 pub mod system;
 
 pub use cluster::Database;
+pub use hole::Hole;
 pub use process::{Process, until};
 pub use proxy::{Cut, Proxy};
 pub use system::System;

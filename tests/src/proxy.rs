@@ -134,8 +134,9 @@ impl Drop for Proxy {
 }
 
 /// `host:port` of a url.
-fn address(url: &str) -> &str {
-    let after_login = url.rsplit('@').next().unwrap_or(url);
+pub(crate) fn address(url: &str) -> &str {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let after_login = after_scheme.rsplit('@').next().unwrap_or(after_scheme);
     after_login.split('/').next().unwrap_or(after_login)
 }
 

@@ -81,7 +81,7 @@ impl System {
             .args(arguments)
             .current_dir(self.folder.path())
             .env("NIGHTSHIFT_DATABASE_URL", self.database.url_as(login))
-            .env("AWS_ENDPOINT_URL_S3", format!("http://{}", self.s3_address))
+            .env("AWS_ENDPOINT_URL_S3", self.s3_endpoint())
             .env("AWS_ACCESS_KEY_ID", &self.keys.0)
             .env("AWS_SECRET_ACCESS_KEY", &self.keys.1)
             .env("NIGHTSHIFT_MODELS_DIR", self.folder.path().join("models"))
@@ -109,6 +109,12 @@ impl System {
         let slots = slots.to_string();
         let arguments = ["worker", "--name", name, "--slots", &slots];
         Process::start(name, self.folder.path(), &mut self.command("lab_worker", &arguments))
+    }
+
+    /// Url of the object store.
+    #[must_use]
+    pub fn s3_endpoint(&self) -> String {
+        format!("http://{}", self.s3_address)
     }
 
     /// The system as its user sees it.

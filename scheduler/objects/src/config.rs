@@ -51,7 +51,7 @@ impl Default for StoreConfig {
             force_path_style: None,
             checksum_mode: ChecksumMode::Auto,
             retry_budget: Duration::from_secs(30),
-            attempt_timeout: Duration::from_secs(20),
+            attempt_timeout: Duration::from_secs(10),
         }
     }
 }

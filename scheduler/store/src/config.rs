@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::connections::Connections;
+use crate::connections::{Connections, no_answer};
 use crate::{Error, Store};
 
 /// What stands between us and the server.
@@ -31,18 +31,21 @@ pub struct DatabaseConfig {
     pub max_connections: u32,
     /// How long a call waits for a free connection, and for a new one, before it is [`Error::Unreachable`].
     pub acquire_timeout_ms: u64,
+    /// How long a call waits for its answer before it is [`Error::Unreachable`] and its connection is cut.
+    pub call_timeout_ms: u64,
     /// Shown in `pg_stat_activity`, for example `nightshift worker`.
     pub application_name: String,
 }
 
 impl DatabaseConfig {
-    /// A direct connection with 4 connections and 5 s of patience.
+    /// Direct, at most 4 connections, 5 s to get one and 15 s for an answer.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
             pooler: Pooler::None,
             max_connections: 4,
             acquire_timeout_ms: 5_000,
+            call_timeout_ms: 15_000,
             application_name: "nightshift".to_owned(),
         }
     }
@@ -55,6 +58,7 @@ impl std::fmt::Debug for DatabaseConfig {
             .field("pooler", &self.pooler)
             .field("max_connections", &self.max_connections)
             .field("acquire_timeout_ms", &self.acquire_timeout_ms)
+            .field("call_timeout_ms", &self.call_timeout_ms)
             .field("application_name", &self.application_name)
             .finish_non_exhaustive()
     }
@@ -67,8 +71,9 @@ impl Store {
     /// [`Error::BadConfig`] when the url cannot be read, [`Error::Unreachable`] when nobody answers in time,
     /// [`Error::Denied`] when the login or password is refused.
     pub async fn connect(config: &DatabaseConfig) -> Result<Self, Error> {
-        let pool = pool_options(config).connect_with(connect_options(config)?).await?;
-        Ok(Self { pool: Connections::new(pool, config.pooler) })
+        let store = Self::connect_lazy(config)?;
+        store.pool.reach().await?;
+        Ok(store)
     }
 
     /// Like [`Store::connect`], but connects at the first call.
@@ -76,8 +81,14 @@ impl Store {
     /// # Errors
     /// [`Error::BadConfig`] when the url cannot be read.
     pub fn connect_lazy(config: &DatabaseConfig) -> Result<Self, Error> {
-        let pool = pool_options(config).connect_lazy_with(connect_options(config)?);
-        Ok(Self { pool: Connections::new(pool, config.pooler) })
+        let deadline = Duration::from_millis(config.call_timeout_ms);
+        let mut options = connect_options(config)?;
+        if config.pooler == Pooler::None {
+            // The server gives up what nobody waits for any more, with the locks that it holds.
+            options = options.options([("statement_timeout", config.call_timeout_ms)]);
+        }
+        let pool = pool_options(config).connect_lazy_with(options);
+        Ok(Self { pool: Connections::new(pool, config.pooler, deadline) })
     }
 
     /// Closes every connection; calls in flight end first.
@@ -88,6 +99,8 @@ impl Store {
 
 /// How long a connection is believed to live after its last answer.
 const TRUSTED: Duration = Duration::from_secs(1);
+/// How long a connection may take to say that it lives. All those of a pool may be dead at once, so this is short.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 fn pool_options(config: &DatabaseConfig) -> PgPoolOptions {
     PgPoolOptions::new()
@@ -98,7 +111,8 @@ fn pool_options(config: &DatabaseConfig) -> PgPoolOptions {
         .before_acquire(|connection, meta| {
             Box::pin(async move {
                 if meta.idle_for > TRUSTED {
-                    connection.ping().await?;
+                    let alive = tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await;
+                    alive.map_err(|_| no_answer(SIGN_OF_LIFE))??;
                 }
                 Ok(true)
             })
@@ -116,7 +130,8 @@ pub(crate) fn connect_options(config: &DatabaseConfig) -> Result<PgConnectOption
         .map_err(|source| Error::BadConfig { message: source.to_string() })?
         .application_name(&config.application_name);
     Ok(match config.pooler {
-        Pooler::None => options,
+        // Costs that a switched-off plan node carries look enormous to the planner, which would compile every call for 100 ms.
+        Pooler::None => options.options([("jit", "off")]),
         // PgBouncer refuses start-up parameters that it does not know; ours reads no floats as text.
         Pooler::Transaction => options.statement_cache_capacity(0).extra_float_digits(None),
     })

@@ -50,14 +50,14 @@ pub enum Error {
     },
     /// No answer, a broken connection, a restarting server, a deadlock: the call may or may not have happened.
     /// Repeat it: every call of this crate may be repeated.
-    #[error("the database is unreachable")]
-    Unreachable(#[source] sqlx::Error),
+    #[error("the database is unreachable: {0}")]
+    Unreachable(sqlx::Error),
     /// Somebody keeps a transaction open that has a job, or a schedule, or readers in the way. Nothing was done; repeat it.
-    #[error("the database waits for a transaction that somebody keeps open")]
-    Locked(#[source] sqlx::Error),
+    #[error("the database waits for a transaction that somebody keeps open: {0}")]
+    Locked(sqlx::Error),
     /// The database answered something that this program cannot understand: a bug in one of the two.
-    #[error("unexpected answer from the database")]
-    Unexpected(#[source] sqlx::Error),
+    #[error("unexpected answer from the database: {0}")]
+    Unexpected(sqlx::Error),
     /// A stored value does not fit its type: a bug, or somebody edited the tables by hand.
     #[error("stored value of {what} is not valid: {message}")]
     Inconsistent {
@@ -73,6 +73,13 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Locked(_))
+    }
+
+    /// Whether a process that serves the queue must end: its login, its version or its configuration is refused. Everything else may
+    /// pass, be it by the hands of an operator.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::VersionMismatch { .. } | Self::BadConfig { .. })
     }
 
     pub(crate) fn inconsistent(what: &'static str, error: impl std::fmt::Display) -> Self {
@@ -125,10 +132,12 @@ fn from_code(code: &str, error: sqlx::Error) -> Error {
         }
         // lock_not_available
         "55P03" => Error::Locked(error),
-        // serialization_failure, deadlock_detected, query_canceled; a database that is not there, or not yet again; connection and
-        // shutdown classes.
-        "40001" | "40P01" | "57014" | "3D000" => Error::Unreachable(error),
-        other if matches!(other.get(..2), Some("08" | "53" | "57" | "58")) => {
+        // A database that is not there, or not yet again; a server that may only be read, as a standby or one that fails over; an object
+        // in use; transactions that the server ended for their length.
+        "3D000" | "25006" | "25P02" | "25P03" | "25P04" | "55006" => Error::Unreachable(error),
+        // Broken connections, rollbacks for concurrency, resources that ran out (memory, disk, connections), intervention of an
+        // operator (shutdown, cancel), errors of the system (I/O).
+        other if matches!(other.get(..2), Some("08" | "40" | "53" | "57" | "58")) => {
             Error::Unreachable(error)
         }
         // undefined schema, table or function: an empty or an older database.

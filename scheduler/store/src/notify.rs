@@ -1,10 +1,17 @@
 //! Hints that something changed. Polling with jitter stays the truth: a hint may be lost.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Executor as _;
 use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::config::connect_options;
+use crate::connections::no_answer;
 use crate::{DatabaseConfig, Error};
 
 /// A hint.
@@ -35,14 +42,6 @@ impl Notices {
         Self::listen(config, &["nightshift_work", "nightshift_job"]).await
     }
 
-    /// Like [`Notices::connect`], for what a scheduler waits for: [`Notice::Submitted`].
-    ///
-    /// # Errors
-    /// [`Error::Unreachable`], [`Error::Denied`].
-    pub async fn connect_for_scheduler(config: &DatabaseConfig) -> Result<Self, Error> {
-        Self::listen(config, &["nightshift_submitted"]).await
-    }
-
     async fn listen(config: &DatabaseConfig, channels: &[&str]) -> Result<Self, Error> {
         let pool = PgPoolOptions::new()
             .max_connections(1)
@@ -52,6 +51,12 @@ impl Notices {
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.listen_all(channels.iter().copied()).await?;
         Ok(Self { listener })
+    }
+
+    /// Asks the server whether it is there. Its answer says nothing else.
+    async fn ask(&mut self) -> Result<(), Error> {
+        (&mut self.listener).execute("/* are you there */ select").await?;
+        Ok(())
     }
 
     /// Waits for the next hint. Safe to drop and call again.
@@ -80,58 +85,70 @@ impl Notices {
 /// Wakes a loop early. Never fails: without a configuration, or without a connection, it only never wakes anybody.
 #[derive(Debug)]
 pub struct Hints {
-    config: Option<DatabaseConfig>,
-    for_scheduler: bool,
-    notices: Option<Notices>,
-    /// When a connection may be tried again.
-    again: Option<tokio::time::Instant>,
+    heard: Arc<Notify>,
+    /// Listens, and ends with its owner.
+    _listening: JoinSet<()>,
 }
 
 impl Hints {
-    /// Pause after a connection that could not be made.
-    const PAUSE: Duration = Duration::from_secs(5);
-
     /// For a worker that waits for work. `None`: there is no url around the pooler, so there are no hints.
     #[must_use]
     pub fn for_worker(config: Option<DatabaseConfig>) -> Self {
-        Self { config, for_scheduler: false, notices: None, again: None }
+        Self::on("nightshift_work", config)
     }
 
     /// For a scheduler that waits for submissions.
     #[must_use]
     pub fn for_scheduler(config: Option<DatabaseConfig>) -> Self {
-        Self { for_scheduler: true, ..Self::for_worker(config) }
+        Self::on("nightshift_submitted", config)
+    }
+
+    fn on(channel: &'static str, config: Option<DatabaseConfig>) -> Self {
+        let heard = Arc::new(Notify::new());
+        let mut listening = JoinSet::new();
+        if let Some(config) = config {
+            listening.spawn(listen(config, channel, Arc::clone(&heard)));
+        }
+        Self { heard, _listening: listening }
     }
 
     /// Returns when it is worth looking; also after a connection was made, since hints were lost before it. Safe to drop.
     pub async fn wait(&mut self) {
-        let Some(config) = &self.config else {
-            return std::future::pending().await;
-        };
+        self.heard.notified().await;
+    }
+}
+
+/// Pause after a connection that could not be made or broke.
+const PAUSE: Duration = Duration::from_secs(5);
+/// After so long without a hint the server is asked whether it is still there: a silent connection looks like one without news.
+const QUIET: Duration = Duration::from_secs(20);
+/// How long it may take to answer.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+async fn listen(config: DatabaseConfig, channel: &'static str, heard: Arc<Notify>) {
+    loop {
+        let Err(error) = hear(&config, channel, &heard).await;
+        tracing::debug!(%error, "no hints for now; polling goes on");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn hear(config: &DatabaseConfig, channel: &str, heard: &Notify) -> Result<Infallible, Error> {
+    let connecting = Duration::from_millis(config.acquire_timeout_ms);
+    let mut notices = timeout(connecting, Notices::listen(config, &[channel]))
+        .await
+        .map_err(|_| no_answer(connecting))??;
+    loop {
+        heard.notify_one();
         loop {
-            if let Some(at) = self.again {
-                tokio::time::sleep_until(at).await;
-                self.again = None;
-            }
-            let heard = match &mut self.notices {
-                Some(notices) => loop {
-                    match notices.next().await {
-                        Ok(Notice::JobEnded(_)) => {}
-                        other => break other.map(|_| ()),
-                    }
-                },
-                None if self.for_scheduler => Notices::connect_for_scheduler(config)
-                    .await
-                    .map(|notices| self.notices = Some(notices)),
-                None => Notices::connect(config).await.map(|notices| self.notices = Some(notices)),
-            };
-            match heard {
-                Ok(()) => return,
-                Err(error) => {
-                    tracing::debug!(%error, "no hints for now; polling goes on");
-                    self.notices = None;
-                    self.again = Some(tokio::time::Instant::now() + Self::PAUSE);
+            match timeout(QUIET, notices.next()).await {
+                Ok(notice) => {
+                    notice?;
+                    break;
                 }
+                Err(_quiet) => timeout(SIGN_OF_LIFE, notices.ask())
+                    .await
+                    .map_err(|_| no_answer(SIGN_OF_LIFE))??,
             }
         }
     }

@@ -41,7 +41,7 @@ impl Agent {
     pub(super) fn call_claim(&mut self, worker: WorkerId, n: u32) {
         let shared = Arc::clone(&self.shared);
         self.spawn(None, false, async move {
-            // No time limit: a lease whose answer is not read would have to run out.
+            // No limit beyond the store's own: a lease whose answer is not read would have to run out.
             Note::Claimed(Some(shared.store.claim(worker, n, shared.config.lease).await))
         });
     }

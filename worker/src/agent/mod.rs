@@ -182,11 +182,14 @@ impl Agent {
                     self.worker = Some(worker);
                     return Ok(true);
                 }
-                Err(error) if error.is_retryable() => {
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                Err(error) => {
                     tracing::warn!(%error, "cannot register yet");
-                    tokio::time::sleep(self.backoff.pause()).await;
+                    tokio::select! {
+                        _ = self.stop.beyond(Level::Run) => return Ok(false),
+                        () = tokio::time::sleep(self.backoff.pause()) => {}
+                    }
                 }
-                Err(error) => return Err(error.into()),
             }
         }
     }

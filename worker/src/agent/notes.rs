@@ -198,7 +198,7 @@ impl Agent {
                 self.backoff = Backoff::default();
                 self.next_claim = Instant::now();
             }
-            Some(Err(error)) if !error.is_retryable() => return Err(error.into()),
+            Some(Err(error)) if error.is_fatal() => return Err(error.into()),
             _ => self.call_register(),
         }
         Ok(())
@@ -221,7 +221,7 @@ impl Agent {
                 self.worker = None;
                 self.call_register();
             }
-            Some(Err(error)) if !error.is_retryable() => return Err(error.into()),
+            Some(Err(error)) if error.is_fatal() => return Err(error.into()),
             failed => {
                 if let Some(Err(error)) = failed {
                     tracing::warn!(%error, "cannot claim");
