@@ -455,14 +455,19 @@ fn flatten<'a>(prefix: &str, table: &'a toml::Table, found: &mut Vec<(String, &'
     }
 }
 
-/// `postgres://login:…@host/db`: a URL without its password. What does not look like a URL is hidden as a whole.
+/// `postgres://login:...@host/db`: a URL without its password and its parameters, which may carry one. What cannot be taken apart for
+/// certain is hidden as a whole.
 #[must_use]
 pub fn redact_url(url: &str) -> String {
+    const HIDDEN: &str = "(hidden)";
     let Some((scheme, rest)) = url.split_once("://") else {
-        return "(hidden)".to_owned();
+        return HIDDEN.to_owned();
     };
-    // Query parameters may carry a password too.
-    let rest = rest.split('?').next().unwrap_or_default();
+    let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    // A question mark in front of an `@` stands in a password, or the `@` stands in a parameter.
+    if parameters.contains('@') {
+        return HIDDEN.to_owned();
+    }
     match rest.rsplit_once('@') {
         Some((user, host)) => {
             let user = user.split(':').next().unwrap_or_default();

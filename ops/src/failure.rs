@@ -101,9 +101,10 @@ fn objects(error: &nightshift_objects::Error) -> (Exit, Option<String>) {
 fn local(error: &nightshift_local::Error) -> (Exit, Option<String>) {
     use nightshift_local::Error as E;
     match error {
-        E::AlreadyRunning { .. } | E::NotLoopback { .. } | E::ForeignOwner { .. } => {
-            (Exit::Refused, None)
-        }
+        E::AlreadyRunning { .. }
+        | E::NotLoopback { .. }
+        | E::ForeignOwner { .. }
+        | E::ForeignFolder { .. } => (Exit::Refused, None),
         _ => (Exit::Unreachable, None),
     }
 }

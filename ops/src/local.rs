@@ -64,8 +64,7 @@ impl System {
     /// No Postgres on this machine, the folder is in use or not writable, a model cannot be loaded.
     pub async fn start(context: &Context, options: Options) -> anyhow::Result<Self> {
         let data = context.config.data_dir();
-        std::fs::create_dir_all(&data)
-            .with_context(|| format!("cannot make the folder {}", data.display()))?;
+        nightshift_local::make_folder(&data)?;
         let data = data.canonicalize()?;
         logging::init(context, Some(&data.join("nightshift.log")))?;
 

@@ -58,6 +58,16 @@ pub enum Error {
         /// Our own user id.
         uid: u32,
     },
+    /// Somebody else owns a data folder or may write into it, and could make this process obey what lies there.
+    #[error("{} belongs to user id {owner} and has mode {mode:o}; a data folder must be one's own and closed to the writes of others\nhelp: `chmod go-w {}` if it is yours, else choose another data folder", .folder.display(), .folder.display())]
+    ForeignFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// User id that owns it.
+        owner: u32,
+        /// Its permissions.
+        mode: u32,
+    },
     /// `initdb` failed.
     #[error("initdb could not make a cluster: {output}")]
     InitFailed {

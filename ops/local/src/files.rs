@@ -2,20 +2,35 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rand::TryRngCore;
 
 use crate::Error;
 
-/// Makes `folder` and its missing parents. Others may pass through what is made here but not list it: the database's user has to reach its part.
-pub(crate) fn make_folder(folder: &Path) -> Result<(), Error> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(folder)
-        .map_err(Error::io(format!("make the folder {}", folder.display())))
+/// Makes `folder` and its missing parents, or takes one that is there and that nobody else could have prepared: what lies in it is
+/// obeyed (`env` is sourced, passwords are read). Others may pass through what is made here but not list it: the database's user has to reach its
+/// part.
+///
+/// # Errors
+/// [`Error::ForeignFolder`] when it is another user's or others may write into it, [`Error::Io`].
+pub fn make_folder(folder: &Path) -> Result<(), Error> {
+    let wrap = || Error::io(format!("make the folder {}", folder.display()));
+    DirBuilder::new().recursive(true).mode(0o711).create(folder).map_err(wrap())?;
+    let metadata = std::fs::metadata(folder).map_err(wrap())?;
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
+    if owner == own_uid()? && mode & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Error::ForeignFolder { folder: folder.to_path_buf(), owner, mode })
+}
+
+/// The user that this process runs as.
+pub(crate) fn own_uid() -> Result<u32, Error> {
+    // The owner of a file we make: without a call into libc.
+    let probe = tempfile::tempfile().map_err(Error::io("make a temporary file"))?;
+    Ok(probe.metadata().map_err(Error::io("look at a temporary file"))?.uid())
 }
 
 /// Reads the secret in `path`; when there is none yet, draws one of `chars` hexadecimal characters and keeps it there, readable by its owner only.

@@ -13,5 +13,6 @@ mod postgres;
 mod s3;
 
 pub use error::Error;
+pub use files::make_folder;
 pub use postgres::{Postgres, PostgresOptions};
 pub use s3::S3Server;

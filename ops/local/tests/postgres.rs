@@ -44,6 +44,32 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
+async fn a_folder_that_others_could_have_prepared_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = async |data: &Path| match Postgres::start(data, quick()).await {
+        Err(Error::ForeignFolder { folder, .. }) => assert_eq!(folder, data),
+        other => panic!("{other:?}"),
+    };
+    for mode in [0o777, 0o775] {
+        let data = folder.path().join(format!("{mode:o}"));
+        std::fs::create_dir(&data).unwrap();
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(mode)).unwrap();
+        refused(&data).await;
+    }
+    let root = std::fs::metadata(folder.path()).unwrap().uid() == 0;
+    if root {
+        let data = folder.path().join("foreign");
+        std::fs::create_dir(&data).unwrap();
+        std::os::unix::fs::chown(&data, Some(65_534), None).unwrap();
+        refused(&data).await;
+    } else {
+        // Only root can give a folder away; the modes above were tried.
+        assert!(Path::new("/").metadata().unwrap().uid() == 0);
+        refused(Path::new("/")).await;
+    }
+}
+
+#[tokio::test]
 async fn keeps_data_port_and_password_over_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("deep/er");

@@ -95,4 +95,7 @@ fn a_password_is_never_shown() {
     assert_eq!(shown[0], "postgres://u:...@host:5432/db");
     assert_eq!(redact_url("host=h password=topsecret"), "(hidden)");
     assert_eq!(redact_url("postgres://host/db"), "postgres://host/db");
+    assert_eq!(redact_url("postgres://ann:to?secret@host/db"), "(hidden)");
+    assert_eq!(redact_url("postgres://ann:to/se#cret@host/db?a=b"), "postgres://ann:...@host/db");
+    assert_eq!(redact_url("postgres://host/db?user=ann&password=top@secret"), "(hidden)");
 }

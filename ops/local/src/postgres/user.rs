@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::acl;
 use crate::Error;
+use crate::files::own_uid;
 
 /// A user other than ourselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,12 +68,6 @@ pub(super) fn let_through(folder: &Path, user: &User) -> Result<(), Error> {
         tracing::debug!(folder = %above.display(), user = %user.name, "let the database's user pass through a closed folder");
     }
     Ok(())
-}
-
-fn own_uid() -> Result<u32, Error> {
-    // The owner of our own entry in /proc, or of a file we make: both without a call into libc.
-    let probe = tempfile::tempfile().map_err(Error::io("make a temporary file"))?;
-    Ok(probe.metadata().map_err(Error::io("look at a temporary file"))?.uid())
 }
 
 fn users(passwd: &str) -> impl Iterator<Item = User> {
