@@ -13,10 +13,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::error::PlanError;
+use crate::decide::{Decision, decide};
+use crate::error::{PlanError, chain};
 use crate::metrics::{self, Metrics};
 use crate::plan::plan_job;
-use crate::planner::{Decision, decide};
 use crate::schedules::advance_schedules;
 use crate::webhooks;
 use crate::windows::refresh_windows;
@@ -342,17 +342,6 @@ async fn one_planned(lead: &mut Option<Lead>) {
         }
         _ => std::future::pending().await,
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use ring::hmac;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::error::chain;
 use crate::metrics::Metrics;
 
 /// Pause between two looks into the outbox.
@@ -127,7 +128,7 @@ impl Sender {
         match tokio::time::timeout(TIMEOUT, self.client.request(request)).await {
             Err(_) => failed(None, format!("no answer within {} s", TIMEOUT.as_secs())),
             // The address may hold a secret: only what went wrong is told.
-            Ok(Err(error)) => failed(None, crate::tick::chain(&error)),
+            Ok(Err(error)) => failed(None, chain(&error)),
             Ok(Ok(response)) if response.status().is_success() => {
                 Outcome { status: Some(response.status().as_u16()), error: None }
             }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::chunk;
+use crate::plan::chunk;
 
 const PASSWORD: &str = "test";
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,31 +1,30 @@
 //! Input rows as they are stored: gzip of JSON lines, at most 1,000 rows a chunk.
 
-use std::io::{Read, Write};
+use std::io::Write;
 
 use flate2::Compression;
-use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use nightshift_jobs::InputRow;
 
 /// The most rows of a chunk.
-pub const MAX_ROWS: usize = 1_000;
+pub(crate) const MAX_ROWS: usize = 1_000;
 /// A chunk is closed early when its JSON has so many bytes.
 const MAX_JSON_BYTES: usize = 4 << 20;
 
 /// Consecutive rows, ready to be stored.
 #[derive(Debug)]
-pub struct Chunk {
+pub(crate) struct Chunk {
     /// Index of the first row.
-    pub first_row: u64,
+    pub(crate) first_row: u64,
     /// Number of rows.
-    pub n_rows: u32,
+    pub(crate) n_rows: u32,
     /// gzip of JSON lines.
-    pub data: Vec<u8>,
+    pub(crate) data: Vec<u8>,
 }
 
 /// Collects rows into chunks.
 #[derive(Debug)]
-pub struct Chunker {
+pub(crate) struct Chunker {
     first_row: u64,
     n_rows: u32,
     json_bytes: usize,
@@ -52,7 +51,7 @@ impl Chunker {
     ///
     /// # Panics
     /// When rows do not come in the order of their indices: a bug of the caller.
-    pub fn push(&mut self, row: &InputRow) -> Option<Chunk> {
+    pub(crate) fn push(&mut self, row: &InputRow) -> Option<Chunk> {
         assert_eq!(row.index, self.first_row + u64::from(self.n_rows), "rows come in order");
         let mut line = serde_json::to_vec(row).expect("a row is plain data");
         line.push(b'\n');
@@ -65,7 +64,7 @@ impl Chunker {
 
     /// The last, smaller chunk, if there are rows left.
     #[must_use]
-    pub fn finish(mut self) -> Option<Chunk> {
+    pub(crate) fn finish(mut self) -> Option<Chunk> {
         (self.n_rows > 0).then(|| self.close())
     }
 
@@ -80,19 +79,19 @@ impl Chunker {
     }
 }
 
-/// The rows of a chunk.
-///
-/// # Errors
-/// The data is no gzip of JSON lines.
-pub fn read(data: &[u8]) -> std::io::Result<Vec<InputRow>> {
-    let mut text = String::new();
-    GzDecoder::new(data).read_to_string(&mut text)?;
-    text.lines().map(|line| serde_json::from_str(line).map_err(std::io::Error::from)).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
+    use flate2::read::GzDecoder;
+
     use super::*;
+
+    fn read(data: &[u8]) -> Vec<InputRow> {
+        let mut text = String::new();
+        GzDecoder::new(data).read_to_string(&mut text).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
 
     #[test]
     fn rows_come_back_in_chunks_of_a_thousand() {
@@ -106,7 +105,7 @@ mod tests {
         let shape: Vec<(u64, u32)> =
             chunks.iter().map(|chunk| (chunk.first_row, chunk.n_rows)).collect();
         assert_eq!(shape, [(0, 1000), (1000, 1000), (2000, 345)]);
-        let rows = read(&chunks[2].data).unwrap();
+        let rows = read(&chunks[2].data);
         assert_eq!((rows.len(), rows[344].id.as_deref()), (345, Some("id2344")));
     }
 

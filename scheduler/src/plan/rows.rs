@@ -1,29 +1,13 @@
 //! Where the input rows of a job come from, as one stream in bounded memory.
 
 use nightshift_jobs::{InputRow, InputSpec, Parsed, plan_errors};
-use nightshift_objects::{Error as ObjectsError, Objects};
+use nightshift_objects::Objects;
 
-use crate::duplicates::{Duplicates, ROOM};
+use super::duplicates::{Duplicates, ROOM};
+use super::listing::Listing;
+use super::manifest::Manifest;
+use super::row_error::{RowError, classify, unreadable};
 use crate::error::InputProblem;
-use crate::listing::Listing;
-use crate::manifest::Manifest;
-
-/// Why there is no next row.
-#[derive(Debug)]
-pub enum RowError {
-    /// The input is wrong.
-    Problem(InputProblem),
-    /// The object store failed in a way that may pass, or the input changed while it was read.
-    Objects(ObjectsError),
-    /// The temporary folder does not take the ids of a manifest.
-    Disk(std::io::Error),
-}
-
-impl From<InputProblem> for RowError {
-    fn from(problem: InputProblem) -> Self {
-        Self::Problem(problem)
-    }
-}
 
 enum Source<'a> {
     Inline(std::slice::Iter<'a, InputRow>),
@@ -32,7 +16,7 @@ enum Source<'a> {
 }
 
 /// The rows of a job, checked: ids and keys are unique, limits are kept, an empty input is an error unless it is allowed.
-pub struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     source: Source<'a>,
     parsed: &'a Parsed,
     objects: Option<Objects>,
@@ -54,7 +38,10 @@ impl<'a> Rows<'a> {
     ///
     /// # Panics
     /// When `client` is missing for an input that lies in the object store: a bug of the caller.
-    pub async fn open(client: Option<&Objects>, parsed: &'a Parsed) -> Result<Self, RowError> {
+    pub(crate) async fn open(
+        client: Option<&Objects>,
+        parsed: &'a Parsed,
+    ) -> Result<Self, RowError> {
         let objects =
             || client.expect("the caller gives a client for inputs in the object store").clone();
         let (source, limit) = match parsed.spec.input() {
@@ -104,7 +91,7 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// What is wrong with the next row or with the input as a whole.
-    pub async fn next(&mut self) -> Result<Option<InputRow>, RowError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<InputRow>, RowError> {
         let next = match self.given < self.limit {
             true => self.read().await?,
             false => None,
@@ -214,29 +201,6 @@ impl<'a> Rows<'a> {
         }
         Ok(())
     }
-}
-
-/// What a person must change is a problem of the input; the rest may pass.
-pub(crate) fn classify(parsed: &Parsed, error: ObjectsError) -> RowError {
-    match &error {
-        // Wrong credentials are ours, not the job's.
-        ObjectsError::Unavailable { .. }
-        | ObjectsError::Changed { .. }
-        | ObjectsError::Unauthenticated { .. } => RowError::Objects(error),
-        _ => unreadable(parsed, &error.to_string()),
-    }
-}
-
-fn unreadable(parsed: &Parsed, words: &str) -> RowError {
-    let input = parsed.spec.input();
-    // The diagnostic names the input itself.
-    let words = match input {
-        InputSpec::Manifest { uri, .. } | InputSpec::Prefix { uri, .. } => {
-            words.strip_prefix(uri.as_str()).unwrap_or(words)
-        }
-        _ => words,
-    };
-    InputProblem::from(parsed.places.input_unreadable(input, words.trim_start())).into()
 }
 
 fn duplicate(uri: &str, row: &InputRow, line: u64, first: u64) -> InputProblem {

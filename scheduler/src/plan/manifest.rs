@@ -8,9 +8,9 @@ use nightshift_jobs::{Diagnostic, InputRow, InputSpec, ManifestFormat, Parsed};
 use nightshift_objects::{Error as ObjectsError, Objects, S3Uri};
 use serde_json::Value;
 
+use super::lines::{Line, LineError, Lines, MAX_LINE_BYTES};
+use super::row_error::{RowError, classify};
 use crate::error::InputProblem;
-use crate::lines::{Line, LineError, Lines, MAX_LINE_BYTES};
-use crate::rows::{RowError, classify};
 
 type Bytes = Pin<Box<dyn Stream<Item = Result<Vec<u8>, ObjectsError>> + Send>>;
 

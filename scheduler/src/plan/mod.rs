@@ -1,5 +1,15 @@
 //! From a spec's text to a plan: parse, look at the inputs, count.
 
+pub(crate) mod chunk;
+mod destination;
+mod duplicates;
+mod lines;
+mod listing;
+mod manifest;
+mod policy;
+mod row_error;
+mod rows;
+
 use nightshift_jobs::{
     Cron, InputRow, InputSpec, ItemLimit, JobSpec, JobVars, MaxFailed, OnBadInput, OnExisting,
     Parsed, is_allowed,
@@ -8,11 +18,12 @@ use nightshift_objects::Objects;
 use nightshift_store::{LeaderTerm, Plan, Planned, Store, Submitted};
 use tokio::sync::watch;
 
-use crate::chunk::{Chunk, Chunker};
-use crate::destination;
 use crate::error::{InputProblem, PlanError};
-use crate::policy::policy_of;
-use crate::rows::{RowError, Rows};
+
+use chunk::{Chunk, Chunker};
+use policy::policy_of;
+use row_error::RowError;
+use rows::Rows;
 
 /// The name that mistakes of a stored spec are shown with.
 const STORED_NAME: &str = "spec.yaml";
