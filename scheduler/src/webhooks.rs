@@ -160,8 +160,7 @@ impl Sender {
 fn signature(secret: &str, at: u64, body: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let tag = hmac::sign(&key, format!("{at}.{body}").as_bytes());
-    let hex: String = tag.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-    format!("t={at},v1={hex}")
+    format!("t={at},v1={}", nightshift_objects::hex(tag.as_ref()))
 }
 
 fn unix_seconds() -> u64 {

@@ -37,7 +37,7 @@ pub struct Config {
     pub listen: Option<nightshift_store::DatabaseConfig>,
     /// How long pictures in slots may be finished after the first signal to stop.
     pub grace: Duration,
-    /// Program that decodes one image with the argument `decode-image` (see [`crate::decode_child`]).
+    /// Program that decodes one image with the argument `decode-image` (see [`crate::item::decode_child`]).
     pub decoder: PathBuf,
     /// What one input image may cost.
     pub input: InputLimits,

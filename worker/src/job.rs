@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use crate::failure::{ShardError, unsigned};
 use crate::lease::Guard;
-use crate::render::Origin;
 use crate::retry::patiently;
 use crate::shared::Shared;
 
@@ -38,6 +37,16 @@ pub(crate) struct Job {
     coupled_window: Option<u32>,
     /// `If-None-Match: *` can be relied on.
     pub(crate) conditions: bool,
+}
+
+/// What of a job stands inside its files.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    /// `"name/weights/kv_cache"`.
+    pub(crate) model: &'a str,
+    pub(crate) fingerprint: &'a str,
+    /// `JobSpec::content_sha256`.
+    pub(crate) content_sha256: &'a str,
 }
 
 impl Job {

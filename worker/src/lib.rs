@@ -4,8 +4,8 @@
 //! input is an error of its item and never the end of the process; a killed worker costs at most the pictures in its slots;
 //! an outage of the database or the object store only delays. No port is opened: health rides on the worker's row.
 //!
-//! Main path: [`run`] claims a shard, `feed` prepares its items, the engine's thread ([`Generator`]) makes pictures, `render`
-//! and `sink` publish them, the agent reports; a shard of kind `close` goes to `close`.
+//! Main path: [`run`] (folder `agent`) claims a shard, `item/feed` prepares its items, the engine's thread ([`Generator`]) makes
+//! pictures, `item/render` and `item/sink` publish them, the agent reports; a shard of kind `close` goes to `close`.
 //!
 //! This crate must never know SQL, the S3 protocol, a command line or what a tensor is.
 #![deny(unsafe_code)]
@@ -13,30 +13,18 @@
 mod agent;
 mod close;
 mod config;
-mod decode;
-pub mod decode_child;
 mod failure;
-mod feed;
 mod generate;
-mod health;
-mod inputs;
+mod item;
 mod job;
 mod lease;
-mod logs;
-mod maps;
-mod models;
-mod pace;
-mod provenance;
-mod render;
 mod retry;
-pub mod scripted;
 mod shared;
 mod shutdown;
-mod sink;
-mod translate;
 
 pub use agent::{WorkerError, run};
 pub use config::{Config, InputLimits};
-pub use generate::Generator;
-pub use models::{Models, ModelsError, model_key};
+pub use generate::models::{Models, ModelsError, model_key};
+pub use generate::{Generator, scripted};
+pub use item::decode_child;
 pub use shutdown::{Shutdown, ShutdownHandle, shutdown};

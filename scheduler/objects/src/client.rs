@@ -22,7 +22,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
-use crate::object::{Got, Listed, ObjectInfo, Page, Put, PutOutcome, SHA256_KEY};
+use crate::object::{Got, Listed, ObjectInfo, Page, Put, PutOutcome, SHA256_KEY, hex};
 use crate::retry::{Budget, Failure, attempt};
 use crate::wire::{check_metadata, decode, is_ours, lowercase, unquoted, unsigned};
 use crate::{ChecksumMode, Error, ObjectStream, S3Uri, StoreConfig};
@@ -133,10 +133,10 @@ impl Objects {
     /// [`Error::Denied`], [`Error::NotFound`] (no such bucket), [`Error::Refused`], [`Error::Invalid`], [`Error::Unavailable`].
     pub async fn put(&self, uri: &S3Uri, body: Bytes, how: &Put) -> Result<PutOutcome, Error> {
         let sum = Sha256::digest(&body);
-        let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(&sum);
         let mut metadata: HashMap<String, String> = how.metadata.clone().into_iter().collect();
         check_metadata(&metadata)?;
-        metadata.entry(SHA256_KEY.to_owned()).or_insert_with(|| hex.clone());
+        metadata.entry(SHA256_KEY.to_owned()).or_insert_with(|| sha256.clone());
         let mut budget = Budget::new(uri, self.retry_budget());
         let mut unknown = false;
         loop {
@@ -159,7 +159,7 @@ impl Objects {
                 Ok(_) => return Ok(PutOutcome::Created),
                 Err(Failure::Condition) if how.create_only => {
                     // Perhaps our own earlier attempt, of which we never heard.
-                    let ours = unknown && self.holds(uri, &hex).await?;
+                    let ours = unknown && self.holds(uri, &sha256).await?;
                     return Ok(if ours { PutOutcome::Created } else { PutOutcome::AlreadyExists });
                 }
                 Err(failure) => failure,
@@ -172,7 +172,7 @@ impl Objects {
                 && self
                     .look(uri)
                     .await
-                    .is_ok_and(|found| found.is_some_and(|info| is_ours(&info, &hex)))
+                    .is_ok_and(|found| found.is_some_and(|info| is_ours(&info, &sha256)))
             {
                 return Ok(PutOutcome::Created);
             }
@@ -180,8 +180,8 @@ impl Objects {
     }
 
     /// Whether the object has this sha256.
-    async fn holds(&self, uri: &S3Uri, hex: &str) -> Result<bool, Error> {
-        Ok(self.head(uri).await?.is_some_and(|info| is_ours(&info, hex)))
+    async fn holds(&self, uri: &S3Uri, sha256: &str) -> Result<bool, Error> {
+        Ok(self.head(uri).await?.is_some_and(|info| is_ours(&info, sha256)))
     }
 
     /// Looks at an object; none if there is none (or no such bucket: the answer to HEAD does not tell).
@@ -221,7 +221,7 @@ impl Objects {
             bytes: unsigned(found.content_length()),
             etag: unquoted(found.e_tag()),
             content_type: found.content_type().unwrap_or_default().to_owned(),
-            sha256: sha256.map(|sum| sum.iter().map(|byte| format!("{byte:02x}")).collect()),
+            sha256: sha256.map(|sum| hex(&sum)),
             metadata: lowercase(found.metadata),
         }))
     }

@@ -22,7 +22,7 @@ mod wire;
 pub use client::Objects;
 pub use config::{ChecksumMode, StoreConfig};
 pub use error::Error;
-pub use object::{Got, Listed, ObjectInfo, Page, Put, PutOutcome, SHA256_KEY};
+pub use object::{Got, Listed, ObjectInfo, Page, Put, PutOutcome, SHA256_KEY, hex, sha256_hex};
 pub use probe::{Capabilities, ConditionalPut};
 pub use stream::ObjectStream;
 pub use uri::{S3Uri, UriError};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 /// Metadata name under which [`crate::Objects::put`] keeps the hex sha256 of the body, unless the caller sets it.
 pub const SHA256_KEY: &str = "sha256";
@@ -75,4 +76,16 @@ pub struct Page {
     pub objects: Vec<Listed>,
     /// What to pass to the next call; none after the last page.
     pub next: Option<String>,
+}
+
+/// Bytes in lower-case hex.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The sha256 of a body as it stands in rows, manifests and metadata: lower-case hex.
+#[must_use]
+pub fn sha256_hex(body: &[u8]) -> String {
+    hex(&Sha256::digest(body))
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use crate::Error;
 use crate::object::{ObjectInfo, SHA256_KEY};
 
-pub(crate) fn is_ours(info: &ObjectInfo, hex: &str) -> bool {
-    info.sha256.as_deref().or(info.metadata.get(SHA256_KEY).map(String::as_str)) == Some(hex)
+pub(crate) fn is_ours(info: &ObjectInfo, sha256: &str) -> bool {
+    info.sha256.as_deref().or(info.metadata.get(SHA256_KEY).map(String::as_str)) == Some(sha256)
 }
 
 /// Metadata travels in HTTP headers.

@@ -15,12 +15,12 @@ use super::held::End;
 use super::notes::{Answer, Note, spent};
 use crate::close;
 use crate::failure::{Failure, ShardError};
-use crate::feed::{self, Outlets, Prepared};
+use crate::item::feed::{self, Outlets, Prepared};
+use crate::item::render;
+use crate::item::sink;
 use crate::lease::Guard;
-use crate::render;
 use crate::retry::jitter;
 use crate::shared::Shared;
-use crate::sink;
 
 /// Longest wait for one answer of the database; the call is repeated after it.
 const ANSWER_MAX: Duration = Duration::from_secs(10);

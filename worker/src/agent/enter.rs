@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::held::Mode;
 use super::{Agent, Ticket};
 use crate::failure::signed;
-use crate::feed::Prepared;
 use crate::generate::Command;
-use crate::translate;
+use crate::generate::translate;
+use crate::item::feed::Prepared;
 
 impl Agent {
     /// An item that is ready, unless its lease is gone or draining.

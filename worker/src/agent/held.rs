@@ -6,10 +6,10 @@ use std::time::Instant;
 use nightshift_store::{ItemReport, Lease, Report, ShardKind};
 use tokio::task::AbortHandle;
 
+use super::log::AttemptLog;
 use crate::failure::{signed, unsigned};
-use crate::feed::Prepared;
+use crate::item::feed::Prepared;
 use crate::lease::{Guard, Keeper, guard};
-use crate::logs::AttemptLog;
 
 /// Items of one report; the store takes 10,000.
 const REPORT_ITEMS_MAX: usize = 5_000;

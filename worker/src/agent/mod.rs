@@ -5,8 +5,11 @@
 
 mod calls;
 mod enter;
+mod health;
 mod held;
+mod log;
 mod notes;
+mod pace;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,13 +22,13 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::feed::{Fed, Prepared};
 use crate::generate::{Command, EngineThread, Generator, Outcome};
-use crate::health::Health;
+use crate::item::feed::{Fed, Prepared};
 use crate::retry::{Backoff, jitter};
 use crate::shared::Shared;
 use crate::shutdown::{Level, Shutdown};
 
+use health::Health;
 use held::{Held, Mode};
 use notes::Note;
 

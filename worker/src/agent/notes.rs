@@ -10,8 +10,8 @@ use nightshift_store::{
 use super::held::{End, Held, Mode};
 use super::{Agent, WorkerError};
 use crate::failure::{Failure, ShardError};
-use crate::feed::{Fed, Prepared};
 use crate::generate::Command;
+use crate::item::feed::{Fed, Prepared};
 use crate::retry::{Backoff, jitter};
 use crate::shutdown::Level;
 

@@ -13,12 +13,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nightshift_jobs::{InputRow, OnExisting, Sidecar};
-use nightshift_objects::{Put, S3Uri, SHA256_KEY};
+use nightshift_objects::{Put, S3Uri, SHA256_KEY, sha256_hex};
 use nightshift_store::{ItemRow, Lease};
 use serde_json::json;
 
 use crate::failure::{ShardError, unsigned};
-use crate::inputs;
+use crate::item::inputs;
 use crate::job::{FOLDER, Job, PROBES};
 use crate::lease::{Ended, Guard};
 use crate::retry::patiently;
@@ -149,7 +149,7 @@ async fn put(
 ) -> Result<String, ShardError> {
     let body = spool::bytes_of(file)?;
     let to_hash = body.clone();
-    let sha256 = blocking(move || Ok(crate::render::sha256_hex(&to_hash))).await?;
+    let sha256 = blocking(move || Ok(sha256_hex(&to_hash))).await?;
     let how = Put {
         create_only: false,
         content_type: content_type.to_owned(),

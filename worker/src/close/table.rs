@@ -6,9 +6,9 @@ use nightshift_jobs::{
 use nightshift_store::{Artifact, ItemRow};
 use serde_json::{Value, json};
 
-use crate::inputs::GivenFacts;
+use crate::generate::translate;
+use crate::item::inputs::GivenFacts;
 use crate::job::Job;
-use crate::translate;
 
 /// A column.
 #[derive(Debug, Clone, PartialEq, Eq)]

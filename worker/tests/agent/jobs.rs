@@ -1,9 +1,9 @@
 //! Whole jobs: what stands at the destination, and what happens at one that is in use.
 
+use nightshift_objects::sha256_hex;
 use nightshift_store::{ItemStatus, JobState};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
-use sha2::{Digest, Sha256};
 
 use crate::lab::{Lab, pictures};
 
@@ -21,7 +21,7 @@ async fn a_small_job_leaves_a_whole_destination() {
         assert_eq!(item.report.status, ItemStatus::Ok);
         let artifact = &item.report.artifacts[0];
         let body = lab.get(&format!("s3://output/small/{}", artifact.key)).await;
-        let sha256: String = Sha256::digest(&body).iter().map(|b| format!("{b:02x}")).collect();
+        let sha256 = sha256_hex(&body);
         assert_eq!((body.len() as i64, sha256), (artifact.bytes, artifact.sha256.clone()));
         assert!(item.report.gpu_ms.is_some() && item.report.tokens == Some(64));
     }

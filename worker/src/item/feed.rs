@@ -8,13 +8,13 @@ use nightshift_jobs::{Decoding, GivenPanel, InputRow, Item, OnBadInput, Size, Wi
 use nightshift_store::{ItemReport, ItemStatus, Lease};
 use tokio::sync::mpsc;
 
+use super::inputs::{self, Given, GivenFacts};
+use super::sink::{self, Existing};
 use crate::failure::{Failure, ShardError, signed, unsigned};
-use crate::inputs::{self, Given, GivenFacts};
 use crate::job::Job;
 use crate::lease::{Ended, Guard};
 use crate::retry::patiently;
 use crate::shared::Shared;
-use crate::sink::{self, Existing};
 
 /// Rows of one page of finished items.
 const PAGE: i64 = 5_000;

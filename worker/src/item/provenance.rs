@@ -4,9 +4,9 @@ use nightshift_engine::image::png::Text;
 use nightshift_jobs::{Item, Output, canonical_json};
 use serde_json::{Map, Value, json};
 
-use crate::inputs::Given;
-use crate::render::Origin;
-use crate::translate;
+use super::inputs::Given;
+use crate::generate::translate;
+use crate::job::Origin;
 
 /// The chunks `parameters` (one line for people and their tools) and `nightshift` (canonical JSON).
 pub(crate) fn texts(

@@ -1,5 +1,9 @@
-//! The seam to the engine: a trait with two implementations (the real engine in [`crate::models`], a scripted one in
-//! [`crate::scripted`]), and the OS thread that steps it. Forward passes never run on the async runtime.
+//! The seam to the engine: a trait with two implementations (the real engine in [`models`], a scripted one in
+//! [`scripted`]), and the OS thread that steps it. Forward passes never run on the async runtime.
+
+pub(crate) mod models;
+pub mod scripted;
+pub(crate) mod translate;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -5,16 +5,15 @@ use std::io::Read;
 
 use nightshift_engine::RgbImage;
 use nightshift_jobs::{GivenPanel, InputRow, Size};
-use nightshift_objects::{Error as ObjectError, S3Uri};
+use nightshift_objects::{Error as ObjectError, S3Uri, sha256_hex};
 use nightshift_store::{InputChunk, Lease};
 use serde::{Deserialize, Serialize};
 
-use crate::decode::decode;
-use crate::decode_child::Facts;
+use super::decode::decode;
+use super::decode_child::Facts;
 use crate::failure::{Failure, ShardError, signed, unsigned};
 use crate::job::Job;
 use crate::lease::Guard;
-use crate::render::sha256_hex;
 use crate::retry::patiently;
 use crate::shared::Shared;
 

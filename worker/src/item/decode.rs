@@ -9,8 +9,8 @@ use nightshift_jobs::{Fit, Size};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
+use super::decode_child::{Answer, Facts, LINE_BYTES_MAX, Order, VERB};
 use crate::config::Config;
-use crate::decode_child::{Answer, Facts, LINE_BYTES_MAX, Order, VERB};
 use crate::failure::Failure;
 
 /// How often a decoder that could not even be started is tried: memory or process limits of the machine may pass.

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use nightshift_engine::RgbImage;
 use nightshift_engine::image::{fit, npy, png};
 use nightshift_jobs::{Encoding, Item, MapKind, NormalFrame, Output, Restore, Role, Task};
-use sha2::{Digest, Sha256};
+use nightshift_objects::sha256_hex;
 
+use super::inputs::Given;
+use super::maps;
+use super::provenance;
 use crate::failure::Failure;
-use crate::inputs::Given;
-use crate::maps;
-use crate::provenance;
+use crate::job::Origin;
 
 /// One file, ready to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,16 +22,6 @@ pub(crate) struct File {
     pub(crate) body: Bytes,
     /// Hex.
     pub(crate) sha256: String,
-}
-
-/// What of a job stands inside its files.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin<'a> {
-    /// `"name/weights/kv_cache"`.
-    pub(crate) model: &'a str,
-    pub(crate) fingerprint: &'a str,
-    /// `JobSpec::content_sha256`.
-    pub(crate) content_sha256: &'a str,
 }
 
 /// The files of an item in the order of its outputs.
@@ -57,11 +48,6 @@ pub(crate) fn files(
             })
         })
         .collect()
-}
-
-/// Lower-case hex sha256.
-pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The pixels that a file of this role shows.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nightshift_engine::{EngineError, Event, Picture, Request, RgbImage};
 
-use crate::generate::{Generator, Offer};
+use super::{Generator, Offer};
 
 /// How long a gated step waits before it looks again for cancellations.
 const STEP: Duration = Duration::from_millis(5);

@@ -9,11 +9,11 @@ use nightshift_jobs::Item;
 use nightshift_objects::{Error as ObjectError, ObjectInfo, Put, PutOutcome, S3Uri, SHA256_KEY};
 use nightshift_store::Artifact;
 
+use super::inputs::GivenFacts;
+use super::render::File;
 use crate::failure::{Failure, ShardError, signed};
-use crate::inputs::GivenFacts;
 use crate::job::Job;
 use crate::lease::Guard;
-use crate::render::File;
 use crate::retry::patiently;
 use crate::shared::Shared;
 

@@ -8,8 +8,8 @@ use nightshift_engine::{
     Engine, EngineError, Event, KvCache, LoadError, LoadOptions, Model, Request, Weights,
 };
 
+use super::{Generator, Offer};
 use crate::config::Config;
-use crate::generate::{Generator, Offer};
 
 /// Models in memory, each with its engine.
 pub struct Models {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::pace::Pace;
+use super::pace::Pace;
 
 /// Counters of one process.
 #[derive(Debug)]
