@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::items::StoredItem;
 use crate::state::states;
-use crate::{Answer, Call, Error, ItemReport, ItemRow, ItemStatus, Store, WorkerId};
+use crate::{Error, ItemRow, ItemStatus, Store, WorkerId};
 
 states! {
     /// What a shard asks for.
@@ -52,33 +52,6 @@ impl Lease {
     pub fn is_trusted(&self, now: Instant) -> bool {
         now < self.trusted_until
     }
-}
-
-/// What a worker should do after a progress call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Go on; the lease was renewed and everything reported was recorded.
-    Continue,
-    /// The lease is lost: nothing was recorded. Stop and touch nothing.
-    Stop,
-    /// Recorded and renewed; finish what is in the slots, then [`Store::release`].
-    Drain,
-    /// Recorded; the job was cancelled. Drop what is in the slots, then [`Store::release`].
-    Cancelled,
-}
-
-/// What happened since the last report. An empty report is a heartbeat.
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    /// Items that became final; at most 10,000. Repeating one is harmless.
-    pub items: Vec<ItemReport>,
-    /// Indices of items in the engine's slots now. When the attempt is lost it is held against them.
-    pub in_flight: Vec<i64>,
-    /// New log lines of this attempt, each with its own time stamp. The store takes a text equal to the
-    /// last one it got from this attempt for a repetition.
-    pub log: Option<String>,
-    /// Health of the worker (JSON object), shown in the view `workers`; only with [`Store::progress`].
-    pub health: Option<serde_json::Value>,
 }
 
 /// What a worker needs to know of a job; immutable within a round.
@@ -172,61 +145,6 @@ impl Store {
                 trusted_until: trusted_until(sent, lease),
             })
             .collect())
-    }
-
-    /// Heartbeat, results, fence check, cancel and drain poll in one call; every few seconds, never per item.
-    /// Renews `lease.trusted_until` unless the verdict is [`Verdict::Stop`]. Role: worker.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] when an item lies outside the shard (a bug of the worker), [`Error::Unreachable`].
-    pub async fn progress(&self, lease: &mut Lease, report: &Report) -> Result<Verdict, Error> {
-        let sent = Instant::now();
-        let verdict = match self.say_one(&Call::Progress, lease, report).await? {
-            Answer::Verdict(Verdict::Stop) => return Ok(Verdict::Stop),
-            Answer::Verdict(verdict) => verdict,
-            Answer::Done => return Err(Error::inconsistent("report.answers", "done")),
-        };
-        lease.trusted_until = trusted_until(sent, lease.lease);
-        Ok(verdict)
-    }
-
-    /// Reports the last items and ends the shard. All items of the range must be final by then. Role: worker.
-    ///
-    /// # Errors
-    /// [`Error::LeaseLost`]; [`Error::Refused`] when items are missing (a bug of the worker).
-    pub async fn finish(&self, lease: &Lease, report: &Report) -> Result<(), Error> {
-        self.end(&Call::Finish, lease, report).await
-    }
-
-    /// Gives the shard back after a drain, with what is final so far; costs no attempt. Role: worker.
-    ///
-    /// # Errors
-    /// [`Error::LeaseLost`].
-    pub async fn release(&self, lease: &Lease, report: &Report) -> Result<(), Error> {
-        self.end(&Call::Release, lease, report).await
-    }
-
-    /// Gives the shard up because of an error of the whole shard (out of memory, destination refuses writes); spends an
-    /// attempt. At the job's `max_attempts` the remaining items become failed items with this `code`. Role: worker.
-    ///
-    /// # Errors
-    /// [`Error::LeaseLost`].
-    pub async fn fail(
-        &self,
-        lease: &Lease,
-        report: &Report,
-        code: &str,
-        message: &str,
-    ) -> Result<(), Error> {
-        let call = Call::Fail { code: code.to_owned(), message: message.to_owned() };
-        self.end(&call, lease, report).await
-    }
-
-    async fn end(&self, call: &Call, lease: &Lease, report: &Report) -> Result<(), Error> {
-        match self.say_one(call, lease, report).await? {
-            Answer::Done => Ok(()),
-            Answer::Verdict(_) => Err(Error::LeaseLost),
-        }
     }
 
     /// The job behind a lease; ask once per job and round. Role: worker.

@@ -12,7 +12,6 @@
 //! below it may make. The clock is always the database's. Times come back as Unix milliseconds (`*_unix_ms`).
 
 mod admin;
-mod columns;
 mod config;
 mod connections;
 mod error;
@@ -29,6 +28,7 @@ mod report;
 mod retention;
 mod schedules;
 mod state;
+mod store;
 mod tenants;
 mod views;
 mod webhooks;
@@ -42,14 +42,15 @@ pub use figures::Figure;
 pub use items::{Artifact, ItemFilter, ItemReport, ItemRow, ItemStatus};
 pub use jobs::{Only, Submission};
 pub use leader::{LeaderTerm, Plan, Planned, Policy, Submitted, TickCounts};
-pub use leases::{InputChunk, JobInfo, Lease, Report, ShardKind, Verdict};
+pub use leases::{InputChunk, JobInfo, Lease, ShardKind};
 pub use migrate::{PROTOCOL, SCHEMA, Versions, migrate};
 pub use notify::{Hints, Notice, Notices};
 pub use queue::QueueRow;
-pub use report::{Answer, Call};
+pub use report::{Answer, Call, Report, Verdict};
 pub use retention::Pruned;
 pub use schedules::{ScheduleDue, ScheduleMove, ScheduleView};
 pub use state::{AttemptOutcome, JobState, LEGAL_JOB_MOVES, LEGAL_SHARD_MOVES, ShardState};
+pub use store::Store;
 pub use tenants::{LoginView, TenantSettings, TenantView};
 pub use views::{
     AttemptView, EventView, JobFilter, JobView, LogLine, OutputView, ShardView, WorkerView,
@@ -57,9 +58,3 @@ pub use views::{
 pub use webhooks::Webhook;
 pub use windows::{NextWindow, WindowDue};
 pub use workers::{Registration, WorkerId};
-
-/// A handle to the database of one nightshift system. Clones share one connection pool.
-#[derive(Debug, Clone)]
-pub struct Store {
-    pool: connections::Connections,
-}
