@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use crate::object::{Got, Listed, ObjectInfo, Page, Put, PutOutcome, SHA256_KEY, hex};
 use crate::retry::{Budget, Failure, attempt};
 use crate::wire::{check_metadata, decode, is_ours, lowercase, unquoted, unsigned};
-use crate::{ChecksumMode, Error, ObjectStream, S3Uri, StoreConfig};
+use crate::{ChecksumMode, Error, S3Uri, StoreConfig};
 
 /// A connection to one endpoint. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -46,8 +46,8 @@ struct Inner {
 /// An answer to GET whose body is still to be read.
 pub(crate) struct Opened {
     pub(crate) body: ByteStream,
-    etag: String,
-    bytes: u64,
+    pub(crate) etag: String,
+    pub(crate) bytes: u64,
     metadata: BTreeMap<String, String>,
 }
 
@@ -282,32 +282,6 @@ impl Objects {
                     )));
                 }
                 Err(_) => return Err(Failure::broken("the body stalled")),
-            }
-        }
-    }
-
-    /// Reads an object of any size, chunk by chunk, if `if_match` is given only with that ETag.
-    ///
-    /// # Errors
-    /// As [`Objects::get`].
-    pub async fn get_stream(
-        &self,
-        uri: &S3Uri,
-        if_match: Option<&str>,
-    ) -> Result<ObjectStream, Error> {
-        let mut budget = Budget::new(uri, self.retry_budget());
-        loop {
-            match self.open(uri, if_match, None).await {
-                Ok(opened) => {
-                    return Ok(ObjectStream::new(
-                        self.clone(),
-                        uri.clone(),
-                        opened.etag,
-                        opened.bytes,
-                        opened.body,
-                    ));
-                }
-                Err(failure) => budget.spend(failure).await?,
             }
         }
     }

@@ -21,18 +21,37 @@ pub struct ObjectStream {
     read: u64,
 }
 
-impl ObjectStream {
-    pub(crate) fn new(
-        objects: Objects,
-        uri: S3Uri,
-        etag: String,
-        bytes: u64,
-        body: ByteStream,
-    ) -> Self {
-        Self { etag, bytes, objects, uri, body: Some(body), read: 0 }
+impl Objects {
+    /// Reads an object of any size, chunk by chunk, if `if_match` is given only with that ETag.
+    ///
+    /// # Errors
+    /// As [`Objects::get`].
+    pub async fn get_stream(
+        &self,
+        uri: &S3Uri,
+        if_match: Option<&str>,
+    ) -> Result<ObjectStream, Error> {
+        let mut budget = Budget::new(uri, self.retry_budget());
+        loop {
+            match self.open(uri, if_match, None).await {
+                Ok(opened) => {
+                    return Ok(ObjectStream {
+                        etag: opened.etag,
+                        bytes: opened.bytes,
+                        objects: self.clone(),
+                        uri: uri.clone(),
+                        body: Some(opened.body),
+                        read: 0,
+                    });
+                }
+                Err(failure) => budget.spend(failure).await?,
+            }
+        }
     }
+}
 
-    /// The next bytes; none at the end. A broken connection is taken up again where it broke, if the object is still the same.
+impl ObjectStream {
+    /// The next bytes; `None` at the end. A broken connection is taken up again where it broke, if the object is still the same.
     ///
     /// # Errors
     /// [`Error::Changed`] or [`Error::NotFound`] when it is not the same any more, [`Error::Unavailable`] when the endpoint stays away.
