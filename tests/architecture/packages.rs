@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("nightshift", &["*"]),
     ("nightshift-tests", &["*"]),
+    ("nightshift-architecture", &[]),
 ];
 
 /// Packages whose tests may start real servers.
