@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use crate::config::Config;
+use crate::checkpoint::tensors::Tensors;
+use crate::checkpoint::write::{Entry, header};
 use crate::error::LoadError;
 use crate::quant::{Int4Matrix, int4};
-use crate::stored::{Entry, header};
+use crate::transformer::config::Config;
 use crate::transformer::linear::{CODES, SCALES, ZEROS};
-use crate::weights::Tensors;
 
 /// Rows of an unquantised tensor that are written at once.
 const ROWS: usize = 1024;
@@ -160,7 +160,8 @@ fn copied(path: &Path, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{LoadOptions, Model, Weights};
+    use crate::model::{LoadOptions, Model};
+    use crate::quant::Weights;
     use crate::random::{Preset, write};
     use crate::request::{Request, Sampler};
 

@@ -104,7 +104,9 @@ fn measure(
 /// Products with the shapes of the mid preset, or of a layer of the model that is measured.
 fn products_of(pool: &Pool, args: &BenchEngineArgs) -> Vec<Product> {
     let config = match (&args.shape.model, args.shape.preset) {
-        (Some(dir), _) => nightshift_engine::config::Config::read(&dir.join("config.json")).ok(),
+        (Some(dir), _) => {
+            nightshift_engine::transformer::config::Config::read(&dir.join("config.json")).ok()
+        }
         (None, preset) => preset.map(|preset| preset.config()),
     };
     let Some(config) = config else {

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::machine::{median_seconds, multiply_add};
 use crate::kernels::Pool;
-use crate::model::Weights;
 use crate::quant::Linear;
+use crate::quant::Weights;
 
 /// Rows that are measured.
 const ROWS: [usize; 9] = [1, 2, 3, 4, 8, 16, 32, 64, 128];

@@ -7,9 +7,11 @@
 
 mod pickle;
 mod safetensors;
+pub mod tensors;
 #[cfg(test)]
 mod tests;
 mod torch;
+pub(crate) mod write;
 mod zip;
 
 use std::collections::BTreeMap;

@@ -55,8 +55,8 @@ fn guess(stream: &Stream, index: usize, plan: &Plan) -> u32 {
 mod tests {
     use super::*;
     use crate::decode::sequential;
+    use crate::prompt::tokenizer::TokenIds;
     use crate::sample::grid::Grid;
-    use crate::tokenizer::TokenIds;
 
     fn stream(grid: Grid) -> Stream {
         let grids = (0..20).map(|n| Some(50 + n)).collect();

@@ -1,7 +1,7 @@
 //! The tokens of one request.
 
+use crate::prompt::tokenizer::TokenIds;
 use crate::sample::grid::{Grid, Place};
-use crate::tokenizer::TokenIds;
 
 /// Prompt and image part of one request; the image part grows code by code, and what needs no scores follows at once.
 #[derive(Debug, Clone)]

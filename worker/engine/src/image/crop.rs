@@ -1,7 +1,31 @@
 //! The reference's crops (`reference/movqgan.md` sections 7.2 and 7.3). Sizes are (width, height).
 
+use serde::{Deserialize, Serialize};
+
+use super::RawImage;
 use super::resample::{Filter, Window, resize, resize_window};
-use super::{CropBox, RawImage, Rect};
+
+/// A rectangle in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rect {
+    /// First column.
+    pub x: u32,
+    /// First row.
+    pub y: u32,
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+/// Which part of the given picture is seen where in the panel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CropBox {
+    /// The part of the given picture that is visible, in its own pixels (to the nearest pixel).
+    pub source: Rect,
+    /// Where the panel shows it.
+    pub panel: Rect,
+}
 
 /// Picture sides are multiples of this.
 pub const PATCH: u32 = 32;

@@ -2,31 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::crop::{CropBox, Rect};
 use super::resample::{Filter, Window, resize, resize_window};
 use super::whiten::whiten;
 use super::{RawImage, RgbImage};
-
-/// A rectangle in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rect {
-    /// First column.
-    pub x: u32,
-    /// First row.
-    pub y: u32,
-    /// Columns.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-}
-
-/// Which part of the given picture is seen where in the panel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CropBox {
-    /// The part of the given picture that is visible, in its own pixels (to the nearest pixel).
-    pub source: Rect,
-    /// Where the panel shows it.
-    pub panel: Rect,
-}
 
 /// What fills the panel beside a padded picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use ::image::codecs::{bmp::BmpDecoder, tiff::TiffDecoder, webp::WebPDecoder};
 use ::image::error::{ImageError, LimitErrorKind};
 use ::image::{ColorType, ImageDecoder};
 
-use super::decode::{DecodeError, Limits};
+use super::limits::{DecodeError, Limits};
 use super::{Mode, RawImage};
 
 pub(super) fn webp(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError> {

@@ -6,8 +6,8 @@ use ::image::ImageDecoder;
 use ::image::codecs::jpeg::JpegDecoder;
 
 use super::RawImage;
-use super::decode::{DecodeError, Limits};
 use super::formats::{failed, orientation, read};
+use super::limits::{DecodeError, Limits};
 
 /// Scans of one picture. Real progressive files have about ten; each scan costs a pass over all coefficients.
 const MAX_SCANS: u32 = 256;

@@ -10,6 +10,7 @@ mod decode;
 pub mod fit;
 mod formats;
 mod jpeg;
+mod limits;
 pub mod npy;
 mod orient;
 pub mod png;
@@ -20,9 +21,10 @@ mod tests;
 pub mod whiten;
 
 pub use canny::canny;
-pub use crop::{PATCH, center_crop, crop_sizes, pick_crop_size, var_center_crop};
-pub use decode::{DecodeError, Limits, decode, probe};
-pub use fit::{Border, CropBox, Rect};
+pub use crop::{CropBox, PATCH, Rect, center_crop, crop_sizes, pick_crop_size, var_center_crop};
+pub use decode::{decode, probe};
+pub use fit::Border;
+pub use limits::{DecodeError, Limits};
 pub use orient::apply_orientation;
 
 /// An 8-bit RGB picture, rows from the top, three bytes a pixel, no padding.

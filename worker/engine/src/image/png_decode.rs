@@ -5,7 +5,7 @@ use std::io::{Cursor, Read};
 
 use ::png::{BitDepth, ColorType, Decoder, DecodingError, Transformations};
 
-use super::decode::{DecodeError, Limits};
+use super::limits::{DecodeError, Limits};
 use super::orient::exif_orientation;
 use super::{Mode, RawImage};
 

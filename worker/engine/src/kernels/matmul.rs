@@ -9,14 +9,11 @@
 
 use super::lanes::dot;
 use super::panel::{F32Matrix, product};
-use super::pool::{Pool, SharedMut};
+use super::pool::{Pool, SharedMut, split};
 use super::{Isa, current_isa};
 
 /// Up to so many rows weights are read where they lie; for more, copying them to a panel pays.
 const DIRECT_ROWS: usize = 4;
-
-/// Multiply-adds below which a product is not worth splitting.
-const MIN_TASK_MACS: usize = 32 * 1024;
 
 /// `y[r][o] = sum over k of x[r][k] * w[o][k] + bias[o]`, for x (rows, k), w (out, k), y (rows, out), all row-major.
 ///
@@ -86,20 +83,6 @@ pub fn matmul_nt_serial(
     let part = Part { x, w, bias, rows, n: out, k, ldy };
     // SAFETY: y is borrowed mutably and holds every row of the part.
     unsafe { part.compute(current_isa(), y.as_mut_ptr()) };
-}
-
-/// Output columns by task, a multiple of `unit`, and the number of tasks. Decides speed only, never results.
-pub(crate) fn split(
-    out: usize,
-    macs_per_column: usize,
-    unit: usize,
-    threads: usize,
-) -> (usize, usize) {
-    // Four tasks for each thread even out what the operating system takes away.
-    let wanted = if threads == 1 { 1 } else { threads * 4 };
-    let least = (MIN_TASK_MACS / macs_per_column.max(1)).max(1);
-    let columns = out.div_ceil(wanted).max(least).next_multiple_of(unit);
-    (columns, out.div_ceil(columns))
 }
 
 /// A run of output columns.

@@ -18,8 +18,7 @@ use std::ops::Range;
 
 pub(crate) use super::lanes::LANES;
 use super::lanes::dot;
-use super::matmul::split;
-use super::pool::{Pool, SharedMut};
+use super::pool::{Pool, SharedMut, split};
 use super::{Isa, current_isa};
 
 /// Outputs of a panel; the layout of a panel is (k / 8, GROUP, 8).

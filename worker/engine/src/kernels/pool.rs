@@ -303,6 +303,23 @@ impl<'a, T> SharedMut<'a, T> {
     }
 }
 
+/// Multiply-adds below which a product is not worth splitting.
+const MIN_TASK_MACS: usize = 32 * 1024;
+
+/// Output columns by task, a multiple of `unit`, and the number of tasks. Decides speed only, never results.
+pub(crate) fn split(
+    out: usize,
+    macs_per_column: usize,
+    unit: usize,
+    threads: usize,
+) -> (usize, usize) {
+    // Four tasks for each thread even out what the operating system takes away.
+    let wanted = if threads == 1 { 1 } else { threads * 4 };
+    let least = (MIN_TASK_MACS / macs_per_column.max(1)).max(1);
+    let columns = out.div_ceil(wanted).max(least).next_multiple_of(unit);
+    (columns, out.div_ceil(columns))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

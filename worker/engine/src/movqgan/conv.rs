@@ -6,7 +6,7 @@
 
 use super::gemm::{Packed, Windows, multiply};
 use super::map::Map;
-use super::norm::Prepared;
+use super::prepared::Prepared;
 use crate::kernels::Pool;
 
 /// Pixels that share one pass over the weights.

@@ -1,17 +1,23 @@
 //! The model's structure from the names and shapes of its tensors: number of levels and blocks, channels, attentions and
 //! shortcuts are whatever the file has, as long as it is consistent. Names as in the checkpoint.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use super::blocks::Level;
+use super::attention::Attention;
+use super::blocks::{Level, Mid, Resnet};
 use super::codebook::Codebook;
-use super::conv::Kind;
+use super::conv::{Conv, Kind};
 use super::decoder::Decoder;
 use super::encoder::Encoder;
-use super::loader::Loader;
+use super::norm::Norm;
 use super::{Config, MoVqGan, MovqError};
 use crate::checkpoint::Checkpoint;
+
+pub(super) fn open(path: &Path) -> Result<MoVqGan, MovqError> {
+    load(&Checkpoint::open(path)?)
+}
 
 /// Loads the model of a checkpoint.
 pub(super) fn load(checkpoint: &Checkpoint) -> Result<MoVqGan, MovqError> {
@@ -120,6 +126,247 @@ fn decoder(loader: &Loader<'_>, embed_dim: usize) -> Result<(Decoder, Vec<usize>
     Ok((Decoder { conv_in, mid, up, norm_out, conv_out }, widths))
 }
 
-pub(super) fn open(path: &Path) -> Result<MoVqGan, MovqError> {
-    load(&Checkpoint::open(path)?)
+/// Parts of a checkpoint that are the model; everything else (EMA copies, losses, counters) is ignored, as upstream ignores it.
+const PARTS: [&str; 5] = ["encoder.", "decoder.", "quantize.", "quant_conv.", "post_quant_conv."];
+/// Groups of every norm.
+const GROUPS: usize = 32;
+/// More levels or blocks than this are no MoVQGAN.
+const COUNT_MAX: usize = 64;
+
+/// Hands out tensors and remembers which.
+struct Loader<'a> {
+    path: PathBuf,
+    shapes: BTreeMap<String, Vec<usize>>,
+    /// Where the values are; without it only names and shapes are checked.
+    values: Option<&'a Checkpoint>,
+    used: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Loader<'a> {
+    /// Tensors of a file.
+    fn of_file(checkpoint: &'a Checkpoint) -> Self {
+        let shape = |(name, entry): (&String, &crate::checkpoint::Entry)| {
+            (name.clone(), entry.shape.clone())
+        };
+        let shapes = checkpoint.entries().iter().map(shape).collect();
+        Self {
+            path: checkpoint.path().to_owned(),
+            shapes,
+            values: Some(checkpoint),
+            used: RefCell::default(),
+        }
+    }
+
+    /// Names and shapes alone.
+    fn of_shapes(shapes: &BTreeMap<String, Vec<usize>>) -> Self {
+        Self {
+            path: PathBuf::from("(a list)"),
+            shapes: shapes.clone(),
+            values: None,
+            used: RefCell::default(),
+        }
+    }
+
+    fn error(&self, name: &str, reason: impl Into<String>) -> MovqError {
+        MovqError::Tensor { path: self.path.clone(), name: name.to_owned(), reason: reason.into() }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.shapes.contains_key(name)
+    }
+
+    fn shape(&self, name: &str) -> Result<&[usize], MovqError> {
+        let shape = self.shapes.get(name).ok_or_else(|| self.error(name, "it is missing"))?;
+        Ok(shape)
+    }
+
+    /// The shape of a tensor that must have N dimensions, none of them empty.
+    fn shape_of<const N: usize>(&self, name: &str) -> Result<[usize; N], MovqError> {
+        let shape = self.shape(name)?;
+        match <[usize; N]>::try_from(shape) {
+            Ok(shape) if !shape.contains(&0) => Ok(shape),
+            _ => {
+                Err(self
+                    .error(name, format!("its shape is {shape:?}, {N} dimensions are expected")))
+            }
+        }
+    }
+
+    /// A tensor of finite floats of exactly this shape; empty when only names and shapes are known.
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, MovqError> {
+        let found = self.shape(name)?;
+        if found != shape {
+            return Err(self.error(name, format!("its shape is {found:?}, not {shape:?}")));
+        }
+        self.used.borrow_mut().insert(name.to_owned());
+        let Some(checkpoint) = self.values else {
+            return Ok(Vec::new());
+        };
+        let dtype = checkpoint.entries()[name].dtype;
+        if !dtype.is_float() {
+            return Err(self.error(name, format!("its elements are {dtype:?}, not floats")));
+        }
+        let values = checkpoint.read_f32(name)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(i) => Err(self.error(name, format!("element {i} is not a finite number"))),
+            None => Ok(values),
+        }
+    }
+
+    /// A convolution and its output channels.
+    fn conv(
+        &self,
+        name: &str,
+        kind: Kind,
+        cin: usize,
+        cout: Option<usize>,
+    ) -> Result<(Conv, usize), MovqError> {
+        let weight_name = format!("{name}.weight");
+        let cout = match cout {
+            Some(cout) => cout,
+            None => self.shape_of::<4>(&weight_name)?[0],
+        };
+        let side = kind.side();
+        let weight = self.tensor(&weight_name, &[cout, cin, side, side])?;
+        let bias = self.tensor(&format!("{name}.bias"), &[cout])?;
+        let conv = match self.values {
+            Some(_) => Conv::new(kind, cin, cout, &weight, bias),
+            None => Conv::hollow(kind, cin, cout),
+        };
+        Ok((conv, cout))
+    }
+
+    /// A plain norm, or with `zq` (length of a code vector) a modulated one.
+    fn norm(&self, name: &str, channels: usize, zq: Option<usize>) -> Result<Norm, MovqError> {
+        if !channels.is_multiple_of(GROUPS) {
+            return Err(
+                self.error(name, format!("{channels} channels do not divide into {GROUPS} groups"))
+            );
+        }
+        let own = if zq.is_some() { format!("{name}.norm_layer") } else { name.to_owned() };
+        let weight = self.tensor(&format!("{own}.weight"), &[channels])?;
+        let bias = self.tensor(&format!("{own}.bias"), &[channels])?;
+        let point = |part: &str, zq| {
+            Ok::<_, MovqError>(
+                self.conv(&format!("{name}.{part}"), Kind::Point, zq, Some(channels))?.0,
+            )
+        };
+        let modulation = match zq {
+            Some(zq) => Some((point("conv_y", zq)?, point("conv_b", zq)?)),
+            None => None,
+        };
+        Ok(Norm { weight, bias, modulation })
+    }
+
+    fn resnet(
+        &self,
+        name: &str,
+        cin: usize,
+        zq: Option<usize>,
+    ) -> Result<(Resnet, usize), MovqError> {
+        let norm1 = self.norm(&format!("{name}.norm1"), cin, zq)?;
+        let (conv1, cout) = self.conv(&format!("{name}.conv1"), Kind::Same, cin, None)?;
+        let norm2 = self.norm(&format!("{name}.norm2"), cout, zq)?;
+        let (conv2, _) = self.conv(&format!("{name}.conv2"), Kind::Same, cout, Some(cout))?;
+        let nin_shortcut = if cin == cout {
+            None
+        } else {
+            Some(self.conv(&format!("{name}.nin_shortcut"), Kind::Point, cin, Some(cout))?.0)
+        };
+        Ok((Resnet { name: name.to_owned(), norm1, conv1, norm2, conv2, nin_shortcut }, cout))
+    }
+
+    fn attention(
+        &self,
+        name: &str,
+        channels: usize,
+        zq: Option<usize>,
+    ) -> Result<Attention, MovqError> {
+        let point = |part: &str| {
+            Ok::<_, MovqError>(
+                self.conv(&format!("{name}.{part}"), Kind::Point, channels, Some(channels))?.0,
+            )
+        };
+        Ok(Attention {
+            name: name.to_owned(),
+            norm: self.norm(&format!("{name}.norm"), channels, zq)?,
+            q: point("q")?,
+            k: point("k")?,
+            v: point("v")?,
+            proj_out: point("proj_out")?,
+        })
+    }
+
+    /// All blocks of a level with their attentions, and the level's channels.
+    #[expect(clippy::type_complexity, reason = "the level's own field type")]
+    fn blocks(
+        &self,
+        level: &str,
+        mut channels: usize,
+        zq: Option<usize>,
+    ) -> Result<(Vec<(Resnet, Option<Attention>)>, usize), MovqError> {
+        let with_attention = self.has(&format!("{level}.attn.0.q.weight"));
+        let mut blocks = Vec::new();
+        for j in 0..self.count(&format!("{level}.block"))? {
+            let (block, out) = self.resnet(&format!("{level}.block.{j}"), channels, zq)?;
+            channels = out;
+            let attention = match with_attention {
+                true => Some(self.attention(&format!("{level}.attn.{j}"), channels, zq)?),
+                false => None,
+            };
+            blocks.push((block, attention));
+        }
+        Ok((blocks, channels))
+    }
+
+    fn mid(&self, name: &str, channels: usize, zq: Option<usize>) -> Result<Mid, MovqError> {
+        let block = |part: &str| {
+            let name = format!("{name}.{part}");
+            match self.resnet(&name, channels, zq)? {
+                (block, out) if out == channels => Ok(block),
+                (_, out) => Err(self.error(
+                    &format!("{name}.conv1.weight"),
+                    format!("{out} channels, not {channels}"),
+                )),
+            }
+        };
+        let (block_1, block_2) = (block("block_1")?, block("block_2")?);
+        Ok(Mid {
+            block_1,
+            attn_1: self.attention(&format!("{name}.attn_1"), channels, zq)?,
+            block_2,
+        })
+    }
+
+    /// How many consecutive `prefix.0`, `prefix.1`, ... there are; at least one.
+    fn count(&self, prefix: &str) -> Result<usize, MovqError> {
+        let exists = |i: usize| {
+            let start = format!("{prefix}.{i}.");
+            self.shapes
+                .range(start.clone()..)
+                .next()
+                .is_some_and(|(name, _)| name.starts_with(&start))
+        };
+        match (0..COUNT_MAX).take_while(|&i| exists(i)).count() {
+            0 => Err(self.error(&format!("{prefix}.0"), "it is missing")),
+            n => Ok(n),
+        }
+    }
+
+    /// A tensor inside the model that nothing used means that the model is another one than was understood.
+    fn check_leftovers(&self) -> Result<(), MovqError> {
+        let used = self.used.borrow();
+        let left = |name: &&String| {
+            PARTS.iter().any(|part| name.starts_with(part)) && !used.contains(*name)
+        };
+        match self.shapes.keys().find(left) {
+            Some(name) => Err(self.error(name, "it has no place in the model")),
+            None => Ok(()),
+        }
+    }
+
+    fn parameters(&self) -> u64 {
+        let used = self.used.borrow();
+        used.iter().map(|name| self.shapes[name].iter().product::<usize>() as u64).sum()
+    }
 }

@@ -14,10 +14,10 @@ mod decoder;
 mod encoder;
 mod gemm;
 mod load;
-mod loader;
 pub(crate) mod map;
 mod norm;
 pub(crate) mod pixels;
+mod prepared;
 #[cfg(test)]
 mod tests;
 pub(crate) mod trace;

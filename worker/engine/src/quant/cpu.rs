@@ -3,45 +3,15 @@
 
 use super::bf16;
 use super::bytes::Bytes;
-use super::int4::{GROUP, GROUP_BYTES, Int4Matrix, QuantisedGroup, pack, quantise_group};
+use super::int4::{GROUP, GROUP_BYTES, Int4Matrix};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::Isa;
-use crate::kernels::for_each_isa;
 use crate::kernels::panel::{Eight, Matrix};
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod narrow;
-
-/// A quantised group as it is stored.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct PackedGroup {
-    /// In the layout of `int4`.
-    pub(super) codes: [u8; GROUP_BYTES],
-    /// bf16 bits.
-    pub(super) scale: u16,
-    /// bf16 bits.
-    pub(super) zero: u16,
-}
-
-impl Default for PackedGroup {
-    fn default() -> Self {
-        Self { codes: [0; GROUP_BYTES], scale: 0, zero: 0 }
-    }
-}
-
-for_each_isa! {
-    /// Quantises whole groups of weights, one for each element of `to`.
-    pub(super) fn quantise_groups(weights: &[f32], to: &mut [PackedGroup]) {
-        let (groups, rest) = weights.as_chunks::<GROUP>();
-        assert!(groups.len() == to.len() && rest.is_empty(), "one packed group for each 128 weights");
-        for (group, to) in groups.iter().zip(to) {
-            let QuantisedGroup { codes, scale, zero } = quantise_group(group);
-            *to = PackedGroup { codes: pack(&codes), scale, zero };
-        }
-    }
-}
 
 /// Weights stored as bf16.
 pub(super) struct Bf16Matrix<'a> {

@@ -7,10 +7,11 @@
 //! **Layout.** The 64 bytes of a group hold two halves of 64 weights, 32 bytes each; the low nibbles of a half are its first
 //! 32 weights, the high nibbles the others. Within 32 weights the weight `8 v + d` stands in byte
 //! `v / 2 * 8 + v % 2 + d / 4 * 16 + d % 4 * 2`, which is the order in which AVX2 unpacks bytes to lanes.
+#![expect(unsafe_code, reason = "quantising is compiled once for each instruction set")]
 
 use super::bf16;
 use super::bytes::Bytes;
-use super::cpu::{PackedGroup, quantise_groups};
+use crate::kernels::for_each_isa;
 
 /// Weights that share a scale and a zero.
 pub const GROUP: usize = 128;
@@ -154,6 +155,35 @@ pub fn quantise_group(weights: &[f32; GROUP]) -> QuantisedGroup {
         steps.round_ties_even().clamp(0.0, 15.0) as u8
     });
     QuantisedGroup { codes, scale: bf16::to_bits(scale), zero: bf16::to_bits(zero) }
+}
+
+/// A quantised group as it is stored.
+#[derive(Debug, Clone, Copy)]
+struct PackedGroup {
+    /// In the layout of `int4`.
+    codes: [u8; GROUP_BYTES],
+    /// bf16 bits.
+    scale: u16,
+    /// bf16 bits.
+    zero: u16,
+}
+
+impl Default for PackedGroup {
+    fn default() -> Self {
+        Self { codes: [0; GROUP_BYTES], scale: 0, zero: 0 }
+    }
+}
+
+for_each_isa! {
+    /// Quantises whole groups of weights, one for each element of `to`.
+    fn quantise_groups(weights: &[f32], to: &mut [PackedGroup]) {
+        let (groups, rest) = weights.as_chunks::<GROUP>();
+        assert!(groups.len() == to.len() && rest.is_empty(), "one packed group for each 128 weights");
+        for (group, to) in groups.iter().zip(to) {
+            let QuantisedGroup { codes, scale, zero } = quantise_group(group);
+            *to = PackedGroup { codes: pack(&codes), scale, zero };
+        }
+    }
 }
 
 /// The values of the sixteen codes, all of them bf16.

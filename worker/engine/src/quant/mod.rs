@@ -11,9 +11,11 @@
 pub mod bf16;
 mod bytes;
 mod cpu;
+mod format;
 pub mod int4;
 mod linear;
 
 pub use bytes::Bytes;
+pub use format::{KvCache, Weights};
 pub use int4::Int4Matrix;
 pub use linear::Linear;

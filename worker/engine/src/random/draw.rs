@@ -5,9 +5,9 @@ use std::path::Path;
 
 use half::bf16;
 
+use crate::checkpoint::write::{Entry, header};
 use crate::error::LoadError;
 use crate::sample::rng::philox4x32_10;
-use crate::stored::{Entry, header};
 
 /// One tensor to draw: `mean + std * noise`, stored in bf16 or f32.
 #[derive(Debug, Clone, PartialEq)]

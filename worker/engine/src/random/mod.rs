@@ -13,8 +13,8 @@ use std::str::FromStr;
 
 use serde_json::{Value, json};
 
-use crate::config::Config;
 use crate::error::LoadError;
+use crate::transformer::config::Config;
 use draw::Spec;
 
 /// Size of a random checkpoint.
@@ -268,7 +268,7 @@ mod tests {
 
     /// Mean entropy in nats of the laws along a generated picture: guidance 4, all codes, temperature 1.
     fn mean_entropy(sharp: bool) -> f64 {
-        use crate::model::KvCache;
+        use crate::quant::KvCache;
         use crate::sample::grid::{Grid, Place};
         use crate::sample::logits::{guide, law};
         use crate::transformer::{Chunk, Scratch};

@@ -1,7 +1,7 @@
 //! Tensors of the transformer.
 
 use super::draw::Spec;
-use crate::config::Config;
+use crate::transformer::config::Config;
 
 /// Spread of the scores of a flat and of a sharp model.
 const FLAT: f32 = 1.5;

@@ -1,7 +1,7 @@
 //! Where the tokens of a picture stand: header, rows of codes with their ends, image end.
 
 use crate::error::EngineError;
-use crate::tokenizer::TokenIds;
+use crate::prompt::tokenizer::TokenIds;
 
 /// Pixels of a grid, the unit of a picture's size.
 pub const GRID_PIXELS: u32 = 32;

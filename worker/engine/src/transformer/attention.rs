@@ -4,15 +4,15 @@ use std::time::Instant;
 
 use super::kv_cache::BranchCache;
 use super::{Chunk, Scratch, Stage, Trace, linear};
-use crate::config::Config;
+use crate::checkpoint::tensors::Tensors;
 use crate::error::LoadError;
 use crate::kernels::{
     Pool, add_mixed, add_weighted_rows, layer_norm_in_place, matmul_nt_serial, scores,
     softmax_in_place,
 };
-use crate::model::Weights;
 use crate::quant::Linear;
-use crate::weights::Tensors;
+use crate::quant::Weights;
+use crate::transformer::config::Config;
 
 /// The q/k norms use this value whatever `rms_norm_eps` says.
 const QK_NORM_EPS: f32 = 1e-5;

@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::rope::RopeTable;
-use crate::config::Config;
 use crate::kernels::{StoredRows, narrow_bf16};
-use crate::model::KvCache;
+use crate::quant::KvCache;
+use crate::transformer::config::Config;
 
 /// Static cache of one branch of one slot: every layer's keys (normed and rotated) and values.
 ///
@@ -22,6 +22,12 @@ pub struct BranchCache {
     keys: Store,
     values: Store,
     rope: Arc<RopeTable>,
+}
+
+/// Length of the common prefix of what a cache holds and a sequence, at least the sequence's last token left to feed.
+pub(crate) fn common(held: &[u32], sequence: &[u32]) -> usize {
+    let most = held.len().min(sequence.len().saturating_sub(1));
+    held.iter().zip(sequence).take(most).take_while(|(a, b)| a == b).count()
 }
 
 /// (layer, kv head, position, head_dim) numbers.
@@ -245,5 +251,13 @@ mod tests {
             );
         }
         assert_eq!(BranchCache::bytes(&config, 4, KvCache::Int8), 2 * 2 * 2 * 4 * 12);
+    }
+
+    #[test]
+    fn the_last_token_of_a_sequence_is_always_left_to_feed() {
+        assert_eq!(common(&[1, 2, 3], &[1, 2, 3]), 2);
+        assert_eq!(common(&[1, 2, 3], &[1, 9, 3, 4]), 1);
+        assert_eq!(common(&[], &[1]), 0);
+        assert_eq!(common(&[1], &[]), 0);
     }
 }

@@ -2,11 +2,11 @@
 
 use safetensors::Dtype;
 
+use crate::checkpoint::tensors::Tensors;
 use crate::error::LoadError;
-use crate::model::Weights;
+use crate::quant::Weights;
 use crate::quant::int4::{GROUP, GROUP_BYTES, fits};
 use crate::quant::{Bytes, Int4Matrix, Linear, bf16};
-use crate::weights::Tensors;
 
 /// Suffixes of the three tensors that stand for a quantised `{name}.weight`.
 pub(crate) const CODES: &str = "int4_codes";

@@ -1,12 +1,12 @@
 //! The feed-forward block: `W_down(silu(W_gate h) * (W_up h))`.
 
 use super::{Scratch, linear};
-use crate::config::Config;
+use crate::checkpoint::tensors::Tensors;
 use crate::error::LoadError;
 use crate::kernels::{Pool, silu_mul_in_place};
-use crate::model::Weights;
 use crate::quant::Linear;
-use crate::weights::Tensors;
+use crate::quant::Weights;
+use crate::transformer::config::Config;
 
 /// One layer's feed-forward block.
 #[derive(Debug)]

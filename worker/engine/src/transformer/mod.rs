@@ -9,6 +9,7 @@
 //! **Must never know.** Requests, sampling, pictures.
 
 mod attention;
+pub mod config;
 mod kv_cache;
 pub(crate) mod linear;
 mod mlp;
@@ -19,14 +20,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use kv_cache::BranchCache;
+pub(crate) use kv_cache::common;
 pub use rope::RopeTable;
 
-use crate::config::Config;
+use crate::checkpoint::tensors::Tensors;
 use crate::error::LoadError;
 use crate::kernels::{Pool, add_in_place, rms_norm};
-use crate::model::{KvCache, Weights};
 use crate::quant::Linear;
-use crate::weights::Tensors;
+use crate::quant::{KvCache, Weights};
+use crate::transformer::config::Config;
 use attention::Attention;
 use linear::Embedding;
 use mlp::Mlp;

@@ -2,8 +2,8 @@
 //!
 //! Cosines and sines are our own: library versions differ in the last bit, and a token depends on every bit.
 
-use crate::config::{Config, RopeKind};
 use crate::kernels::{ln, rotate_halves};
+use crate::transformer::config::{Config, RopeKind};
 
 /// Cosines and sines of every position up to a capacity.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ fn sin_cos(angle: f64) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RopeScaling;
+    use crate::transformer::config::RopeScaling;
 
     #[test]
     fn our_functions_agree_with_the_platform() {

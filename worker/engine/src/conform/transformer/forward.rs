@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Report;
-use crate::config::Config;
+use crate::checkpoint::tensors::Tensors;
 use crate::kernels::Pool;
-use crate::model::{KvCache, Weights};
+use crate::quant::{KvCache, Weights};
+use crate::transformer::config::Config;
 use crate::transformer::{BranchCache, Chunk, Scratch, Stage, Transformer};
-use crate::weights::Tensors;
 
 /// f32, stated by the fixtures.
 const TOLERANCE: f64 = 1e-4;

@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use super::{Report, json, model, prompt_tokens, task};
 use crate::decode::Stream;
+use crate::engine::slot::Running;
 use crate::engine::{Engine, finish_alone};
 use crate::model::Model;
 use crate::request::{Decoding, GuidanceSchedule, Sampler, Window};
 use crate::sample::grid::Grid;
 use crate::sample::logits::guidance_table;
-use crate::slot::Running;
 
 #[derive(Deserialize)]
 struct Greedy {

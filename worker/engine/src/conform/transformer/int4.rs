@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::Report;
-use crate::config::Config;
+use crate::checkpoint::tensors::Tensors;
 use crate::kernels::Pool;
-use crate::model::{KvCache, Weights};
 use crate::quant::{Int4Matrix, Linear, bf16};
+use crate::quant::{KvCache, Weights};
+use crate::transformer::config::Config;
 use crate::transformer::{Chunk, Scratch, Transformer};
-use crate::weights::Tensors;
 
 /// Against f32 maths on dequantised weights, and against bf16 maths: stated by the fixtures.
 const EXACT_MATHS: f64 = 1e-3;

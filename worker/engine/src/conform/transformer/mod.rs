@@ -14,10 +14,10 @@ use serde::de::DeserializeOwned;
 
 use super::Check;
 use super::report::Report;
-use crate::config::Config;
 use crate::model::{LoadOptions, Model};
+use crate::prompt::tokenizer::{TokenIds, Tokenizer};
 use crate::prompt::{self, Map, PromptTask};
-use crate::tokenizer::{TokenIds, Tokenizer};
+use crate::transformer::config::Config;
 
 /// Runs every comparison of a transformer fixture folder whose file is there.
 pub fn transformer(dir: &Path) -> Vec<Check> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Report, json, task};
 use crate::prompt;
-use crate::tokenizer::Tokenizer;
+use crate::prompt::tokenizer::Tokenizer;
 
 const SEPARATOR: &str = "<reserved08706>";
 const PLACEHOLDER: &str = "<|image|>";

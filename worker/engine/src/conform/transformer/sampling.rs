@@ -5,15 +5,15 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Report, json, token_ids};
-use crate::config::Config;
+use crate::checkpoint::tensors::Tensors;
 use crate::kernels::{Pool, softmax_in_place};
-use crate::model::{KvCache, Weights};
+use crate::prompt::tokenizer::TokenIds;
+use crate::quant::{KvCache, Weights};
 use crate::request::GuidanceSchedule;
 use crate::sample::grid::{Grid, Place};
 use crate::sample::logits::{cool, guidance_table, guide, keep_top_k};
-use crate::tokenizer::TokenIds;
+use crate::transformer::config::Config;
 use crate::transformer::{Chunk, Scratch, Transformer};
-use crate::weights::Tensors;
 
 const LOGITS: f64 = 1e-4;
 const GUIDED: f64 = 1e-3;

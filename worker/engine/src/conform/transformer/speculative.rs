@@ -6,10 +6,10 @@ use serde::Deserialize;
 
 use super::generation::Run;
 use super::{Report, json, model};
+use crate::checkpoint::tensors::Tensors;
 use crate::decode::coupled::{keeps, residual};
 use crate::request::{Decoding, GuidanceSchedule, Window};
 use crate::sample::grid::Grid;
-use crate::weights::Tensors;
 
 /// f32 rounding of recorded ratios and residuals.
 const RATIO: f64 = 1e-5;

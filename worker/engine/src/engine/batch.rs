@@ -6,11 +6,11 @@
 use crate::decode::{Plan, Stream};
 
 /// Rows a branch feeds in one step while it catches up.
-pub const CATCH_UP_ROWS: usize = 64;
+pub(crate) const CATCH_UP_ROWS: usize = 64;
 
 /// One of the two sequences of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Branch {
+pub(crate) enum Branch {
     /// Prompt and image part.
     Conditional,
     /// The image part alone, from position 0.
@@ -19,18 +19,18 @@ pub enum Branch {
 
 /// The tokens of one branch in one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Feed {
+pub(crate) struct Feed {
     /// Which sequence.
-    pub branch: Branch,
+    pub(crate) branch: Branch,
     /// Its next tokens.
-    pub tokens: Vec<u32>,
+    pub(crate) tokens: Vec<u32>,
     /// Position of the first of them, which is what its cache holds already.
-    pub start: usize,
+    pub(crate) start: usize,
 }
 
 /// What a request does in one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Turn {
+pub(crate) enum Turn {
     /// It catches up: no scores are wanted.
     CatchUp(Vec<Feed>),
     /// It feeds everything known and the guesses, and wants the scores of `plan.wanted`.
@@ -44,16 +44,16 @@ pub enum Turn {
 
 /// Positions that the caches of a request hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cached {
+pub(crate) struct Cached {
     /// Of the conditional branch.
-    pub conditional: usize,
+    pub(crate) conditional: usize,
     /// Of the unconditional branch, if there is one.
-    pub unconditional: Option<usize>,
+    pub(crate) unconditional: Option<usize>,
 }
 
 impl Turn {
     /// The next turn of a request; `plan` is asked for only when the caches are close behind.
-    pub fn next(stream: &Stream, cached: Cached, plan: impl FnOnce() -> Plan) -> Self {
+    pub(crate) fn next(stream: &Stream, cached: Cached, plan: impl FnOnce() -> Plan) -> Self {
         let mut behind = vec![(Branch::Conditional, cached.conditional, stream.prompt())];
         behind.extend(cached.unconditional.map(|cached| (Branch::Unconditional, cached, &[][..])));
         let known = |prompt: &[u32]| prompt.len() + stream.image().len();
@@ -78,7 +78,7 @@ impl Turn {
     }
 
     /// What each branch feeds, conditional first.
-    pub fn feeds(&self) -> &[Feed] {
+    pub(crate) fn feeds(&self) -> &[Feed] {
         match self {
             Self::CatchUp(feeds) | Self::Decode { feeds, .. } => feeds,
         }
@@ -87,7 +87,7 @@ impl Turn {
 
 impl Feed {
     /// The row, counted from this feed's first, whose scores choose the token at `index` of the image part.
-    pub fn row_of(&self, index: usize, prompt: usize) -> usize {
+    pub(crate) fn row_of(&self, index: usize, prompt: usize) -> usize {
         let before = match self.branch {
             Branch::Conditional => prompt + index - 1,
             Branch::Unconditional => index - 1,
@@ -99,8 +99,8 @@ impl Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prompt::tokenizer::TokenIds;
     use crate::sample::grid::Grid;
-    use crate::tokenizer::TokenIds;
 
     fn stream(prompt: usize) -> Stream {
         let grids = (0..20).map(|n| Some(50 + n)).collect();

@@ -1,17 +1,11 @@
 //! Prompts and panels that several slots begin with are computed once: keys and values are copied, to the bit the same.
 
-use crate::engine::Counters;
-use crate::slot::Slot;
-use crate::transformer::BranchCache;
+use super::counters::Counters;
+use super::slot::Slot;
+use crate::transformer::{BranchCache, common};
 
 /// Tokens that are worth waiting a step for.
 const WORTH_WAITING: usize = 16;
-
-/// Length of the common prefix of what a cache holds and a sequence, at least the sequence's last token left to feed.
-pub(crate) fn common(held: &[u32], sequence: &[u32]) -> usize {
-    let most = held.len().min(sequence.len().saturating_sub(1));
-    held.iter().zip(sequence).take(most).take_while(|(a, b)| a == b).count()
-}
 
 /// Copies into caches that have not begun what others hold of their sequences. Says for each slot whether it shall run now:
 /// one that begins with what an earlier slot is still computing waits for it.
@@ -83,17 +77,4 @@ fn copy(slots: &mut [Slot], from: (usize, usize), to: (usize, usize), len: usize
     };
     slots[to.0].put_cache(to.1, target);
     gained
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_token_of_a_sequence_is_always_left_to_feed() {
-        assert_eq!(common(&[1, 2, 3], &[1, 2, 3]), 2);
-        assert_eq!(common(&[1, 2, 3], &[1, 9, 3, 4]), 1);
-        assert_eq!(common(&[], &[1]), 0);
-        assert_eq!(common(&[1], &[]), 0);
-    }
 }

@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
+use super::slot::{Running, check_panel};
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::request::Request;
 use crate::sample::logits::{guide, law};
-use crate::slot::{Running, check_panel};
 use crate::transformer::{Chunk, Scratch};
 
 /// Sums over the generated codes of a picture, in nats.

@@ -1,85 +1,21 @@
 //! A loaded model: transformer, tokenizer and image tokenizer, and the fingerprint that names the results they give.
 
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+mod fingerprint;
+mod image_tokenizer;
+
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::image::RgbImage;
-
-use crate::config::{Config, Generation};
+use crate::checkpoint::tensors::{Tensors, weight_files};
 use crate::error::{EngineError, LoadError};
-use crate::fingerprint;
-use crate::image_tokenizer::ImageTokenizer;
+use crate::image::RgbImage;
 use crate::kernels::Pool;
-use crate::tokenizer::{self, TokenIds, Tokenizer};
+use crate::prompt::tokenizer::{self, TokenIds, Tokenizer};
+use crate::quant::{KvCache, Weights};
 use crate::transformer::Transformer;
-use crate::weights::{Tensors, weight_files};
-
-/// Format of the transformer's matrices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Weights {
-    /// 32-bit floats.
-    F32,
-    /// bfloat16.
-    Bf16,
-    /// 4-bit codes in groups of 128.
-    Int4,
-}
-
-/// Format of the key and value cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KvCache {
-    /// bfloat16.
-    Bf16,
-    /// 32-bit floats.
-    F32,
-    /// 8-bit codes with a scale for each head and position.
-    Int8,
-}
-
-impl Weights {
-    /// The name used in specs and fingerprints.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::Int4 => "int4",
-        }
-    }
-}
-
-impl KvCache {
-    /// The name used in specs and fingerprints.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::Int8 => "int8",
-        }
-    }
-}
-
-impl FromStr for Weights {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        [Self::F32, Self::Bf16, Self::Int4]
-            .into_iter()
-            .find(|format| format.as_str() == name)
-            .ok_or_else(|| format!("no weights are named `{name}`; there are f32, bf16 and int4"))
-    }
-}
-
-impl FromStr for KvCache {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        [Self::Bf16, Self::F32, Self::Int8]
-            .into_iter()
-            .find(|format| format.as_str() == name)
-            .ok_or_else(|| format!("no cache is named `{name}`; there are bf16, f32 and int8"))
-    }
-}
+use crate::transformer::config::{Config, Generation};
+use image_tokenizer::ImageTokenizer;
+pub(crate) use image_tokenizer::image_tokenizer_file;
 
 /// How a model folder is loaded.
 #[derive(Debug, Clone)]
@@ -231,42 +167,6 @@ impl Model {
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
-}
-
-/// The image tokenizer's file: the first by name below `movqgan/`, else `movqgan*.{ckpt,safetensors}` beside the weights.
-pub(crate) fn image_tokenizer_file(dir: &Path) -> Result<PathBuf, LoadError> {
-    let mut found = Vec::new();
-    let mut folders = vec![dir.join("movqgan")];
-    while let Some(folder) = folders.pop() {
-        for path in entries(&folder) {
-            if path.is_dir() {
-                folders.push(path);
-            } else if is_checkpoint(&path) {
-                found.push(path);
-            }
-        }
-    }
-    if found.is_empty() {
-        let named = |path: &PathBuf| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("movqgan"))
-        };
-        found =
-            entries(dir).into_iter().filter(|path| named(path) && is_checkpoint(path)).collect();
-    }
-    found.sort_unstable();
-    found.into_iter().next().ok_or_else(|| LoadError::Format {
-        path: dir.to_owned(),
-        reason: "no image tokenizer at movqgan/ or movqgan*.{ckpt,safetensors}".to_owned(),
-    })
-}
-
-fn entries(dir: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
-}
-
-fn is_checkpoint(path: &Path) -> bool {
-    path.is_file() && path.extension().is_some_and(|ext| ext == "ckpt" || ext == "safetensors")
 }
 
 /// Layers beyond those of the configuration mean that the two do not belong together.

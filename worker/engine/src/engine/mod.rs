@@ -5,22 +5,33 @@
 //! **Main path.** [`Engine::admit`] lays a request out in a free slot; [`Engine::step`] asks every slot for its turn, runs one
 //! forward pass over all rows of both branches, chooses codes for the wanted cells, and lets each slot accept them.
 
+pub(crate) mod batch;
+pub mod budget;
+mod counters;
+mod painter;
+mod prefix;
+pub(crate) mod slot;
+mod surprise;
+mod window;
+
+pub use counters::{Counters, Spent};
+pub use surprise::{Surprise, surprise};
+
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::batch::{Branch, Turn};
 use crate::decode::{Choice, Plan};
 use crate::error::EngineError;
 use crate::model::Model;
-use crate::painter::{Done, Painter, Task};
-use crate::prefix;
 use crate::request::{Decoding, Event, Picture, Request};
 use crate::sample::grid::Grid;
 use crate::sample::logits::{choose, guide, law};
 use crate::sample::rng;
-use crate::slot::{Running, Slot, check_panel, same_id};
-use crate::transformer::{self, BranchCache, Chunk, Scratch};
-use crate::window::Meter;
+use crate::transformer::{BranchCache, Chunk, Scratch};
+use batch::{Branch, Turn};
+use painter::{Done, Painter, Task};
+use slot::{Running, Slot, check_panel, same_id};
+use window::Meter;
 
 /// The draw that defines the sequential token sequence.
 const NOISE_DRAW: u32 = 0;
@@ -41,47 +52,6 @@ pub struct Engine {
     painter: Option<Painter>,
     /// Requests whose given panel is being read; each has a place.
     reading: Vec<(u64, Request)>,
-}
-
-/// What an engine has done since it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Forward passes.
-    pub forwards: u64,
-    /// Rows of all passes: tokens fed, both branches counted.
-    pub rows: u64,
-    /// Rows whose scores were computed.
-    pub scored: u64,
-    /// Rows that were copied from a slot with the same prefix and not computed.
-    pub shared: u64,
-    /// Bytes of weights that the passes read: each matrix once a pass, whatever its rows.
-    pub weight_bytes: u64,
-    /// Passes of each request that chose codes of it, summed over the requests.
-    pub turns: u64,
-    /// Codes that were accepted.
-    pub codes: u64,
-}
-
-/// Seconds that an engine has spent since it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Spent {
-    /// Whole steps.
-    pub step: f64,
-    /// Forward passes, by stage.
-    pub transformer: transformer::Spent,
-    /// Guidance, top-k, noise and choice.
-    pub choose: f64,
-}
-
-impl Spent {
-    /// What has been spent since an earlier moment.
-    pub fn since(&self, earlier: &Self) -> Self {
-        Self {
-            step: self.step - earlier.step,
-            transformer: self.transformer.since(&earlier.transformer),
-            choose: self.choose - earlier.choose,
-        }
-    }
 }
 
 /// One cell that a step evaluates.

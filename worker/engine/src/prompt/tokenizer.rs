@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::config::Config;
 use crate::error::LoadError;
+use crate::transformer::config::Config;
 
 /// A byte-level BPE tokenizer in Hugging Face form. Text is always plain: names of special tokens inside a caption are
 /// ordinary characters.

@@ -1,6 +1,6 @@
 //! The seam to MoVQGAN: pictures to codes and back, in this crate's errors and at this crate's 8 pixels a code.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{EngineError, LoadError};
 use crate::image::RgbImage;
@@ -54,4 +54,40 @@ impl ImageTokenizer {
             .decode(codes, h, w, &self.pool)
             .map_err(|error| EngineError::ImageTokenizer(error.to_string()))
     }
+}
+
+/// The image tokenizer's file: the first by name below `movqgan/`, else `movqgan*.{ckpt,safetensors}` beside the weights.
+pub(crate) fn image_tokenizer_file(dir: &Path) -> Result<PathBuf, LoadError> {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.join("movqgan")];
+    while let Some(folder) = folders.pop() {
+        for path in entries(&folder) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if is_checkpoint(&path) {
+                found.push(path);
+            }
+        }
+    }
+    if found.is_empty() {
+        let named = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("movqgan"))
+        };
+        found =
+            entries(dir).into_iter().filter(|path| named(path) && is_checkpoint(path)).collect();
+    }
+    found.sort_unstable();
+    found.into_iter().next().ok_or_else(|| LoadError::Format {
+        path: dir.to_owned(),
+        reason: "no image tokenizer at movqgan/ or movqgan*.{ckpt,safetensors}".to_owned(),
+    })
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+fn is_checkpoint(path: &Path) -> bool {
+    path.is_file() && path.extension().is_some_and(|ext| ext == "ckpt" || ext == "safetensors")
 }

@@ -1,18 +1,17 @@
 //! One place of the engine: two static caches and the request that uses them.
 
-use crate::batch::{Cached, Turn};
+use super::batch::{Cached, Turn};
 use crate::decode::coupled::{Coupled, Draws, invert, keeps};
 use crate::decode::jacobi::Jacobi;
 use crate::decode::{Choice, Plan, Stream, sequential};
 use crate::error::EngineError;
 use crate::image::RgbImage;
 use crate::model::Model;
-use crate::prefix;
 use crate::request::{Decoding, Request, Sampler, Window};
 use crate::sample::grid::Grid;
 use crate::sample::logits::guidance_table;
 use crate::sample::rng;
-use crate::transformer::BranchCache;
+use crate::transformer::{BranchCache, common};
 
 /// A place for one request. Its caches stay allocated between requests.
 #[derive(Debug, Default)]
@@ -250,7 +249,7 @@ fn prepare(cache: &mut Option<BranchCache>, model: &Model, positions: usize, seq
     let transformer = model.transformer();
     match cache {
         Some(cache) if cache.capacity() >= positions => {
-            let held = prefix::common(cache.tokens(), sequence);
+            let held = common(cache.tokens(), sequence);
             cache.restart(held, transformer.rope(positions));
         }
         _ => *cache = Some(transformer.cache(positions, model.kv_cache())),

@@ -4,7 +4,7 @@
 //! tables; [`Meter`] fills them from the steps that an engine runs.
 
 /// Windows that are considered.
-pub const CANDIDATES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+pub(crate) const CANDIDATES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// Windows of the first steps, so that there is something to fit.
 const EXPLORE: [usize; 6] = [1, 8, 4, 16, 2, 8];
@@ -17,16 +17,16 @@ const FORGET: f64 = 0.97;
 
 /// What is known of a machine and a model.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tables {
+pub(crate) struct Tables {
     /// (rows, milliseconds) of a step at the present context, ascending by rows.
-    pub step_ms: Vec<(usize, f64)>,
+    pub(crate) step_ms: Vec<(usize, f64)>,
     /// (window, codes accepted by a step), ascending by window.
-    pub accepted: Vec<(usize, f64)>,
+    pub(crate) accepted: Vec<(usize, f64)>,
 }
 
 /// The window with most accepted codes a millisecond; the smaller one on ties. Each of its cells is a row in each branch,
 /// beside `other` rows of the same step.
-pub fn best(tables: &Tables, branches: usize, other: usize) -> usize {
+pub(crate) fn best(tables: &Tables, branches: usize, other: usize) -> usize {
     let mut best = (1, 0.0);
     for (window, accepted) in &tables.accepted {
         let rate = accepted
@@ -55,7 +55,7 @@ fn interpolate(table: &[(usize, f64)], rows: usize) -> f64 {
 
 /// Fits step times and acceptance to the steps that were run, the recent ones counting most.
 #[derive(Debug, Clone)]
-pub struct Meter {
+pub(crate) struct Meter {
     /// Normal equations of ms = a + b rows + c rows context.
     normal: [[f64; 4]; 3],
     /// (kept, tried) of the guess at each place of a window.
@@ -78,7 +78,7 @@ impl Default for Meter {
 
 impl Meter {
     /// Takes the time of a step of so many rows at a mean context (positions).
-    pub fn step(&mut self, rows: usize, context: usize, ms: f64) {
+    pub(crate) fn step(&mut self, rows: usize, context: usize, ms: f64) {
         let x = [1.0, rows as f64, rows as f64 * context as f64];
         for (i, equation) in self.normal.iter_mut().enumerate() {
             for (j, entry) in equation.iter_mut().enumerate() {
@@ -88,7 +88,7 @@ impl Meter {
     }
 
     /// Takes how many codes of a window were accepted.
-    pub fn accepted(&mut self, window: usize, codes: usize) {
+    pub(crate) fn accepted(&mut self, window: usize, codes: usize) {
         for (i, (kept, tried)) in self.guesses.iter_mut().enumerate().take(window.saturating_sub(1))
         {
             // Code 0 always counts; code i + 1 counts when guess i was right.
@@ -101,7 +101,7 @@ impl Meter {
     }
 
     /// The window of the next step of a request.
-    pub fn window(&mut self, branches: usize, other: usize, context: usize) -> usize {
+    pub(crate) fn window(&mut self, branches: usize, other: usize, context: usize) -> usize {
         let step = self.steps;
         self.steps += 1;
         if let Some(window) = EXPLORE.get(step as usize) {
@@ -114,7 +114,7 @@ impl Meter {
     }
 
     /// The tables at a context.
-    pub fn tables(&self, context: usize) -> Tables {
+    pub(crate) fn tables(&self, context: usize) -> Tables {
         let [fixed, row, row_position] = solve(self.normal);
         let ms = |rows: usize| fixed + rows as f64 * (row + row_position * context as f64);
         let step_ms = (0..=10).map(|power| (1 << power, ms(1 << power).max(1e-6))).collect();

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use crate::batch::CATCH_UP_ROWS;
-use crate::config::Config;
+use super::batch::CATCH_UP_ROWS;
 use crate::error::{EngineError, LoadError};
-use crate::model::{KvCache, Weights};
 use crate::movqgan;
+use crate::prompt::tokenizer::Tokenizer;
 use crate::quant::int4;
+use crate::quant::{KvCache, Weights};
 use crate::random;
 use crate::sample::grid::Grid;
-use crate::tokenizer::Tokenizer;
 use crate::transformer::BranchCache;
+use crate::transformer::config::Config;
 
 /// What is to be run.
 #[derive(Debug, Clone, Copy, PartialEq)]

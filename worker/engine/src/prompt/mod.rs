@@ -3,6 +3,8 @@
 //! Texts of the trained tasks are verbatim those of the model's training; those of `Edit`, `Control` and `Dense` are
 //! ours, because the released templates are not public. `{W}x{H}` is always the size of the whole picture.
 
+pub mod tokenizer;
+
 /// The description that the reference implementation uses for every subject.
 pub const DEFAULT_SUBJECT: &str = "Bubbly and effervescent with a sparkling allure.";
 

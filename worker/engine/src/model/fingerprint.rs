@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::error::LoadError;
 
 /// Raised whenever a change of the code changes the bits of any result.
-pub const KERNEL_REVISION: u32 = 1;
+pub(super) const KERNEL_REVISION: u32 = 1;
 
 const BUFFER: usize = 1 << 20;
 
@@ -17,7 +17,7 @@ const BUFFER: usize = 1 << 20;
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn of(class: &str, files: &[(&str, PathBuf)]) -> Result<String, LoadError> {
+pub(super) fn of(class: &str, files: &[(&str, PathBuf)]) -> Result<String, LoadError> {
     let mut hash = Sha256::new();
     hash.update(format!("nightshift engine {KERNEL_REVISION}\n{class}\n"));
     for (role, path) in files {
