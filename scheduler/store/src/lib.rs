@@ -43,7 +43,7 @@ pub use items::{Artifact, ItemFilter, ItemReport, ItemRow, ItemStatus};
 pub use jobs::{Only, Submission};
 pub use leader::{LeaderTerm, Plan, Planned, Policy, Submitted, TickCounts};
 pub use leases::{InputChunk, JobInfo, Lease, ShardKind};
-pub use migrate::{PROTOCOL, SCHEMA, Versions, migrate};
+pub use migrate::{File, PROTOCOL, SCHEMA, Schema, Versions, migrate, migrate_to};
 pub use notify::{Hints, Notice, Notices};
 pub use queue::QueueRow;
 pub use report::{Answer, Call, Report, Verdict};

@@ -1,7 +1,7 @@
 //! Rules of migrations/README.md that the catalogue can answer.
 
 use nightshift_store::{
-    AttemptOutcome, ItemStatus, JobState, LEGAL_JOB_MOVES, LEGAL_SHARD_MOVES, SCHEMA, ShardKind,
+    AttemptOutcome, ItemStatus, JobState, LEGAL_JOB_MOVES, LEGAL_SHARD_MOVES, Schema, ShardKind,
     ShardState,
 };
 
@@ -111,10 +111,86 @@ async fn definer_functions_pin_their_path_and_nothing_is_open_to_everybody() {
 }
 
 #[tokio::test]
-async fn the_schema_number_is_the_last_migration() {
+async fn functions_and_views_are_sound_and_may_be_applied_again() {
     let lab = Lab::new().await;
-    assert_eq!(
-        lab.text("select max(version)::text from _sqlx_migrations").await,
-        SCHEMA.to_string()
-    );
+    // Migrating makes them in the order of their files, and so cannot look at what bodies name.
+    for file in Schema::CURRENT.functions.iter().chain(Schema::CURRENT.views) {
+        lab.sql(&format!("begin; {} commit", file.sql)).await;
+    }
+}
+
+/// What is made is made in one place: `create function` and its like, by name and arguments, over all files.
+#[test]
+fn every_function_view_trigger_and_type_stands_once() {
+    let Schema { tables, functions, views, upgrades } = Schema::CURRENT;
+    let mut made = std::collections::BTreeMap::<String, Vec<&str>>::new();
+    for file in tables.iter().chain(functions).chain(views) {
+        for made_here in definitions(file.sql) {
+            made.entry(made_here).or_default().push(file.name);
+        }
+    }
+    assert!(made.len() > 200, "the files were read: {}", made.len());
+    made.retain(|_, places| places.len() > 1);
+    assert!(made.is_empty(), "defined more than once: {made:?}");
+    for file in upgrades {
+        let kinds = ["function", "view", "trigger"];
+        let again: Vec<_> = definitions(file.sql)
+            .into_iter()
+            .filter(|made| kinds.iter().any(|kind| made.starts_with(kind)))
+            .collect();
+        assert!(again.is_empty(), "{} makes what functions/ and views/ hold: {again:?}", file.name);
+    }
+    let twice = "create function f(a int) returns int\ncreate or replace function f(b int, c text default null)\ncreate view v as\n";
+    assert_eq!(definitions(twice), ["function f(int)", "function f(int, text)", "view v"]);
+}
+
+/// `function claim(bigint, int, int)`, `view jobs`, ...: one for each line of SQL that begins with `create`.
+fn definitions(sql: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in
+        sql.match_indices("create ").filter(|(at, _)| *at == 0 || sql[..*at].ends_with('\n'))
+    {
+        let words = sql[at..]
+            .trim_start_matches("create ")
+            .trim_start_matches("or replace ")
+            .trim_start_matches("unique ")
+            .trim_start_matches("constraint ");
+        let (kind, rest) = words.split_once(' ').unwrap();
+        // Policies are named within their table.
+        if kind == "policy" {
+            continue;
+        }
+        let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let arguments = match kind {
+            "function" => format!("({})", argument_types(&rest[name.len() + 1..])),
+            _ => String::new(),
+        };
+        found.push(format!("{kind} {name}{arguments}"));
+    }
+    found
+}
+
+/// The types of the arguments that stand up to the closing parenthesis, without those that are answers.
+fn argument_types(text: &str) -> String {
+    let (mut depth, mut end) = (0, text.len());
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '(' => depth += 1,
+            ')' if depth == 0 => {
+                end = at;
+                break;
+            }
+            ')' => depth -= 1,
+            _ => {}
+        }
+    }
+    let types = text[..end]
+        .split(',')
+        .map(str::trim)
+        .filter(|argument| !argument.is_empty() && !argument.starts_with("out "));
+    let types = types.map(|argument| {
+        let argument = argument.split(" default ").next().unwrap_or(argument);
+        argument.split_once(' ').map_or(argument, |(_, kind)| kind)
+    });
+    types.collect::<Vec<_>>().join(", ")
 }
