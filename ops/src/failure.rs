@@ -86,6 +86,7 @@ fn objects(error: &nightshift_objects::Error) -> (Exit, Option<String>) {
     match error {
         E::NotFound { .. } => (Exit::NotFound, None),
         E::Unauthenticated { .. } => (Exit::Refused, None),
+        E::Misdirected { .. } => (Exit::Unreachable, None),
         E::Denied { .. } => (
             Exit::Refused,
             Some("check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do".to_owned()),

@@ -12,9 +12,10 @@ use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     retry::RetryConfig,
 };
+use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    BucketLocationConstraint, ChecksumMode as Reading, CreateBucketConfiguration, EncodingType,
+    BucketLocationConstraint, ChecksumMode as Reading, CreateBucketConfiguration,
 };
 use aws_smithy_http_client::tls;
 use base64::Engine;
@@ -22,9 +23,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
-use crate::object::{Got, Listed, ObjectInfo, Page, Put, PutOutcome, SHA256_KEY, hex};
-use crate::retry::{Budget, Failure, attempt};
-use crate::wire::{check_metadata, decode, is_ours, lowercase, unquoted, unsigned};
+use crate::object::{Got, ObjectInfo, Put, PutOutcome, SHA256_KEY, hex};
+use crate::retry::{Budget, Failure, Later, Patience, attempt};
+use crate::wire::{check_metadata, is_ours, lowercase, unquoted, unsigned};
 use crate::{ChecksumMode, Error, S3Uri, StoreConfig};
 
 /// A connection to one endpoint. Cheap to clone.
@@ -108,12 +109,13 @@ impl Objects {
         if mode == ChecksumMode::WhenSupported { &self.inner.trailers } else { &self.inner.plain }
     }
 
-    fn current(&self) -> &Client {
+    pub(crate) fn current(&self) -> &Client {
         self.client(self.checksum_mode())
     }
 
-    pub(crate) fn retry_budget(&self) -> Duration {
-        self.inner.config.retry_budget
+    pub(crate) fn patience(&self) -> Patience {
+        let StoreConfig { retry_budget, refusal_patience, .. } = self.inner.config;
+        Patience { budget: retry_budget, refusals: refusal_patience }
     }
 
     pub(crate) fn attempt_timeout(&self) -> Duration {
@@ -137,7 +139,7 @@ impl Objects {
         let mut metadata: HashMap<String, String> = how.metadata.clone().into_iter().collect();
         check_metadata(&metadata)?;
         metadata.entry(SHA256_KEY.to_owned()).or_insert_with(|| sha256.clone());
-        let mut budget = Budget::new(uri, self.retry_budget());
+        let mut budget = Budget::new(uri, self.patience());
         let mut unknown = false;
         loop {
             let request = self
@@ -156,7 +158,10 @@ impl Objects {
                 .body(ByteStream::from(body.clone()));
             let failure = match attempt(uri, self.sending_timeout(body.len()), request.send()).await
             {
-                Ok(_) => return Ok(PutOutcome::Created),
+                Ok(answer) => match stored(&answer, &sum) {
+                    Ok(()) => return Ok(PutOutcome::Created),
+                    Err(failure) => failure,
+                },
                 Err(Failure::Condition) if how.create_only => {
                     // Perhaps our own earlier attempt, of which we never heard.
                     let ours = unknown && self.holds(uri, &sha256).await?;
@@ -164,7 +169,7 @@ impl Objects {
                 }
                 Err(failure) => failure,
             };
-            let this_unknown = matches!(failure, Failure::Later { unknown: true, .. });
+            let this_unknown = matches!(failure, Failure::Later(Later { unknown: true, .. }));
             budget.spend(failure).await?;
             unknown |= this_unknown;
             // A miss is no proof: the write may still be on its way. The repetition is safe, since it carries the same bytes and condition.
@@ -189,12 +194,14 @@ impl Objects {
     /// # Errors
     /// [`Error::Denied`], [`Error::Refused`], [`Error::Unavailable`].
     pub async fn head(&self, uri: &S3Uri) -> Result<Option<ObjectInfo>, Error> {
-        let mut budget = Budget::new(uri, self.retry_budget());
+        let mut budget = Budget::new(uri, self.patience());
         loop {
-            match self.look(uri).await {
+            let failure = match self.look(uri).await {
+                Ok(Some(info)) if info.etag.is_empty() => no_etag(),
                 Ok(found) => return Ok(found),
-                Err(failure) => budget.spend(failure).await?,
-            }
+                Err(failure) => failure,
+            };
+            budget.spend(failure).await?;
         }
     }
 
@@ -208,7 +215,8 @@ impl Objects {
             .checksum_mode(Reading::Enabled);
         let found = match attempt(uri, self.attempt_timeout(), request.send()).await {
             Ok(found) => found,
-            Err(Failure::Final(Error::NotFound { .. })) => return Ok(None),
+            // A bare 404 is the whole answer to HEAD.
+            Err(failure) if failure.is_not_found() => return Ok(None),
             Err(failure) => return Err(failure),
         };
         // `abc=-2` is a sum over the sums of two parts, which says nothing of the bytes.
@@ -236,7 +244,7 @@ impl Objects {
         limit_bytes: u64,
         if_match: Option<&str>,
     ) -> Result<Got, Error> {
-        let mut budget = Budget::new(uri, self.retry_budget());
+        let mut budget = Budget::new(uri, self.patience());
         loop {
             match self.try_get(uri, limit_bytes, if_match).await {
                 Ok(got) => return Ok(got),
@@ -293,6 +301,8 @@ impl Objects {
         if_match: Option<&str>,
         range: Option<Range<u64>>,
     ) -> Result<Opened, Failure> {
+        // A listing without ETags leaves nothing to ask for.
+        let if_match = if_match.filter(|etag| !etag.is_empty());
         let request = self
             .current()
             .get_object()
@@ -303,57 +313,22 @@ impl Objects {
             .set_range(
                 range.map(|range| format!("bytes={}-{}", range.start, range.end.saturating_sub(1))),
             );
+        let changed =
+            || Error::Changed { uri: uri.clone(), wanted: if_match.unwrap_or_default().to_owned() };
         match attempt(uri, self.attempt_timeout(), request.send()).await {
+            Ok(got) if unquoted(got.e_tag()).is_empty() => Err(no_etag()),
+            // Not every endpoint heeds the condition.
+            Ok(got) if if_match.is_some_and(|wanted| unquoted(got.e_tag()) != wanted) => {
+                Err(Failure::refusal(changed()))
+            }
             Ok(got) => Ok(Opened {
                 etag: unquoted(got.e_tag()),
                 bytes: unsigned(got.content_length()),
                 metadata: lowercase(got.metadata),
                 body: got.body,
             }),
-            Err(Failure::Condition) => Err(Failure::Final(Error::Changed {
-                uri: uri.clone(),
-                wanted: if_match.unwrap_or_default().to_owned(),
-            })),
+            Err(Failure::Condition) => Err(Failure::Final(changed())),
             Err(failure) => Err(failure),
-        }
-    }
-
-    /// One page of the objects whose key begins with `prefix.key`; `after` is [`Page::next`] of the page before.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] (no such bucket), [`Error::Denied`], [`Error::Refused`], [`Error::Unavailable`].
-    pub async fn list_page(&self, prefix: &S3Uri, after: Option<String>) -> Result<Page, Error> {
-        let mut budget = Budget::new(prefix, self.retry_budget());
-        loop {
-            let request = self
-                .current()
-                .list_objects_v2()
-                .bucket(&prefix.bucket)
-                .prefix(&prefix.key)
-                // XML cannot carry every key.
-                .encoding_type(EncodingType::Url)
-                .set_continuation_token(after.clone());
-            let page = match attempt(prefix, self.attempt_timeout(), request.send()).await {
-                Ok(page) => page,
-                Err(failure) => {
-                    budget.spend(failure).await?;
-                    continue;
-                }
-            };
-            let encoded = page.encoding_type() == Some(&EncodingType::Url);
-            let listed = |object: &aws_sdk_s3::types::Object| {
-                let key = object.key().unwrap_or_default();
-                Listed {
-                    key: if encoded { decode(key) } else { key.to_owned() },
-                    bytes: unsigned(object.size()),
-                    etag: unquoted(object.e_tag()),
-                }
-            };
-            let next = page
-                .next_continuation_token()
-                .filter(|_| page.is_truncated() == Some(true))
-                .map(str::to_owned);
-            return Ok(Page { objects: page.contents().iter().map(listed).collect(), next });
         }
     }
 
@@ -362,13 +337,16 @@ impl Objects {
     /// # Errors
     /// [`Error::Denied`], [`Error::NotFound`] (no such bucket), [`Error::Refused`], [`Error::Unavailable`].
     pub async fn delete(&self, uri: &S3Uri) -> Result<(), Error> {
-        let mut budget = Budget::new(uri, self.retry_budget());
+        let mut budget = Budget::new(uri, self.patience());
         loop {
             let request = self.current().delete_object().bucket(&uri.bucket).key(&uri.key);
-            match attempt(uri, self.attempt_timeout(), request.send()).await {
+            let failure = match attempt(uri, self.attempt_timeout(), request.send()).await {
                 Ok(_) => return Ok(()),
-                Err(Failure::Final(Error::NotFound { hint: None, .. })) => return Ok(()),
-                Err(failure) => budget.spend(failure).await?,
+                Err(failure) => failure,
+            };
+            match budget.spend(failure).await {
+                Err(Error::NotFound { hint: None, .. }) => return Ok(()),
+                spent => spent?,
             }
         }
     }
@@ -390,7 +368,7 @@ impl Objects {
                 .location_constraint(BucketLocationConstraint::from(region))
                 .build()
         });
-        let mut budget = Budget::new(&uri, self.retry_budget());
+        let mut budget = Budget::new(&uri, self.patience());
         loop {
             let request = self
                 .current()
@@ -408,6 +386,24 @@ impl Objects {
             }
         }
     }
+}
+
+/// Whether the answer to PUT is one of S3: a page of a gateway comes with status 200 too, and has no ETag.
+fn stored(answer: &PutObjectOutput, sum: &[u8]) -> Result<(), Failure> {
+    if unquoted(answer.e_tag()).is_empty() {
+        return Err(no_etag());
+    }
+    let told = answer.checksum_sha256().and_then(|told| STANDARD.decode(told).ok());
+    match told {
+        Some(told) if told.len() == sum.len() && told != sum => {
+            Err(Failure::broken("the endpoint stored bytes with another checksum"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn no_etag() -> Failure {
+    Failure::broken("an answer without an ETag: it is not of an object store")
 }
 
 fn sdk_config(config: &StoreConfig) -> aws_sdk_s3::Config {

@@ -36,6 +36,9 @@ pub struct StoreConfig {
     pub checksum_mode: ChecksumMode,
     /// How long one operation is retried before it is [`crate::Error::Unavailable`].
     pub retry_budget: Duration,
+    /// How long an operation is tried again while the endpoint refuses it in clear words (no access, no such bucket): most such answers
+    /// are about more than a moment. At most `retry_budget`.
+    pub refusal_patience: Duration,
     /// How long one attempt may stay without progress.
     pub attempt_timeout: Duration,
 }
@@ -51,6 +54,7 @@ impl Default for StoreConfig {
             force_path_style: None,
             checksum_mode: ChecksumMode::Auto,
             retry_budget: Duration::from_secs(30),
+            refusal_patience: Duration::from_secs(2),
             attempt_timeout: Duration::from_secs(10),
         }
     }
@@ -68,6 +72,7 @@ impl fmt::Debug for StoreConfig {
             .field("force_path_style", &self.force_path_style)
             .field("checksum_mode", &self.checksum_mode)
             .field("retry_budget", &self.retry_budget)
+            .field("refusal_patience", &self.refusal_patience)
             .field("attempt_timeout", &self.attempt_timeout)
             .finish()
     }

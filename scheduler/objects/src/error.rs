@@ -5,7 +5,7 @@ use crate::{S3Uri, UriError};
 /// Why an operation on an object failed. Each variant is another decision.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no such object or bucket. Final: asking again changes nothing.
+    /// There is no such object or bucket.
     #[error("{uri} does not exist{}", .hint.as_deref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
     NotFound {
         /// What was asked for.
@@ -32,6 +32,15 @@ pub enum Error {
         /// What was asked for.
         uri: S3Uri,
         /// The endpoint's words.
+        detail: String,
+    },
+    /// Requests go to the wrong place: no host of that name, a certificate that is not trusted, a bucket of another region. Final until
+    /// a person changes the configuration.
+    #[error("{uri} cannot be reached this way: {detail}")]
+    Misdirected {
+        /// What was asked for.
+        uri: S3Uri,
+        /// What is wrong, and what to do.
         detail: String,
     },
     /// The object is another than the one asked for (`If-Match` did not match).
@@ -93,5 +102,18 @@ impl Error {
     /// Whether the same request may succeed later although nobody changes anything.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// Whether the error is about the whole bucket or endpoint rather than about this object: its neighbours would meet it too. What is
+    /// denied may be one object alone; only the caller knows whether its neighbours are served.
+    pub fn is_of_the_place(&self) -> bool {
+        match self {
+            Self::NotFound { hint, .. } => hint.is_some(),
+            Self::Unauthenticated { .. }
+            | Self::Denied { .. }
+            | Self::Misdirected { .. }
+            | Self::Unavailable { .. } => true,
+            _ => false,
+        }
     }
 }

@@ -12,6 +12,7 @@
 mod client;
 mod config;
 mod error;
+mod listing;
 mod object;
 mod probe;
 mod retry;
@@ -22,7 +23,9 @@ mod wire;
 pub use client::Objects;
 pub use config::{ChecksumMode, StoreConfig};
 pub use error::Error;
-pub use object::{Got, Listed, ObjectInfo, Page, Put, PutOutcome, SHA256_KEY, hex, sha256_hex};
+pub use object::{
+    After, Got, Listed, ObjectInfo, Page, Put, PutOutcome, SHA256_KEY, hex, sha256_hex,
+};
 pub use probe::{Capabilities, ConditionalPut};
 pub use stream::ObjectStream;
 pub use uri::{S3Uri, UriError};

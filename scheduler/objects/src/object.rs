@@ -75,7 +75,17 @@ pub struct Page {
     /// At most 1,000 objects.
     pub objects: Vec<Listed>,
     /// What to pass to the next call; none after the last page.
-    pub next: Option<String>,
+    pub next: Option<After>,
+}
+
+/// Where a listing goes on, and what the next page is checked against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct After {
+    pub(crate) token: String,
+    /// The last key so far.
+    pub(crate) last: Option<String>,
+    /// Tokens since the last key came: pages may be empty, but do not come again.
+    pub(crate) seen: Vec<String>,
 }
 
 /// Bytes in lower-case hex.

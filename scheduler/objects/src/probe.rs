@@ -1,10 +1,12 @@
 //! What an endpoint can be trusted with, found out by trying.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use aws_sdk_s3::primitives::ByteStream;
 
-use crate::retry::{Failure, attempt};
+use crate::retry::attempt;
 use crate::{ChecksumMode, Error, Objects, Put, PutOutcome, S3Uri};
 
 /// Size of the body that is streamed: several chunks.
@@ -173,13 +175,7 @@ impl Objects {
             .body(stream);
         match attempt(uri, self.attempt_timeout(), request.send()).await {
             Ok(_) => Ok(()),
-            Err(Failure::Final(error)) => Err(error),
-            Err(Failure::Condition) => {
-                Err(Error::Invalid { detail: "a condition failed that was not set".to_owned() })
-            }
-            Err(Failure::Later { detail, .. }) => {
-                Err(Error::Unavailable { uri: uri.clone(), attempts: 1, seconds: 0.0, detail })
-            }
+            Err(failure) => Err(failure.into_error(uri, 1, Duration::ZERO)),
         }
     }
 

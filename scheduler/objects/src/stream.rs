@@ -31,7 +31,7 @@ impl Objects {
         uri: &S3Uri,
         if_match: Option<&str>,
     ) -> Result<ObjectStream, Error> {
-        let mut budget = Budget::new(uri, self.retry_budget());
+        let mut budget = Budget::new(uri, self.patience());
         loop {
             match self.open(uri, if_match, None).await {
                 Ok(opened) => {
@@ -57,7 +57,7 @@ impl ObjectStream {
     /// [`Error::Changed`] or [`Error::NotFound`] when it is not the same any more, [`Error::Unavailable`] when the endpoint stays away.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let uri = self.uri.clone();
-        let mut budget = Budget::new(&uri, self.objects.retry_budget());
+        let mut budget = Budget::new(&uri, self.objects.patience());
         loop {
             match self.try_next(self.objects.attempt_timeout()).await {
                 Ok(chunk) => return Ok(chunk),
@@ -76,6 +76,10 @@ impl ObjectStream {
         if self.body.is_none() {
             let again =
                 self.objects.open(&self.uri, Some(&self.etag), Some(self.read..self.bytes)).await?;
+            // An endpoint that heeds no ranges sends the whole object again.
+            if again.bytes != self.bytes - self.read {
+                return Err(Failure::broken("the endpoint does not take up a broken download"));
+            }
             self.body = Some(again.body);
         }
         let body = self.body.as_mut().expect("opened above");

@@ -11,7 +11,7 @@ const OWNER: &str = "_nightshift/plan.json";
 /// More than a worker ever writes there.
 const OWNER_BYTES_MAX: u64 = 1 << 20;
 /// A store that is silent for this long is left to the workers: jobs of other stores wait for the same few places in the planner.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Why a new job may not write there, in the form `output.dest: what is wrong; what to do`.
 ///

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use nightshift_jobs::{Globs, InputRow, Subjects};
-use nightshift_objects::{Error as ObjectsError, Listed, Objects, S3Uri};
+use nightshift_objects::{After, Error as ObjectsError, Listed, Objects, S3Uri};
 
 /// Objects below a prefix.
 pub(crate) struct Listing {
@@ -14,7 +14,7 @@ pub(crate) struct Listing {
     subjects: Option<(u64, HashMap<String, u64>)>,
     page: std::vec::IntoIter<Listed>,
     /// Where the next page begins; `None` before the first.
-    after: Option<String>,
+    after: Option<After>,
     ended: bool,
     seen: u64,
 }

@@ -25,8 +25,9 @@ impl From<InputProblem> for RowError {
 /// What a person must change is a problem of the input; the rest may pass.
 pub(crate) fn classify(parsed: &Parsed, error: ObjectsError) -> RowError {
     match &error {
-        // Wrong credentials are ours, not the job's.
+        // Wrong credentials and a wrong endpoint are ours, not the job's.
         ObjectsError::Unavailable { .. }
+        | ObjectsError::Misdirected { .. }
         | ObjectsError::Changed { .. }
         | ObjectsError::Unauthenticated { .. } => RowError::Objects(error),
         _ => unreadable(parsed, &error.to_string()),

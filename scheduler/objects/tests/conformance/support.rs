@@ -132,6 +132,23 @@ pub(crate) enum Fault {
     CutAfter(usize),
 }
 
+impl Fault {
+    /// An answer with these headers (each ends with CRLF) and this body.
+    pub(crate) fn answer(status: &str, headers: &str, body: &str) -> Self {
+        let length = body.len();
+        Self::Answer(Box::leak(
+            format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
+                .into_boxed_str(),
+        ))
+    }
+
+    /// The XML of an S3 error.
+    pub(crate) fn refusal(status: &str, code: &str) -> Self {
+        let body = format!("<Error><Code>{code}</Code><Message>so be it</Message></Error>");
+        Self::answer(status, "content-type: application/xml\r\n", &body)
+    }
+}
+
 /// A proxy in front of a server: each connection suffers the next fault, and when there is none left, none.
 pub(crate) struct Proxy {
     addr: SocketAddr,
