@@ -71,6 +71,12 @@ pub(crate) enum ShardError {
     /// The object store does not know this worker, whatever the job: it must not work.
     #[error("{0}")]
     Unauthenticated(String),
+    /// The object store refuses the whole place for longer than a lease may wait for it: the lease is given back.
+    #[error("{0}")]
+    Trouble(String),
+    /// This machine is in trouble (no process, no disk): the lease is given back, and this worker asks for work more slowly.
+    #[error("{0}")]
+    Machine(String),
     /// The attempt failed; the next one may do better, until the job's attempts are spent.
     #[error("{message}")]
     Failed {
@@ -103,6 +109,7 @@ impl From<nightshift_objects::Error> for ShardError {
             nightshift_objects::Error::Unauthenticated { .. } => {
                 Self::Unauthenticated(error.to_string())
             }
+            error if error.is_of_the_place() => Self::Trouble(error.to_string()),
             error => Self::failed("storage", error),
         }
     }
@@ -110,6 +117,6 @@ impl From<nightshift_objects::Error> for ShardError {
 
 impl From<std::io::Error> for ShardError {
     fn from(error: std::io::Error) -> Self {
-        Self::failed("spool", error)
+        Self::Machine(format!("the folder for spooled files does not take them: {error}"))
     }
 }

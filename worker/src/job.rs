@@ -11,6 +11,7 @@ use crate::failure::{ShardError, unsigned};
 use crate::lease::Guard;
 use crate::retry::patiently;
 use crate::shared::Shared;
+use crate::trouble::Doing;
 
 /// Folder of everything about a job that is not a result.
 pub(crate) const FOLDER: &str = "_nightshift/";
@@ -101,6 +102,10 @@ impl Job {
             conditions,
         };
         job.touch(shared, guard).await?;
+        if shared.troubles.is_open(&job.dest, Doing::Writing) {
+            // Before anything is drawn that could not be stored.
+            job.try_to_write(shared, guard, lease.token).await?;
+        }
         Ok(job)
     }
 
@@ -168,7 +173,7 @@ impl Job {
         }
         if owner.is_some() && (!ours || self.info.round > 1) {
             let success = self.own_uri("_SUCCESS");
-            patiently(guard, || shared.objects.delete(&success)).await??;
+            shared.writing(guard, &success, || shared.objects.delete(&success)).await??;
         }
         if !ours {
             self.write(shared, guard, "spec.yaml", "application/yaml", self.info.spec_text.clone())
@@ -185,6 +190,21 @@ impl Job {
         Ok(())
     }
 
+    /// Waits until the destination takes an object again.
+    async fn try_to_write(
+        &self,
+        shared: &Shared,
+        guard: &Guard,
+        token: i64,
+    ) -> Result<(), ShardError> {
+        let name = format!("{PROBES}{token}/writable");
+        self.write(shared, guard, &name, "text/plain", String::new()).await?;
+        let uri = self.own_uri(&name);
+        let deleting = || shared.objects.delete(&uri);
+        shared.writing(guard, &uri, deleting).await??;
+        Ok(())
+    }
+
     /// Writes a small file below `_nightshift/`.
     pub(crate) async fn write(
         &self,
@@ -197,14 +217,15 @@ impl Job {
         let (uri, body) = (self.own_uri(name), bytes::Bytes::from(text));
         let how =
             Put { create_only: false, content_type: content_type.to_owned(), ..Put::default() };
-        patiently(guard, || shared.objects.put(&uri, body.clone(), &how)).await??;
+        shared.writing(guard, &uri, || shared.objects.put(&uri, body.clone(), &how)).await??;
         Ok(())
     }
 
     /// Who says in plan.json that this destination is theirs.
     async fn owner(&self, shared: &Shared, guard: &Guard) -> Result<Option<Value>, ShardError> {
         let uri = self.own_uri("plan.json");
-        match patiently(guard, || shared.objects.get(&uri, PLAN_BYTES_MAX, None)).await? {
+        match shared.reading(guard, &uri, || shared.objects.get(&uri, PLAN_BYTES_MAX, None)).await?
+        {
             Ok(got) => {
                 let plan: Value = serde_json::from_slice(&got.body).unwrap_or_default();
                 // Somebody's plan that cannot be read is still somebody's.
@@ -253,12 +274,15 @@ async fn conditions(
 ) -> Result<bool, ShardError> {
     // The token keeps the probes of two workers apart.
     let scratch = dest.join(&format!("{FOLDER}{PROBES}{token}/"));
-    let probed = shared.conditions.get_or_try_init(|| async {
-        let found = patiently(guard, || shared.objects.probe(&scratch)).await??;
-        for note in &found.notes {
-            tracing::warn!("object store: {note}");
-        }
-        Ok::<_, ShardError>(found.conditional_put == ConditionalPut::Honoured)
-    });
-    probed.await.copied()
+    if let Some(known) = shared.conditions.get() {
+        return Ok(*known);
+    }
+    // Nobody waits for another's probe: its bucket may be in trouble.
+    let found = shared.writing(guard, &scratch, || shared.objects.probe(&scratch)).await??;
+    for note in &found.notes {
+        tracing::warn!("object store: {note}");
+    }
+    let honoured = found.conditional_put == ConditionalPut::Honoured;
+    // Somebody else may have found it meanwhile.
+    Ok(*shared.conditions.get_or_init(|| async { honoured }).await)
 }

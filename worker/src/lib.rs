@@ -21,6 +21,7 @@ mod lease;
 mod retry;
 mod shared;
 mod shutdown;
+mod trouble;
 
 pub use agent::{WorkerError, run};
 pub use config::{Config, InputLimits};

@@ -51,12 +51,6 @@ impl Passing for nightshift_store::Error {
     }
 }
 
-impl Passing for nightshift_objects::Error {
-    fn passes(&self) -> bool {
-        self.is_transient()
-    }
-}
-
 /// Repeats `call` while it fails in passing and the lease is trusted.
 ///
 /// # Errors

@@ -98,6 +98,17 @@ pub enum Error {
     Uri(#[from] UriError),
 }
 
+/// What a gateway without a code, a line that changes bytes and a listing that contradicts itself are told as when they last.
+pub(crate) const NO_CODE: &str = "no code";
+pub(crate) const BROKEN_LISTING: &str = "BrokenListing";
+const PASSING: [&str; 5] = [
+    NO_CODE,
+    BROKEN_LISTING,
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
+];
+
 impl Error {
     /// Whether the same request may succeed later although nobody changes anything.
     pub fn is_transient(&self) -> bool {
@@ -109,6 +120,8 @@ impl Error {
     pub fn is_of_the_place(&self) -> bool {
         match self {
             Self::NotFound { hint, .. } => hint.is_some(),
+            // Not words of S3 about this object, or words about the way there.
+            Self::Refused { code, .. } => PASSING.contains(&code.as_str()),
             Self::Unauthenticated { .. }
             | Self::Denied { .. }
             | Self::Misdirected { .. }

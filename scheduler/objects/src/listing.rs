@@ -6,6 +6,7 @@ use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::EncodingType;
 
+use crate::error::BROKEN_LISTING;
 use crate::object::{After, Listed, Page};
 use crate::retry::{Budget, Failure, attempt};
 use crate::wire::{decode, unquoted, unsigned};
@@ -38,7 +39,7 @@ impl Objects {
                     Err(detail) => Failure::lasting(Error::Refused {
                         uri: prefix.clone(),
                         status: 200,
-                        code: "BrokenListing".to_owned(),
+                        code: BROKEN_LISTING.to_owned(),
                         detail,
                     }),
                 },

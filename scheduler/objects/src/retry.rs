@@ -8,6 +8,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use rand::Rng;
 
+use crate::error::NO_CODE;
 use crate::{Error, S3Uri};
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -228,7 +229,7 @@ fn judge_answer(
     let refused = || Error::Refused {
         uri: uri.clone(),
         status,
-        code: if code.is_empty() { "no code".to_owned() } else { code.to_owned() },
+        code: if code.is_empty() { NO_CODE.to_owned() } else { code.to_owned() },
         detail: message.unwrap_or("no further words").to_owned(),
     };
     let not_found = |hint| Error::NotFound { uri: uri.clone(), hint };

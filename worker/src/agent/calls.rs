@@ -93,7 +93,7 @@ impl Agent {
             })
             .collect();
         let draining = self.level > crate::shutdown::Level::Run;
-        self.health.json(self.slots, &items, draining)
+        self.health.json(self.slots, &items, draining, self.shared.troubles.json())
     }
 
     /// Begins the work of a lease.

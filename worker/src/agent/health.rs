@@ -19,6 +19,8 @@ pub(crate) struct Health {
     /// Leases that were lost.
     pub(crate) lost: u64,
     pub(crate) pace: Pace,
+    /// What is wrong with this machine, until a lease is finished again.
+    pub(crate) machine: Option<String>,
 }
 
 impl Health {
@@ -31,11 +33,18 @@ impl Health {
             skipped: 0,
             lost: 0,
             pace: Pace::new(slots),
+            machine: None,
         }
     }
 
     /// The JSON on the worker's row; `items` are `job/index` of what is in the slots.
-    pub(crate) fn json(&self, slots: usize, items: &[String], draining: bool) -> Value {
+    pub(crate) fn json(
+        &self,
+        slots: usize,
+        items: &[String],
+        draining: bool,
+        troubles: Value,
+    ) -> Value {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": self.began.elapsed().as_secs(),
@@ -43,6 +52,8 @@ impl Health {
             "items": items,
             "item_ms": self.pace.json(),
             "draining": draining,
+            "troubles": troubles,
+            "machine": self.machine,
             "pictures_generated": self.pictures,
             "items_ok": self.ok,
             "items_failed": self.failed,

@@ -27,6 +27,7 @@ use crate::item::feed::{Fed, Prepared};
 use crate::retry::{Backoff, jitter};
 use crate::shared::Shared;
 use crate::shutdown::{Level, Shutdown};
+use crate::trouble::Troubles;
 
 use health::Health;
 use held::{Held, Mode};
@@ -77,6 +78,7 @@ pub async fn run(
         models,
         conditions: OnceCell::new(),
         touched: Mutex::new(BTreeMap::new()),
+        troubles: Troubles::default(),
     });
     let mut agent = Agent::new(shared, engine, slots, stop);
     match agent.first_registration().await? {
@@ -117,6 +119,9 @@ struct Agent {
     claiming: bool,
     next_claim: Instant,
     backoff: Backoff,
+    /// While this machine is in trouble, nothing is claimed before.
+    rest_until: Instant,
+    rest: Backoff,
     health: Health,
     hints: Hints,
     prepared: Channel<Prepared>,
@@ -128,6 +133,11 @@ struct Agent {
 
 /// Both ends: tasks get clones of the first, the loop reads the second.
 type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
+
+/// How long a worker rests whose machine is in trouble.
+fn machine_rest() -> Backoff {
+    Backoff::new(Duration::from_secs(1), Duration::from_secs(60))
+}
 
 /// What ended a wait.
 enum Event {
@@ -161,6 +171,8 @@ impl Agent {
             claiming: false,
             next_claim: Instant::now(),
             backoff: Backoff::default(),
+            rest_until: Instant::now(),
+            rest: machine_rest(),
             health: Health::new(slots),
             hints: Hints::for_worker(shared.config.listen.clone()),
             prepared: mpsc::channel(prefetch),
@@ -289,7 +301,7 @@ impl Agent {
     fn wake_at(&self, now: Instant) -> Instant {
         let mut at = now + Duration::from_secs(60);
         if self.may_claim() {
-            at = at.min(self.next_claim);
+            at = at.min(self.next_claim.max(self.rest_until));
         }
         if let Some(until) = self.patience_until {
             at = at.min(until);
@@ -405,6 +417,7 @@ impl Agent {
         if let Some(worker) = self.worker
             && self.may_claim()
             && now >= self.next_claim
+            && now >= self.rest_until
         {
             // One at a time: a shard has as many items as the worker has slots, except for the last ones of a job.
             self.claiming = true;

@@ -8,7 +8,7 @@ use nightshift_store::{
 };
 
 use super::held::{End, Held, Mode};
-use super::{Agent, WorkerError};
+use super::{Agent, WorkerError, machine_rest};
 use crate::failure::{Failure, ShardError};
 use crate::generate::Command;
 use crate::item::feed::{Fed, Prepared};
@@ -180,6 +180,18 @@ impl Agent {
                 self.unauthenticated = Some(message);
                 self.obey(Level::Now);
             }
+            ShardError::Trouble(message) => {
+                held.log.line(&format!("given back: {message}"));
+                self.turn(token, Mode::Dropping);
+            }
+            ShardError::Machine(message) => {
+                let pause = self.rest.pause();
+                tracing::warn!(%message, ?pause, "this machine is in trouble; giving a lease back");
+                held.log.line(&format!("given back: {message}"));
+                self.health.machine = Some(message);
+                self.rest_until = Instant::now() + pause;
+                self.turn(token, Mode::Dropping);
+            }
             ShardError::Failed { code, message } => {
                 let (job, shard) = (held.lease.job, held.lease.shard);
                 tracing::warn!(job, shard, code, %message, "a shard failed");
@@ -289,6 +301,10 @@ impl Agent {
             Some(Ok(())) => {
                 let (job, shard, kind) = (held.lease.job, held.lease.shard, held.lease.kind);
                 tracing::info!(job, shard, %kind, ?end, "gave up a lease");
+                if *end == End::Finish && self.health.machine.take().is_some() {
+                    tracing::info!("this machine works again");
+                    self.rest = machine_rest();
+                }
                 if let Some(mut held) = self.held.remove(&token) {
                     held.drop_work();
                 }

@@ -9,7 +9,6 @@ use serde_json::Value;
 use crate::failure::ShardError;
 use crate::job::{FOLDER, Job};
 use crate::lease::Guard;
-use crate::retry::patiently;
 use crate::shared::Shared;
 
 /// Bytes of one line of an earlier manifest.
@@ -45,11 +44,12 @@ pub(super) async fn delete_stale(
     keep: &KeySet,
 ) -> Result<(), ShardError> {
     let uri = job.own_uri("manifest.jsonl");
-    let mut old = match patiently(guard, || shared.objects.get_stream(&uri, None)).await? {
-        Ok(stream) => stream,
-        Err(ObjectError::NotFound { .. }) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
+    let mut old =
+        match shared.reading(guard, &uri, || shared.objects.get_stream(&uri, None)).await? {
+            Ok(stream) => stream,
+            Err(ObjectError::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
     let mut rest: Vec<u8> = Vec::new();
     while let Some(chunk) = guard.run(old.next()).await?? {
         rest.extend_from_slice(&chunk);
@@ -57,7 +57,7 @@ pub(super) async fn delete_stale(
             let line: Vec<u8> = rest.drain(..=end).collect();
             if let Some(key) = stale(&line, keep) {
                 let uri = job.uri(&key);
-                patiently(guard, || shared.objects.delete(&uri)).await??;
+                shared.writing(guard, &uri, || shared.objects.delete(&uri)).await??;
             }
         }
         if rest.len() > LINE_BYTES_MAX {

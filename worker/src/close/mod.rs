@@ -63,7 +63,7 @@ async fn sweep_probes(shared: &Shared, job: &Job, guard: &Guard) -> Result<(), E
     let mut after = None;
     loop {
         let page =
-            match patiently(guard, || shared.objects.list_page(&probes, after.clone())).await? {
+            match guard.run(Box::pin(shared.objects.list_page(&probes, after.clone()))).await? {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::debug!(%error, "cannot look for what probes have left");
@@ -72,7 +72,7 @@ async fn sweep_probes(shared: &Shared, job: &Job, guard: &Guard) -> Result<(), E
             };
         for object in page.objects {
             let uri = S3Uri { bucket: probes.bucket.clone(), key: object.key };
-            if let Err(error) = patiently(guard, || shared.objects.delete(&uri)).await? {
+            if let Err(error) = guard.run(Box::pin(shared.objects.delete(&uri))).await? {
                 tracing::debug!(%error, "cannot delete what a probe has left");
             }
         }
@@ -123,7 +123,7 @@ async fn publish(
     if job.spec.on_existing() != OnExisting::Refuse {
         // Readers refuse two tables; the destination may have had the other one.
         let uri = job.uri(other);
-        patiently(guard, || shared.objects.delete(&uri)).await??;
+        shared.writing(guard, &uri, || shared.objects.delete(&uri)).await??;
     }
     put(shared, job, guard, name, content_type, &spooled.metadata).await?;
     for (name, file) in [("items.jsonl", &spooled.items), ("errors.jsonl", &spooled.errors)] {
@@ -156,6 +156,6 @@ async fn put(
         metadata: BTreeMap::from([(SHA256_KEY.to_owned(), sha256.clone())]),
     };
     let uri = job.uri(key);
-    patiently(guard, || shared.objects.put(&uri, body.clone(), &how)).await??;
+    shared.writing(guard, &uri, || shared.objects.put(&uri, body.clone(), &how)).await??;
     Ok(sha256)
 }

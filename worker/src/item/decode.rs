@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 
 use super::decode_child::{Answer, Facts, LINE_BYTES_MAX, Order, VERB};
 use crate::config::Config;
-use crate::failure::Failure;
+use crate::failure::{Failure, ShardError};
 
 /// How often a decoder that could not even be started is tried: memory or process limits of the machine may pass.
 const START_TRIES: u32 = 5;
@@ -19,14 +19,14 @@ const START_TRIES: u32 = 5;
 /// Decodes and fits one image in a process of its own.
 ///
 /// # Errors
-/// [`Failure`] with the decoder's code; `decoder_died` when it was killed or crashed, `decoder_timeout` when it took too
-/// long; `decoder_missing`, the worker's own fault, when it cannot be started.
+/// Outside [`ShardError::Machine`]: the decoder cannot be started. Inside [`Failure`] with the decoder's code; `decoder_died` when it was
+/// killed or crashed, `decoder_timeout` when it took too long.
 pub(crate) async fn decode(
     config: &Config,
     bytes: Bytes,
     panel: Size,
     fit: Fit,
-) -> Result<(RgbImage, Facts), Failure> {
+) -> Result<Result<(RgbImage, Facts), Failure>, ShardError> {
     let order = Order {
         width: panel.width,
         height: panel.height,
@@ -36,7 +36,8 @@ pub(crate) async fn decode(
         cpu_seconds: config.input.cpu_seconds,
     };
     let child = start(config).await?;
-    match tokio::time::timeout(config.input.wall, converse(child, &order, bytes)).await {
+    let answered = tokio::time::timeout(config.input.wall, converse(child, &order, bytes)).await;
+    Ok(match answered {
         Ok(Ok(Answered::Panel(panel, facts))) => Ok((panel, facts)),
         Ok(Ok(Answered::Failed { code, message })) => Err(Failure::bad_input(code, message)),
         Ok(Err(error)) => Err(Failure::bad_input(
@@ -51,10 +52,10 @@ pub(crate) async fn decode(
                 format!("decoding took more than {seconds:.1} s"),
             ))
         }
-    }
+    })
 }
 
-async fn start(config: &Config) -> Result<Child, Failure> {
+async fn start(config: &Config) -> Result<Child, ShardError> {
     let mut tried = 0;
     loop {
         let child = Command::new(&config.decoder)
@@ -74,10 +75,9 @@ async fn start(config: &Config) -> Result<Child, Failure> {
             }
             Err(error) => {
                 let program = config.decoder.display();
-                return Err(Failure::own(
-                    "decoder_missing",
-                    format!("cannot start {program} {VERB}: {error}"),
-                ));
+                return Err(ShardError::Machine(format!(
+                    "this machine cannot start {program} {VERB}: {error}"
+                )));
             }
         }
     }

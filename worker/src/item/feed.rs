@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use nightshift_jobs::{Decoding, GivenPanel, InputRow, Item, OnBadInput, Size, Window};
+use nightshift_objects::S3Uri;
 use nightshift_store::{ItemReport, ItemStatus, Lease};
 use tokio::sync::mpsc;
 
@@ -18,6 +19,8 @@ use crate::shared::Shared;
 
 /// Rows of one page of finished items.
 const PAGE: i64 = 5_000;
+/// Inputs that are remembered to compare others with.
+const NEIGHBOURS: usize = 8;
 
 /// An item that only needs a slot.
 pub(crate) struct Prepared {
@@ -69,7 +72,7 @@ pub(crate) async fn feed(
         tell(outlets, lease, Fed::Final(Box::new(report))).await?;
     }
     let existing = Existing::of(shared, &job, guard, &items).await?;
-    let mut panels = Panels::default();
+    let mut panels = Panels { last: None, neighbours: neighbours(&items) };
     for item in items {
         if let Some(adopted) = sink::adopt(shared, &job, guard, &item, &existing).await? {
             let report = ok_report(&job, &item, adopted.artifacts, adopted.given.as_ref());
@@ -183,9 +186,22 @@ async fn items(
     Ok((items, failures))
 }
 
+/// A few of the inputs, far from each other.
+fn neighbours(items: &[Item]) -> Vec<S3Uri> {
+    let mut uris: Vec<&str> = items
+        .iter()
+        .filter_map(|item| item.given.as_ref())
+        .map(|given| given.uri.as_str())
+        .collect();
+    uris.dedup();
+    let step = uris.len().div_ceil(NEIGHBOURS).max(1);
+    uris.into_iter().step_by(step).filter_map(|uri| uri.parse().ok()).collect()
+}
+
 /// The last panel that was fetched: neighbouring items (maps, cells, seeds) share their input.
-#[derive(Default)]
 struct Panels {
+    /// Inputs from all over the shard.
+    neighbours: Vec<S3Uri>,
     last: Option<(GivenPanel, Size, Result<Arc<Given>, Failure>)>,
 }
 
@@ -203,7 +219,8 @@ impl Panels {
         {
             return Ok(given.clone());
         }
-        let given = inputs::given(shared, job, guard, wanted, picture).await?.map(Arc::new);
+        let given = inputs::given(shared, job, guard, wanted, picture, &self.neighbours).await?;
+        let given = given.map(Arc::new);
         self.last = Some((wanted.clone(), picture, given.clone()));
         Ok(given)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::time::{Duration, Instant};
 
 use nightshift_engine::RgbImage;
 use nightshift_jobs::{GivenPanel, InputRow, Size};
@@ -19,6 +20,11 @@ use crate::shared::Shared;
 
 /// Bytes of one unpacked chunk; the scheduler packs at most 1,000 rows into one.
 const CHUNK_BYTES_MAX: u64 = 256 << 20;
+/// Neighbours that are asked for whether an input alone is refused, and how long one may take.
+const NEIGHBOURS_MAX: usize = 3;
+const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the failures of an endpoint are not held against one object.
+const OUTAGE_MAX: Duration = Duration::from_secs(45);
 
 /// An upper panel with what is worth knowing of its picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,10 +92,10 @@ fn bad_chunk(why: impl std::fmt::Display) -> ShardError {
     ShardError::failed("bad_chunk", format!("the stored input cannot be read: {why}"))
 }
 
-/// Fetches and fits the upper panel of an item.
+/// Fetches and fits the upper panel of an item. `neighbours` are other inputs of its shard: what they meet too is no fault of this one.
 ///
 /// # Errors
-/// Outside [`ShardError`]: the lease ended, or the store does not know this worker. Inside the item's failure: `input_forbidden`, `input_missing`, `input_changed`, `input_too_large`,
+/// Outside [`ShardError`]: the lease ended, the store does not know this worker, the place is in trouble, or this machine. Inside the item's failure: `input_forbidden`, `input_missing`, `input_changed`, `input_too_large`,
 /// `input_denied`, or a code of the decoder.
 pub(crate) async fn given(
     shared: &Shared,
@@ -97,6 +103,7 @@ pub(crate) async fn given(
     guard: &Guard,
     wanted: &GivenPanel,
     picture: Size,
+    neighbours: &[S3Uri],
 ) -> Result<Result<Given, Failure>, ShardError> {
     if !job.may_read(&wanted.uri) {
         let message = format!("{} is not below an input prefix of this tenant", wanted.uri);
@@ -107,17 +114,43 @@ pub(crate) async fn given(
         Err(error) => return Ok(Err(Failure::bad_input("input_missing", format!("{error}")))),
     };
     let limit = shared.config.input.max_bytes;
-    let got =
-        match patiently(guard, || shared.objects.get(&uri, limit, wanted.etag.as_deref())).await? {
-            Ok(got) => got,
-            Err(error @ ObjectError::Unauthenticated { .. }) => return Err(error.into()),
-            Err(error) => return Ok(Err(Failure::bad_input(code_of(&error), error.to_string()))),
-        };
+    let begun = Instant::now();
+    let read = || async {
+        match shared.objects.get(&uri, limit, wanted.etag.as_deref()).await {
+            Err(error @ ObjectError::Unauthenticated { .. }) => Err(error),
+            Err(error) if error.is_of_the_place() => {
+                // Only what its neighbours do not meet is this object's own fault, and an outage may spare them for a moment.
+                let lasts = !error.is_transient() || begun.elapsed() > OUTAGE_MAX;
+                match lasts && are_served(shared, job, &uri, neighbours).await {
+                    true => Ok(Err(error)),
+                    false => Err(error),
+                }
+            }
+            done => Ok(done),
+        }
+    };
+    let got = match shared.reading(guard, &uri, read).await?? {
+        Ok(got) => got,
+        Err(error) => return Ok(Err(Failure::bad_input(code_of(&error), error.to_string()))),
+    };
     let (sha256, bytes) = (sha256_hex(&got.body), got.bytes);
     let panel = Size { width: picture.width, height: picture.height / 2 };
-    let decoded = guard.run(decode(&shared.config, got.body, panel, wanted.fit)).await?;
+    let decoded = guard.run(decode(&shared.config, got.body, panel, wanted.fit)).await??;
     Ok(decoded
         .map(|(panel, picture)| Given { panel, facts: GivenFacts { sha256, bytes, picture } }))
+}
+
+/// Whether one of the other inputs of a shard is served at the moment.
+async fn are_served(shared: &Shared, job: &Job, uri: &S3Uri, neighbours: &[S3Uri]) -> bool {
+    let others =
+        neighbours.iter().filter(|other| *other != uri && job.may_read(&other.to_string()));
+    for other in others.take(NEIGHBOURS_MAX) {
+        let head = tokio::time::timeout(NEIGHBOUR_PATIENCE, shared.objects.head(other));
+        if matches!(head.await, Ok(Ok(Some(_)))) {
+            return true;
+        }
+    }
+    false
 }
 
 fn code_of(error: &ObjectError) -> &'static str {

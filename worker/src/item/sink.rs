@@ -14,7 +14,6 @@ use super::render::File;
 use crate::failure::{Failure, ShardError, signed};
 use crate::job::Job;
 use crate::lease::Guard;
-use crate::retry::patiently;
 use crate::shared::Shared;
 
 /// Metadata names on every object.
@@ -69,11 +68,16 @@ async fn publish_file(
     // Where conditions cannot be relied on, look first: the fence alone keeps writers apart.
     let mut look = !job.conditions && !job.overwrites();
     for _ in 0..VANISH_MAX {
-        if look && let Some(there) = patiently(guard, || shared.objects.head(&uri)).await?? {
+        if look
+            && let Some(there) = shared.reading(guard, &uri, || shared.objects.head(&uri)).await??
+        {
             return Ok(recognise(job, item, &there, role, &file.key)
                 .ok_or_else(|| conflict(job, &uri, &there)));
         }
-        match patiently(guard, || shared.objects.put(&uri, file.body.clone(), how)).await? {
+        match shared
+            .writing(guard, &uri, || shared.objects.put(&uri, file.body.clone(), how))
+            .await?
+        {
             Ok(PutOutcome::Created) => {
                 return Ok(Ok(Artifact {
                     role: role.to_owned(),
@@ -180,8 +184,9 @@ impl Existing {
         let mut found = BTreeSet::new();
         let mut after = None;
         for _ in 0..LIST_PAGES_MAX {
-            let page =
-                patiently(guard, || shared.objects.list_page(&prefix, after.clone())).await??;
+            let page = shared
+                .reading(guard, &prefix, || shared.objects.list_page(&prefix, after.clone()))
+                .await??;
             found.extend(page.objects.into_iter().map(|object| object.key));
             after = page.next;
             if after.is_none() {
@@ -233,7 +238,7 @@ pub(crate) async fn adopt(
     }
     for output in &item.outputs {
         let uri = job.uri(&output.key);
-        let Some(there) = patiently(guard, || shared.objects.head(&uri)).await?? else {
+        let Some(there) = shared.reading(guard, &uri, || shared.objects.head(&uri)).await?? else {
             return Ok(None);
         };
         let Some(artifact) = recognise(job, item, &there, output.role.as_str(), &output.key) else {

@@ -20,6 +20,8 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::gateway::Gateway;
+
 pub(crate) const MODEL: &str = "nano/f32/f32";
 const PASSWORD: &str = "test";
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -191,6 +193,26 @@ impl Lab {
         let objects =
             Objects::connect(StoreConfig { secret_access_key: Some("wrong".to_owned()), ..known });
         self.worker_of(objects.await.unwrap(), 2, |_| ())
+    }
+
+    /// A gateway in front of the object store.
+    pub(crate) async fn gateway(&self) -> Gateway {
+        Gateway::new(self.s3.as_ref().unwrap().addr()).await
+    }
+
+    /// A worker that reaches the object store at another endpoint.
+    pub(crate) async fn worker_through(
+        &self,
+        endpoint: &str,
+        slots: usize,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Worker {
+        let storage = StoreConfig {
+            endpoint: Some(endpoint.to_owned()),
+            refusal_patience: Duration::from_millis(500),
+            ..storage(self.s3.as_ref().unwrap())
+        };
+        self.worker_of(Objects::connect(storage).await.unwrap(), slots, adjust)
     }
 
     fn worker_of(

@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod faults;
+mod gateway;
 mod inputs;
 mod jobs;
 mod lab;
+mod refusals;
 mod suspects;
