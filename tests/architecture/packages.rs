@@ -31,8 +31,6 @@ const MAY_TEST_WITH_LOCAL: &[&str] =
 const LIBRARIES: &[(&str, &[&str])] = &[
     // The suites speak to the database as anybody may: as users of psql, as zombies, and as a superuser who looks at the tables.
     ("sqlx", &["nightshift-store", "nightshift-tests"]),
-    ("candle-core", &["nightshift-engine"]),
-    ("candle-nn", &["nightshift-engine"]),
     ("axum", &["nightshift-scheduler"]),
     ("aws-sdk-s3", &["nightshift-objects"]),
     ("object_store", &["nightshift-local"]),

@@ -167,7 +167,18 @@ pub(crate) fn upward(arrows: &Arrows, layers: &Layers<'_>) -> Vec<String> {
     found
 }
 
-fn source(folder: &Path) -> BTreeMap<String, String> {
+/// The files below a crate's `src`, and of modules that lie beside it (`#[path]`), by their paths from the module's folder.
+fn source(src: &Path) -> BTreeMap<String, String> {
+    let crate_folder = src.parent().expect("src lies in a crate");
+    let beside = std::fs::read_dir(crate_folder).expect("a folder of the layout");
+    let beside = beside.map(|entry| entry.expect("an entry").path());
+    let modules = beside.filter(|path| path.join("mod.rs").exists());
+    let mut files = below(src, src);
+    files.extend(modules.flat_map(|module| below(&module, crate_folder)));
+    files
+}
+
+fn below(folder: &Path, base: &Path) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     let mut open = vec![folder.to_owned()];
     while let Some(next) = open.pop() {
@@ -176,7 +187,7 @@ fn source(folder: &Path) -> BTreeMap<String, String> {
             if path.is_dir() {
                 open.push(path);
             } else if path.extension().is_some_and(|ext| ext == "rs") {
-                let name = path.strip_prefix(folder).expect("below it").to_str().expect("UTF-8");
+                let name = path.strip_prefix(base).expect("below it").to_str().expect("UTF-8");
                 files.insert(name.to_owned(), std::fs::read_to_string(&path).expect("a text"));
             }
         }

@@ -1,6 +1,7 @@
 //! What can go wrong, as decisions a caller can take: a model that cannot be loaded, a request that cannot run.
 
-use std::path::PathBuf;
+use std::any::Any;
+use std::path::{Path, PathBuf};
 
 /// A model folder that cannot be used. Fixing it means changing files or options, never retrying.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,24 @@ pub enum LoadError {
     /// The options ask for a numeric format that this build cannot run.
     #[error("{0}")]
     Unsupported(String),
+}
+
+impl LoadError {
+    /// The same error, naming the file of the tensor that it speaks of.
+    pub(crate) fn in_file(self, path: &Path) -> Self {
+        match self {
+            Self::Tensor { name, reason } => {
+                Self::Format { path: path.to_owned(), reason: format!("tensor `{name}`: {reason}") }
+            }
+            other => other,
+        }
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given")
 }
 
 /// A request that cannot be run, or that failed while it ran.

@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod checkpoint;
+#[path = "../conform/mod.rs"]
 pub mod conform;
 pub mod decode;
 pub mod engine;

@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use crate::checkpoint::tensors::Tensors;
-use crate::checkpoint::write::{Entry, header};
+use crate::checkpoint::{Dtype, NewTensor, Tensors, header};
 use crate::error::LoadError;
 use crate::quant::{Int4Matrix, int4};
 use crate::transformer::config::Config;
@@ -42,8 +41,8 @@ pub fn quantise(from: &Path, to: &Path) -> Result<(), LoadError> {
     let path = to.join("model.safetensors");
     let fail = |source| LoadError::File { path: path.clone(), source };
     let mut out = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(fail)?);
-    let entries: Vec<Entry> = parts.iter().flat_map(Part::entries).collect();
-    out.write_all(&header(&entries)).map_err(fail)?;
+    let written: Vec<NewTensor> = parts.iter().flat_map(Part::tensors).collect();
+    out.write_all(&header(&written)).map_err(fail)?;
     for part in &parts {
         part.write(&tensors, &mut out, &path)?;
     }
@@ -92,20 +91,25 @@ fn parts(config: &Config) -> Vec<Part> {
 }
 
 impl Part {
-    fn entries(&self) -> Vec<Entry> {
+    /// What it is in the new file.
+    fn tensors(&self) -> Vec<NewTensor> {
         match self {
-            Self::Plain(name, shape) => vec![Entry::new(name, "BF16", shape)],
+            Self::Plain(name, shape) => {
+                vec![NewTensor { name: name.clone(), dtype: Dtype::Bf16, shape: shape.clone() }]
+            }
             Self::Quantised(name, out, inputs) => {
                 let groups = inputs / int4::GROUP;
-                vec![
-                    Entry::new(
-                        &format!("{name}.{CODES}"),
-                        "U8",
-                        &[*out, groups * int4::GROUP_BYTES],
-                    ),
-                    Entry::new(&format!("{name}.{SCALES}"), "BF16", &[*out, groups]),
-                    Entry::new(&format!("{name}.{ZEROS}"), "BF16", &[*out, groups]),
+                [
+                    (CODES, Dtype::U8, groups * int4::GROUP_BYTES),
+                    (SCALES, Dtype::Bf16, groups),
+                    (ZEROS, Dtype::Bf16, groups),
                 ]
+                .map(|(part, dtype, width)| NewTensor {
+                    name: format!("{name}.{part}"),
+                    dtype,
+                    shape: vec![*out, width],
+                })
+                .into()
             }
         }
     }

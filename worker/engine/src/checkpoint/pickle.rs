@@ -4,7 +4,7 @@
 //! Every opcode consumes input and makes at most one value, so memory is bounded by the length of the pickle. Values live in
 //! one arena and refer to each other by index, because pickled objects are shared and filled after they were shared.
 
-use super::Dtype;
+use super::entry::Dtype;
 
 /// Index into [`Unpickled::values`].
 pub(super) type Id = usize;
@@ -140,26 +140,11 @@ impl Machine<'_> {
             b'N' => self.push(Value::None)?,
             0x88 => self.push(Value::Bool(true))?,
             0x89 => self.push(Value::Bool(false))?,
-            b'K' => {
-                let v = self.uint(1)?;
-                self.push(Value::Int(v.into()))?
-            }
-            b'M' => {
-                let v = self.uint(2)?;
-                self.push(Value::Int(v.into()))?
-            }
-            b'J' => {
-                let v = self.uint(4)? as u32 as i32;
-                self.push(Value::Int(v.into()))?
-            }
-            0x8a => {
-                let n = self.uint(1)?;
-                self.long(n)?
-            }
-            0x8b => {
-                let n = self.uint(4)?;
-                self.long(n)?
-            }
+            b'K' => self.int(1)?,
+            b'M' => self.int(2)?,
+            b'J' => self.int(4)?,
+            0x8a => self.long(1)?,
+            0x8b => self.long(4)?,
             b'G' => {
                 self.take(8)?;
                 self.push(Value::Float)?
@@ -175,14 +160,8 @@ impl Machine<'_> {
             b'}' => self.push(Value::Dict(Vec::new()))?,
             0x8f => self.push(Value::Set)?,
             0x90 => drop(self.pop_mark()?), // ADDITEMS: sets hold nothing that is read
-            b't' => {
-                let items = self.pop_mark()?;
-                self.push(Value::Tuple(items))?
-            }
-            b'l' => {
-                let items = self.pop_mark()?;
-                self.push(Value::List(items))?
-            }
+            b't' => self.collect(Value::Tuple)?,
+            b'l' => self.collect(Value::List)?,
             0x85..=0x87 => self.small_tuple(usize::from(op - 0x84))?,
             b'a' => {
                 let item = self.pop()?;
@@ -201,23 +180,11 @@ impl Machine<'_> {
                 let items = self.pop_mark()?;
                 self.set_items(&items)?
             }
-            b'q' => {
-                let i = self.uint(1)?;
-                self.put(i)?
-            }
-            b'r' => {
-                let i = self.uint(4)?;
-                self.put(i)?
-            }
-            0x94 => self.put(self.memo.len() as u64)?,
-            b'h' => {
-                let i = self.uint(1)?;
-                self.get(i)?
-            }
-            b'j' => {
-                let i = self.uint(4)?;
-                self.get(i)?
-            }
+            b'q' => self.put(1)?,
+            b'r' => self.put(4)?,
+            0x94 => self.remember(self.memo.len())?,
+            b'h' => self.get(1)?,
+            b'j' => self.get(4)?,
             b'c' => self.global()?,
             0x93 => self.stack_global()?,
             b'Q' => self.persistent()?,
@@ -273,7 +240,15 @@ impl Machine<'_> {
         }
     }
 
-    fn long(&mut self, n: u64) -> Result<(), String> {
+    /// An integer of `n` bytes; of four it has a sign.
+    fn int(&mut self, n: u64) -> Result<(), String> {
+        let v = self.uint(n)?;
+        self.push(Value::Int(if n == 4 { (v as u32 as i32).into() } else { v.into() }))
+    }
+
+    /// A signed integer after its own length of `length_bytes`.
+    fn long(&mut self, length_bytes: u64) -> Result<(), String> {
+        let n = self.uint(length_bytes)?;
         if n > 16 {
             return Err(format!("an integer of {n} bytes"));
         }
@@ -300,6 +275,12 @@ impl Machine<'_> {
             _ => Value::Bytes,
         };
         self.push(value)
+    }
+
+    /// A value of everything above the last mark.
+    fn collect(&mut self, make: fn(Vec<Id>) -> Value) -> Result<(), String> {
+        let items = self.pop_mark()?;
+        self.push(make(items))
     }
 
     fn small_tuple(&mut self, n: usize) -> Result<(), String> {
@@ -335,11 +316,18 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn put(&mut self, index: u64) -> Result<(), String> {
+    /// Remembers the top of the stack under an index of `n` bytes.
+    fn put(&mut self, n: u64) -> Result<(), String> {
+        let index = self.uint(n)? as usize;
+        self.remember(index)
+    }
+
+    fn remember(&mut self, index: usize) -> Result<(), String> {
         let id = *self.stack.last().ok_or("the stack is empty")?;
         // Picklers number the memo without gaps; a far index would only ask for memory.
-        let index = usize::try_from(index).ok().filter(|&i| i <= self.memo.len() + 1024);
-        let index = index.ok_or("a memo index without its predecessors")?;
+        if index > self.memo.len() + 1024 {
+            return Err("a memo index without its predecessors".to_owned());
+        }
         if index >= self.memo.len() {
             self.memo.resize(index + 1, None);
         }
@@ -347,9 +335,9 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn get(&mut self, index: u64) -> Result<(), String> {
-        let known = usize::try_from(index).ok().and_then(|i| self.memo.get(i).copied().flatten());
-        self.stack.push(known.ok_or("an unknown memo index")?);
+    fn get(&mut self, n: u64) -> Result<(), String> {
+        let index = self.uint(n)? as usize;
+        self.stack.push(self.memo.get(index).copied().flatten().ok_or("an unknown memo index")?);
         Ok(())
     }
 

@@ -4,44 +4,32 @@
 //! What is converted is read in blocks, what is used as it lies is mapped: so that memory beside the result stays small.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
+use super::{Checkpoint, Dtype, Entry};
 use crate::error::LoadError;
 use crate::quant::{Bytes, bf16};
 
 /// Elements converted at once.
 const BLOCK: usize = 1 << 20;
 
-/// The tensors of one checkpoint or one fixture file.
+/// The tensors of one model, in one file or many.
 #[derive(Debug)]
 pub struct Tensors {
     shards: Vec<Shard>,
-    entries: BTreeMap<String, Entry>,
+    /// The shard of each tensor.
+    places: BTreeMap<String, usize>,
 }
 
 #[derive(Debug)]
 struct Shard {
-    path: PathBuf,
-    file: File,
+    checkpoint: Checkpoint,
     map: Arc<Mmap>,
-}
-
-#[derive(Debug, Clone)]
-struct Entry {
-    shard: usize,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    /// Of the shard's bytes.
-    range: Range<usize>,
 }
 
 #[derive(Deserialize)]
@@ -56,71 +44,47 @@ impl Tensors {
     /// # Errors
     /// There is none, or one cannot be read.
     pub fn of_model(dir: &Path) -> Result<Self, LoadError> {
-        Self::open(weight_files(dir)?)
+        Self::open(&weight_files(dir)?)
     }
 
     /// Maps the given files.
     ///
     /// # Errors
-    /// A file cannot be read or is no safetensors file.
-    pub fn open(paths: Vec<PathBuf>) -> Result<Self, LoadError> {
-        let mut tensors = Self { shards: Vec::new(), entries: BTreeMap::new() };
+    /// A file cannot be read or is not a safetensors file, or two files hold a tensor of one name.
+    pub fn open(paths: &[PathBuf]) -> Result<Self, LoadError> {
+        let mut tensors = Self { shards: Vec::new(), places: BTreeMap::new() };
         for path in paths {
             tensors.add(path)?;
         }
         Ok(tensors)
     }
 
-    fn add(&mut self, path: PathBuf) -> Result<(), LoadError> {
-        let fail = |source| LoadError::File { path: path.clone(), source };
-        let file = File::open(&path).map_err(fail)?;
+    fn add(&mut self, path: &Path) -> Result<(), LoadError> {
+        let checkpoint = Checkpoint::open_safetensors(path)?;
+        for name in checkpoint.entries.keys() {
+            if self.places.insert(name.clone(), self.shards.len()).is_some() {
+                return Err(wrong(name, "it stands in two files".to_owned()));
+            }
+        }
         #[expect(
             unsafe_code,
             reason = "memory maps; model files are not changed while a worker runs"
         )]
         // SAFETY: the file is only read. One that is cut short while mapped ends the process, as for any mapped file.
-        let map = unsafe { Mmap::map(&file) }.map_err(fail)?;
-        let format = |reason: String| LoadError::Format { path: path.clone(), reason };
-        let (header, metadata) =
-            SafeTensors::read_metadata(&map).map_err(|error| format(error.to_string()))?;
-        let data = header + std::mem::size_of::<u64>();
-        for (name, info) in metadata.tensors() {
-            let range = data + info.data_offsets.0..data + info.data_offsets.1;
-            let entry = Entry {
-                shard: self.shards.len(),
-                dtype: info.dtype,
-                shape: info.shape.clone(),
-                range,
-            };
-            if self.entries.insert(name.clone(), entry).is_some() {
-                return Err(wrong(&name, "it stands in two files".to_owned()));
-            }
-        }
-        self.shards.push(Shard { path, file, map: Arc::new(map) });
+        let map = unsafe { Mmap::map(&checkpoint.file) };
+        let map = map.map_err(|source| LoadError::File { path: path.to_owned(), source })?;
+        self.shards.push(Shard { checkpoint, map: Arc::new(map) });
         Ok(())
-    }
-
-    /// The files behind it.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.shards.iter().map(|shard| shard.path.as_path())
     }
 
     /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.entries.contains_key(name)
+        self.places.contains_key(name)
     }
 
     /// All names, sorted.
     pub fn names(&self) -> Vec<String> {
-        self.entries.keys().cloned().collect()
-    }
-
-    /// Shape of a tensor.
-    ///
-    /// # Errors
-    /// It is missing.
-    pub fn shape(&self, name: &str) -> Result<&[usize], LoadError> {
-        Ok(&self.entry(name)?.shape)
+        self.places.keys().cloned().collect()
     }
 
     /// A float tensor (f32, bf16 or f16) of exactly this shape, as f32, row-major.
@@ -156,7 +120,7 @@ impl Tensors {
         shape: &[usize],
         rows: Range<usize>,
     ) -> Result<Bytes, LoadError> {
-        let mapped = self.checked(name, shape)?.dtype == Dtype::BF16;
+        let mapped = self.checked(name, shape)?.1.dtype == Dtype::Bf16;
         let mut packed = Vec::new();
         self.each_block(name, shape, rows.clone(), |block| {
             if !mapped {
@@ -166,8 +130,8 @@ impl Tensors {
         if !mapped {
             return Ok(packed.into());
         }
-        let (entry, range) = self.row_bytes(name, shape, rows)?;
-        Ok(Bytes::mapped(Arc::clone(&self.shards[entry.shard].map), range))
+        let (shard, _, range) = self.row_bytes(name, shape, rows)?;
+        Ok(Bytes::mapped(Arc::clone(&shard.map), range))
     }
 
     /// A tensor of exactly this type and shape as it lies in the file, mapped.
@@ -175,41 +139,14 @@ impl Tensors {
     /// # Errors
     /// It is missing or has another shape or type.
     pub fn raw(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Bytes, LoadError> {
-        let entry = self.entry(name)?;
+        let (shard, entry) = self.entry(name)?;
         if entry.shape != shape || entry.dtype != dtype {
-            let reason =
-                format!("{:?} {:?}, expected {dtype:?} {shape:?}", entry.dtype, entry.shape);
+            let (found, wanted) = (entry.dtype.name(), dtype.name());
+            let reason = format!("{found} {:?}, expected {wanted} {shape:?}", entry.shape);
             return Err(wrong(name, reason));
         }
-        Ok(Bytes::mapped(Arc::clone(&self.shards[entry.shard].map), entry.range.clone()))
-    }
-
-    /// Any tensor of numbers with its shape, as f32 (integers rounded), without checks: for fixtures.
-    ///
-    /// # Errors
-    /// It is missing or not numeric.
-    pub fn any_f32(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), LoadError> {
-        let tensor = self.tensor(name)?;
-        let values = tensor.to_dtype(DType::F32).and_then(|t| t.flatten_all()?.to_vec1::<f32>());
-        Ok((tensor.dims().to_vec(), values.map_err(|error| wrong(name, error.to_string()))?))
-    }
-
-    /// A tensor of integers, as i64: for fixtures.
-    ///
-    /// # Errors
-    /// It is missing or not numeric.
-    pub fn integers(&self, name: &str) -> Result<(Vec<usize>, Vec<i64>), LoadError> {
-        let tensor = self.tensor(name)?;
-        let values = tensor.to_dtype(DType::I64).and_then(|t| t.flatten_all()?.to_vec1::<i64>());
-        Ok((tensor.dims().to_vec(), values.map_err(|error| wrong(name, error.to_string()))?))
-    }
-
-    fn tensor(&self, name: &str) -> Result<Tensor, LoadError> {
-        let entry = self.entry(name)?;
-        let bytes = &self.shards[entry.shard].map[entry.range.clone()];
-        let dtype = DType::try_from(entry.dtype).map_err(|error| wrong(name, error.to_string()))?;
-        let tensor = Tensor::from_raw_buffer(bytes, dtype, &entry.shape, &Device::Cpu);
-        tensor.map_err(|error| wrong(name, error.to_string()))
+        let start = entry.start as usize;
+        Ok(Bytes::mapped(Arc::clone(&shard.map), start..start + entry.bytes()))
     }
 
     /// Calls `take` with the rows as f32, a block at a time, read beside the map so that no page of it is touched.
@@ -220,44 +157,38 @@ impl Tensors {
         rows: Range<usize>,
         mut take: impl FnMut(&[f32]),
     ) -> Result<(), LoadError> {
-        let (entry, range) = self.row_bytes(name, shape, rows)?;
-        let dtype = DType::try_from(entry.dtype).map_err(|error| wrong(name, error.to_string()))?;
-        let shard = &self.shards[entry.shard];
-        let mut bytes = Vec::new();
-        let mut at = range.start;
-        while at < range.end {
-            bytes.resize((range.end - at).min(BLOCK * dtype.size_in_bytes()), 0);
-            let fail = |source| LoadError::File { path: shard.path.clone(), source };
-            shard.file.read_exact_at(&mut bytes, at as u64).map_err(fail)?;
-            let elements = bytes.len() / dtype.size_in_bytes();
-            let values = Tensor::from_raw_buffer(&bytes, dtype, &[elements], &Device::Cpu)
-                .and_then(|tensor| tensor.to_dtype(DType::F32)?.to_vec1::<f32>())
-                .map_err(|error| wrong(name, error.to_string()))?;
+        let (shard, dtype, range) = self.row_bytes(name, shape, rows)?;
+        let size = dtype.bytes() as usize;
+        let (mut bytes, mut values) = (Vec::new(), Vec::new());
+        for at in range.clone().step_by(BLOCK * size) {
+            bytes.resize((range.end - at).min(BLOCK * size), 0);
+            shard.checkpoint.read_exact_at(&mut bytes, at as u64)?;
+            values.clear();
+            dtype.append_f32(&bytes, &mut values);
             if let Some(i) = values.iter().position(|value| !value.is_finite()) {
-                let element = (at - range.start) / dtype.size_in_bytes() + i;
+                let element = (at - range.start) / size + i;
                 return Err(wrong(name, format!("element {element} is not a finite number")));
             }
             take(&values);
-            at += bytes.len();
         }
         Ok(())
     }
 
-    /// The bytes of some rows of a float tensor.
+    /// The file, the element type and the bytes of some rows of a float tensor.
     fn row_bytes(
         &self,
         name: &str,
         shape: &[usize],
         rows: Range<usize>,
-    ) -> Result<(&Entry, Range<usize>), LoadError> {
-        let entry = self.checked(name, shape)?;
-        let row = entry.range.len() / shape.first().copied().unwrap_or(1).max(1);
-        let start = entry.range.start;
-        Ok((entry, start + rows.start * row..start + rows.end * row))
+    ) -> Result<(&Shard, Dtype, Range<usize>), LoadError> {
+        let (shard, entry) = self.checked(name, shape)?;
+        let row = entry.bytes() / shape.first().copied().unwrap_or(1).max(1);
+        let start = entry.start as usize;
+        Ok((shard, entry.dtype, start + rows.start * row..start + rows.end * row))
     }
 
-    fn checked(&self, name: &str, shape: &[usize]) -> Result<&Entry, LoadError> {
-        let entry = self.entry(name)?;
+    fn checked(&self, name: &str, shape: &[usize]) -> Result<(&Shard, &Entry), LoadError> {
+        let (shard, entry) = self.entry(name)?;
         if entry.shape != shape {
             return Err(wrong(
                 name,
@@ -265,16 +196,18 @@ impl Tensors {
             ));
         }
         match entry.dtype {
-            Dtype::F32 | Dtype::BF16 | Dtype::F16 => Ok(entry),
+            Dtype::F32 | Dtype::Bf16 | Dtype::F16 => Ok((shard, entry)),
             other => Err(wrong(
                 name,
-                format!("the element type is {other:?}, expected F32, BF16 or F16"),
+                format!("the element type is {}, expected F32, BF16 or F16", other.name()),
             )),
         }
     }
 
-    fn entry(&self, name: &str) -> Result<&Entry, LoadError> {
-        self.entries.get(name).ok_or_else(|| wrong(name, "it is missing".to_owned()))
+    fn entry(&self, name: &str) -> Result<(&Shard, &Entry), LoadError> {
+        let shard = self.places.get(name).map(|shard| &self.shards[*shard]);
+        let found = shard.and_then(|shard| Some((shard, shard.checkpoint.entries.get(name)?)));
+        found.ok_or_else(|| wrong(name, "it is missing".to_owned()))
     }
 }
 
@@ -323,9 +256,10 @@ pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
 
 #[cfg(test)]
 mod tests {
+    use safetensors::Dtype;
     use safetensors::tensor::TensorView;
 
-    use super::*;
+    use super::{Path, Tensors};
 
     fn write(path: &Path, name: &str, dtype: Dtype, shape: &[usize], bytes: &[u8]) {
         let view = TensorView::new(dtype, shape.to_vec(), bytes).unwrap();

@@ -153,6 +153,32 @@ fn safetensors_headers_are_not_believed() {
 }
 
 #[test]
+fn what_two_readers_could_read_differently_is_refused() {
+    let file = |header: &str, data: usize| {
+        refusal(
+            &[&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat(),
+        )
+    };
+    let tensor = |name: &str, start: usize, end: usize| {
+        format!(
+            r#""{name}":{{"dtype":"U8","shape":[{}],"data_offsets":[{start},{end}]}}"#,
+            end - start
+        )
+    };
+    let two = |a: String, b: String| format!("{{{a},{b}}}");
+    let twice = file(&two(tensor("w", 0, 4), tensor("w", 4, 8)), 8);
+    assert!(twice.contains("`w` is described twice"), "{twice}");
+    let key = r#"{"w":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}}"#;
+    assert!(file(key, 1).contains("duplicate field `dtype`"), "{}", file(key, 1));
+    let overlap = file(&two(tensor("v", 0, 5), tensor("w", 4, 8)), 8);
+    assert!(overlap.contains("`w`") && overlap.contains("overlaps"), "{overlap}");
+    let gap = file(&two(tensor("v", 0, 3), tensor("w", 4, 8)), 8);
+    assert!(gap.contains("`w`") && gap.contains("leaves a gap"), "{gap}");
+    let rest = file(&format!("{{{}}}", tensor("w", 0, 4)), 9);
+    assert!(rest.contains("5 bytes at its end belong to no tensor"), "{rest}");
+}
+
+#[test]
 fn views_of_absurd_size_do_not_overflow() {
     use super::Dtype::F32;
     assert!(Entry::view(F32, vec![usize::MAX, usize::MAX], vec![1, 1], 0, 0, 16).is_err());

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::entry::{Entry, Source};
 use super::pickle::{Id, Storage, Tensor, Unpickled, Value, unpickle};
 use super::zip::{self, Stored};
-use super::{Entry, Source};
 
 /// Bytes of one pickle; a state dict of a thousand tensors has a tenth of a megabyte.
 const PICKLE_LIMIT_BYTES: u64 = 16 << 20;
@@ -76,7 +76,7 @@ pub(super) fn legacy(source: &Source<'_>) -> Result<BTreeMap<String, Entry>, Str
         };
         let storage =
             lengths.get(key.as_str()).ok_or_else(|| format!("storage `{key}` has no tensor"))?;
-        let count = source.read(at, 8)?.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
+        let count = source.u64_at(at)?;
         let bytes =
             count.checked_mul(storage.dtype.bytes()).filter(|_| count == storage.len as u64);
         let bytes = bytes

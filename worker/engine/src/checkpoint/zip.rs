@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Source;
+use super::entry::Source;
 
 /// Where an entry's bytes lie in the file.
 #[derive(Debug, Clone, Copy)]

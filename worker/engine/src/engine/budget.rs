@@ -77,8 +77,7 @@ impl Shapes {
         let config = Config::read(&dir.join("config.json"))?;
         let codes = Tokenizer::read(dir)?.token_ids(&config)?.codes();
         let path = crate::model::image_tokenizer_file(dir)?;
-        let image = movqgan::structure_of(&path)
-            .map_err(|error| LoadError::Format { path, reason: error.to_string() })?;
+        let image = movqgan::structure_of(&path).map_err(|error| error.in_file(&path))?;
         Ok(Self { config, codes, image_tokenizer: Some((&image).into()) })
     }
 }

@@ -1,11 +1,10 @@
 //! Pictures from codes, and codes of given panels, on a thread of their own, so that the slots go on drawing tokens meanwhile.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::error::EngineError;
+use crate::error::{EngineError, panic_text};
 use crate::image::RgbImage;
 use crate::model::Model;
 use crate::request::{Event, Picture};
@@ -124,14 +123,8 @@ fn work(model: &Model, id: u64, task: Task) -> Done {
 }
 
 fn caught<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|panic| Err(EngineError::ImageTokenizer(words(panic.as_ref()))))
-}
-
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("it panicked: {}", text.unwrap_or("no reason given"))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic_text(&*panic);
+        Err(EngineError::ImageTokenizer(format!("it panicked: {text}")))
+    })
 }

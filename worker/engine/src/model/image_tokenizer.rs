@@ -21,7 +21,7 @@ impl ImageTokenizer {
     /// Loads a weights file whose codebook must have `codes` entries, those of the transformer.
     pub(crate) fn load(path: &Path, codes: usize, threads: usize) -> Result<Self, LoadError> {
         let format = |reason: String| LoadError::Format { path: path.to_owned(), reason };
-        let model = MoVqGan::open(path).map_err(|error| format(error.to_string()))?;
+        let model = MoVqGan::open(path).map_err(|error| error.in_file(path))?;
         let config = model.config();
         if config.n_embed != codes {
             return Err(format(format!(

@@ -6,7 +6,7 @@ mod image_tokenizer;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::checkpoint::tensors::{Tensors, weight_files};
+use crate::checkpoint::{Tensors, weight_files};
 use crate::error::{EngineError, LoadError};
 use crate::image::RgbImage;
 use crate::kernels::Pool;
@@ -67,7 +67,7 @@ impl Model {
             image_file.as_deref().map(|path| ImageTokenizer::load(path, ids.codes(), opts.threads));
         let image_tokenizer = image_tokenizer.transpose()?;
         let weights = weight_files(dir)?;
-        let tensors = Tensors::open(weights.clone())?;
+        let tensors = Tensors::open(&weights)?;
         check_layers(&tensors, &config)?;
         let rows = ids.image.start as usize..ids.image.end as usize;
         let transformer = Transformer::load(&tensors, &config, rows, opts.weights)?;

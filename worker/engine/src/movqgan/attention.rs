@@ -12,7 +12,7 @@ const QUERIES: usize = 48;
 
 /// One attention block.
 #[derive(Debug)]
-pub(super) struct Attention {
+pub(crate) struct Attention {
     pub(super) name: String,
     pub(super) norm: Norm,
     pub(super) q: Conv,
@@ -23,7 +23,7 @@ pub(super) struct Attention {
 
 impl Attention {
     /// `x + proj_out(attention(norm(x)))`.
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         mut x: Map,
         zq: Option<&Map>,

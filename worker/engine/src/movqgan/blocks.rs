@@ -9,7 +9,7 @@ use crate::kernels::Pool;
 
 /// Two normed, swished 3x3 convolutions beside a shortcut.
 #[derive(Debug)]
-pub(super) struct Resnet {
+pub(crate) struct Resnet {
     pub(super) name: String,
     pub(super) norm1: Norm,
     pub(super) conv1: Conv,
@@ -21,7 +21,7 @@ pub(super) struct Resnet {
 
 impl Resnet {
     /// The block's output; the input is dropped as soon as it is no longer needed.
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         x: Map,
         zq: Option<&Map>,
@@ -65,7 +65,7 @@ pub(super) struct Level {
 
 impl Level {
     /// The blocks alone.
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         mut x: Map,
         zq: Option<&Map>,
@@ -91,7 +91,7 @@ pub(super) struct Mid {
 }
 
 impl Mid {
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         x: Map,
         zq: Option<&Map>,

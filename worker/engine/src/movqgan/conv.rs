@@ -14,7 +14,7 @@ const CHUNK_PIXELS: usize = 192;
 
 /// Which convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// 1x1.
     Point,
     /// 3x3, stride 1, one zero on each side.
@@ -39,7 +39,7 @@ impl Kind {
 
 /// A convolution's weights.
 #[derive(Debug)]
-pub(super) struct Conv {
+pub(crate) struct Conv {
     kind: Kind,
     cin: usize,
     cout: usize,
@@ -50,7 +50,7 @@ pub(super) struct Conv {
 
 /// What a convolution reads: a map, as it is or seen through a norm.
 #[derive(Clone, Copy)]
-pub(super) struct Input<'a> {
+pub(crate) struct Input<'a> {
     map: &'a Map,
     norm: Option<(&'a Prepared, bool)>,
 }
@@ -109,7 +109,7 @@ impl Conv {
     }
 
     /// The convolution with its bias.
-    pub(super) fn forward(&self, input: &Input<'_>, pool: &Pool) -> Map {
+    pub(crate) fn forward(&self, input: &Input<'_>, pool: &Pool) -> Map {
         let (h, w) = self.grid(input);
         let factor = self.kind.factor();
         let mut out = Map::zeros(h * factor, w * factor, self.cout);

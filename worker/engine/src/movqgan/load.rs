@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::attention::Attention;
 use super::blocks::{Level, Mid, Resnet};
@@ -12,24 +12,34 @@ use super::conv::{Conv, Kind};
 use super::decoder::Decoder;
 use super::encoder::Encoder;
 use super::norm::Norm;
-use super::{Config, MoVqGan, MovqError};
+use super::{Config, MoVqGan};
 use crate::checkpoint::Checkpoint;
+use crate::error::LoadError;
 
-pub(super) fn open(path: &Path) -> Result<MoVqGan, MovqError> {
-    load(&Checkpoint::open(path)?)
+/// Loads the model of a file.
+pub(super) fn open(path: &Path) -> Result<MoVqGan, LoadError> {
+    model(&Loader::of_file(&Checkpoint::open(path)?))
 }
 
-/// Loads the model of a checkpoint.
-pub(super) fn load(checkpoint: &Checkpoint) -> Result<MoVqGan, MovqError> {
-    model(&Loader::of_file(checkpoint))
-}
-
-/// The structure that tensors of these names and shapes make; without their values.
-pub(super) fn structure(shapes: &BTreeMap<String, Vec<usize>>) -> Result<Config, MovqError> {
+/// The model that tensors of these names and shapes make, without their values.
+///
+/// # Errors
+/// [`LoadError::Tensor`], as loading would say.
+pub fn structure(shapes: &BTreeMap<String, Vec<usize>>) -> Result<Config, LoadError> {
     Ok(model(&Loader::of_shapes(shapes))?.config)
 }
 
-fn model(loader: &Loader<'_>) -> Result<MoVqGan, MovqError> {
+/// The model of a weights file, without reading its values.
+///
+/// # Errors
+/// As [`MoVqGan::open`].
+pub fn structure_of(path: &Path) -> Result<Config, LoadError> {
+    let checkpoint = Checkpoint::open(path)?;
+    let loader = Loader { values: None, ..Loader::of_file(&checkpoint) };
+    Ok(model(&loader)?.config)
+}
+
+fn model(loader: &Loader<'_>) -> Result<MoVqGan, LoadError> {
     let [n_embed, embed_dim] = loader.shape_of("quantize.embedding.weight")?;
     let table = loader.tensor("quantize.embedding.weight", &[n_embed, embed_dim])?;
     let [z_out, ..] = loader.shape_of::<4>("encoder.conv_out.weight")?;
@@ -70,7 +80,7 @@ fn model(loader: &Loader<'_>) -> Result<MoVqGan, MovqError> {
 }
 
 /// The encoder, and the channels of its levels.
-fn encoder(loader: &Loader<'_>) -> Result<(Encoder, Vec<usize>), MovqError> {
+fn encoder(loader: &Loader<'_>) -> Result<(Encoder, Vec<usize>), LoadError> {
     let (conv_in, mut channels) = loader.conv("encoder.conv_in", Kind::Same, 3, None)?;
     let n_levels = loader.count("encoder.down")?;
     let (mut down, mut widths) = (Vec::new(), Vec::new());
@@ -97,7 +107,7 @@ fn encoder(loader: &Loader<'_>) -> Result<(Encoder, Vec<usize>), MovqError> {
 }
 
 /// The decoder, and the channels of its levels in stored order.
-fn decoder(loader: &Loader<'_>, embed_dim: usize) -> Result<(Decoder, Vec<usize>), MovqError> {
+fn decoder(loader: &Loader<'_>, embed_dim: usize) -> Result<(Decoder, Vec<usize>), LoadError> {
     let [_, z_in, ..] = loader.shape_of::<4>("decoder.conv_in.weight")?;
     let (conv_in, mut channels) = loader.conv("decoder.conv_in", Kind::Same, z_in, None)?;
     let zq = Some(embed_dim);
@@ -134,8 +144,7 @@ const GROUPS: usize = 32;
 const COUNT_MAX: usize = 64;
 
 /// Hands out tensors and remembers which.
-struct Loader<'a> {
-    path: PathBuf,
+pub(crate) struct Loader<'a> {
     shapes: BTreeMap<String, Vec<usize>>,
     /// Where the values are; without it only names and shapes are checked.
     values: Option<&'a Checkpoint>,
@@ -144,44 +153,32 @@ struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     /// Tensors of a file.
-    fn of_file(checkpoint: &'a Checkpoint) -> Self {
-        let shape = |(name, entry): (&String, &crate::checkpoint::Entry)| {
-            (name.clone(), entry.shape.clone())
-        };
-        let shapes = checkpoint.entries().iter().map(shape).collect();
-        Self {
-            path: checkpoint.path().to_owned(),
-            shapes,
-            values: Some(checkpoint),
-            used: RefCell::default(),
-        }
+    pub(crate) fn of_file(checkpoint: &'a Checkpoint) -> Self {
+        let entries = checkpoint.entries().iter();
+        let shapes = entries.map(|(name, entry)| (name.clone(), entry.shape.clone())).collect();
+        Self { shapes, values: Some(checkpoint), used: RefCell::default() }
     }
 
     /// Names and shapes alone.
     fn of_shapes(shapes: &BTreeMap<String, Vec<usize>>) -> Self {
-        Self {
-            path: PathBuf::from("(a list)"),
-            shapes: shapes.clone(),
-            values: None,
-            used: RefCell::default(),
-        }
+        Self { shapes: shapes.clone(), values: None, used: RefCell::default() }
     }
 
-    fn error(&self, name: &str, reason: impl Into<String>) -> MovqError {
-        MovqError::Tensor { path: self.path.clone(), name: name.to_owned(), reason: reason.into() }
+    fn error(&self, name: &str, reason: impl Into<String>) -> LoadError {
+        LoadError::Tensor { name: name.to_owned(), reason: reason.into() }
     }
 
     fn has(&self, name: &str) -> bool {
         self.shapes.contains_key(name)
     }
 
-    fn shape(&self, name: &str) -> Result<&[usize], MovqError> {
+    fn shape(&self, name: &str) -> Result<&[usize], LoadError> {
         let shape = self.shapes.get(name).ok_or_else(|| self.error(name, "it is missing"))?;
         Ok(shape)
     }
 
     /// The shape of a tensor that must have N dimensions, none of them empty.
-    fn shape_of<const N: usize>(&self, name: &str) -> Result<[usize; N], MovqError> {
+    fn shape_of<const N: usize>(&self, name: &str) -> Result<[usize; N], LoadError> {
         let shape = self.shape(name)?;
         match <[usize; N]>::try_from(shape) {
             Ok(shape) if !shape.contains(&0) => Ok(shape),
@@ -193,7 +190,7 @@ impl<'a> Loader<'a> {
     }
 
     /// A tensor of finite floats of exactly this shape; empty when only names and shapes are known.
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, MovqError> {
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         let found = self.shape(name)?;
         if found != shape {
             return Err(self.error(name, format!("its shape is {found:?}, not {shape:?}")));
@@ -214,13 +211,13 @@ impl<'a> Loader<'a> {
     }
 
     /// A convolution and its output channels.
-    fn conv(
+    pub(crate) fn conv(
         &self,
         name: &str,
         kind: Kind,
         cin: usize,
         cout: Option<usize>,
-    ) -> Result<(Conv, usize), MovqError> {
+    ) -> Result<(Conv, usize), LoadError> {
         let weight_name = format!("{name}.weight");
         let cout = match cout {
             Some(cout) => cout,
@@ -237,7 +234,12 @@ impl<'a> Loader<'a> {
     }
 
     /// A plain norm, or with `zq` (length of a code vector) a modulated one.
-    fn norm(&self, name: &str, channels: usize, zq: Option<usize>) -> Result<Norm, MovqError> {
+    pub(crate) fn norm(
+        &self,
+        name: &str,
+        channels: usize,
+        zq: Option<usize>,
+    ) -> Result<Norm, LoadError> {
         if !channels.is_multiple_of(GROUPS) {
             return Err(
                 self.error(name, format!("{channels} channels do not divide into {GROUPS} groups"))
@@ -247,7 +249,7 @@ impl<'a> Loader<'a> {
         let weight = self.tensor(&format!("{own}.weight"), &[channels])?;
         let bias = self.tensor(&format!("{own}.bias"), &[channels])?;
         let point = |part: &str, zq| {
-            Ok::<_, MovqError>(
+            Ok::<_, LoadError>(
                 self.conv(&format!("{name}.{part}"), Kind::Point, zq, Some(channels))?.0,
             )
         };
@@ -258,12 +260,13 @@ impl<'a> Loader<'a> {
         Ok(Norm { weight, bias, modulation })
     }
 
-    fn resnet(
+    /// A residual block and its output channels.
+    pub(crate) fn resnet(
         &self,
         name: &str,
         cin: usize,
         zq: Option<usize>,
-    ) -> Result<(Resnet, usize), MovqError> {
+    ) -> Result<(Resnet, usize), LoadError> {
         let norm1 = self.norm(&format!("{name}.norm1"), cin, zq)?;
         let (conv1, cout) = self.conv(&format!("{name}.conv1"), Kind::Same, cin, None)?;
         let norm2 = self.norm(&format!("{name}.norm2"), cout, zq)?;
@@ -276,14 +279,15 @@ impl<'a> Loader<'a> {
         Ok((Resnet { name: name.to_owned(), norm1, conv1, norm2, conv2, nin_shortcut }, cout))
     }
 
-    fn attention(
+    /// An attention block.
+    pub(crate) fn attention(
         &self,
         name: &str,
         channels: usize,
         zq: Option<usize>,
-    ) -> Result<Attention, MovqError> {
+    ) -> Result<Attention, LoadError> {
         let point = |part: &str| {
-            Ok::<_, MovqError>(
+            Ok::<_, LoadError>(
                 self.conv(&format!("{name}.{part}"), Kind::Point, channels, Some(channels))?.0,
             )
         };
@@ -304,7 +308,7 @@ impl<'a> Loader<'a> {
         level: &str,
         mut channels: usize,
         zq: Option<usize>,
-    ) -> Result<(Vec<(Resnet, Option<Attention>)>, usize), MovqError> {
+    ) -> Result<(Vec<(Resnet, Option<Attention>)>, usize), LoadError> {
         let with_attention = self.has(&format!("{level}.attn.0.q.weight"));
         let mut blocks = Vec::new();
         for j in 0..self.count(&format!("{level}.block"))? {
@@ -319,7 +323,7 @@ impl<'a> Loader<'a> {
         Ok((blocks, channels))
     }
 
-    fn mid(&self, name: &str, channels: usize, zq: Option<usize>) -> Result<Mid, MovqError> {
+    fn mid(&self, name: &str, channels: usize, zq: Option<usize>) -> Result<Mid, LoadError> {
         let block = |part: &str| {
             let name = format!("{name}.{part}");
             match self.resnet(&name, channels, zq)? {
@@ -339,7 +343,7 @@ impl<'a> Loader<'a> {
     }
 
     /// How many consecutive `prefix.0`, `prefix.1`, ... there are; at least one.
-    fn count(&self, prefix: &str) -> Result<usize, MovqError> {
+    fn count(&self, prefix: &str) -> Result<usize, LoadError> {
         let exists = |i: usize| {
             let start = format!("{prefix}.{i}.");
             self.shapes
@@ -354,7 +358,7 @@ impl<'a> Loader<'a> {
     }
 
     /// A tensor inside the model that nothing used means that the model is another one than was understood.
-    fn check_leftovers(&self) -> Result<(), MovqError> {
+    fn check_leftovers(&self) -> Result<(), LoadError> {
         let used = self.used.borrow();
         let left = |name: &&String| {
             PARTS.iter().any(|part| name.starts_with(part)) && !used.contains(*name)

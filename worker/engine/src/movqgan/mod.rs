@@ -7,13 +7,13 @@
 //! This module knows nothing of tokens, the transformer or files other than its weights.
 
 mod attention;
-mod blocks;
+pub(crate) mod blocks;
 pub(crate) mod codebook;
-mod conv;
+pub(crate) mod conv;
 mod decoder;
 mod encoder;
 mod gemm;
-mod load;
+pub(crate) mod load;
 pub(crate) mod map;
 mod norm;
 pub(crate) mod pixels;
@@ -21,9 +21,8 @@ mod prepared;
 #[cfg(test)]
 mod tests;
 pub(crate) mod trace;
-pub(crate) mod units;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use codebook::Codebook;
 use conv::Conv;
@@ -32,26 +31,15 @@ use encoder::Encoder;
 use map::Map;
 use trace::Trace;
 
-use crate::checkpoint::{Checkpoint, CheckpointError};
+pub use load::{structure, structure_of};
+
+use crate::error::LoadError;
 use crate::image::RgbImage;
 use crate::kernels::Pool;
 
-/// Why an image tokenizer cannot be loaded or used.
+/// Why a picture cannot be encoded or codes cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum MovqError {
-    /// The weights file cannot be read.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// A tensor is missing, has another shape or type than the others imply, or has no place in the model.
-    #[error("{path}: tensor `{name}`: {reason}")]
-    Tensor {
-        /// The weights file.
-        path: PathBuf,
-        /// Full name as in the checkpoint.
-        name: String,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// A picture too small for a single code.
     #[error("a picture of {width}x{height} pixels is smaller than one code of {factor}x{factor}")]
     TooSmall {
@@ -68,26 +56,6 @@ pub enum MovqError {
     /// Weights so large that pixels overflow.
     #[error("a pixel of the decoded picture is not a number")]
     NotANumber,
-}
-
-/// The model that tensors of these names and shapes make, without their values.
-///
-/// # Errors
-/// [`MovqError::Tensor`], as loading would say.
-pub fn structure(
-    shapes: &std::collections::BTreeMap<String, Vec<usize>>,
-) -> Result<Config, MovqError> {
-    load::structure(shapes)
-}
-
-/// The model of a weights file, without reading its values.
-///
-/// # Errors
-/// As [`MoVqGan::open`].
-pub fn structure_of(path: &Path) -> Result<Config, MovqError> {
-    let checkpoint = Checkpoint::open(path)?;
-    let shapes = checkpoint.entries().iter();
-    structure(&shapes.map(|(name, entry)| (name.clone(), entry.shape.clone())).collect())
 }
 
 /// What was found in the weights.
@@ -133,17 +101,9 @@ impl MoVqGan {
     /// Loads a weights file: `.safetensors`, or a PyTorch checkpoint in its zip or legacy form, flat or under `state_dict`.
     ///
     /// # Errors
-    /// [`MovqError::Checkpoint`] and [`MovqError::Tensor`], naming file and tensor.
-    pub fn open(path: &Path) -> Result<Self, MovqError> {
+    /// [`LoadError`] names the file or the tensor.
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
         load::open(path)
-    }
-
-    /// As [`Self::open`], from a directory of tensors already read.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self, MovqError> {
-        load::load(checkpoint)
     }
 
     /// What the weights turned out to be.

@@ -14,7 +14,7 @@ const EPS: f64 = 1e-6;
 
 /// A norm's weights.
 #[derive(Debug)]
-pub(super) struct Norm {
+pub(crate) struct Norm {
     /// (c)
     pub(super) weight: Vec<f32>,
     /// (c)
@@ -54,7 +54,7 @@ impl Norm {
     }
 
     /// The normalised map, swished on request.
-    pub(super) fn apply(&self, x: &Map, zq: Option<&Map>, swish: bool, pool: &Pool) -> Map {
+    pub(crate) fn apply(&self, x: &Map, zq: Option<&Map>, swish: bool, pool: &Pool) -> Map {
         let prepared = self.prepare(x, zq, pool);
         let mut out = Map::zeros(x.h, x.w, x.c);
         pool.chunks_mut(&mut out.data, (x.w * x.c).max(1), |y, row| {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use half::bf16;
 
-use crate::checkpoint::write::{Entry, header};
+use crate::checkpoint::{Dtype, NewTensor, header};
 use crate::error::LoadError;
 use crate::sample::rng::philox4x32_10;
 
@@ -39,10 +39,12 @@ pub(super) fn write_file(path: &Path, specs: &[Spec], seed: u64) -> Result<(), L
 }
 
 fn write_tensors(out: &mut impl Write, specs: &[Spec], seed: u64) -> std::io::Result<()> {
-    let entries = specs
-        .iter()
-        .map(|spec| Entry::new(&spec.name, if spec.half { "BF16" } else { "F32" }, &spec.shape));
-    out.write_all(&header(&entries.collect::<Vec<_>>()))?;
+    let tensors = specs.iter().map(|spec| NewTensor {
+        name: spec.name.clone(),
+        dtype: if spec.half { Dtype::Bf16 } else { Dtype::F32 },
+        shape: spec.shape.clone(),
+    });
+    out.write_all(&header(&tensors.collect::<Vec<_>>()))?;
     for spec in specs {
         write_tensor(out, spec, seed)?;
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::kv_cache::BranchCache;
 use super::{Chunk, Scratch, Stage, Trace, linear};
-use crate::checkpoint::tensors::Tensors;
+use crate::checkpoint::Tensors;
 use crate::error::LoadError;
 use crate::kernels::{
     Pool, add_mixed, add_weighted_rows, layer_norm_in_place, matmul_nt_serial, scores,

@@ -1,8 +1,6 @@
 //! Loading of a named matrix in the format that the options ask for, and names of stored 4-bit parts.
 
-use safetensors::Dtype;
-
-use crate::checkpoint::tensors::Tensors;
+use crate::checkpoint::{Dtype, Tensors};
 use crate::error::LoadError;
 use crate::quant::Weights;
 use crate::quant::int4::{GROUP, GROUP_BYTES, fits};
@@ -76,7 +74,7 @@ fn stored(
         tensors.raw(&format!("{weight}.{suffix}"), dtype, &[out, width])
     };
     let codes = part(CODES, Dtype::U8, groups * GROUP_BYTES)?;
-    let (scales, zeros) = (part(SCALES, Dtype::BF16, groups)?, part(ZEROS, Dtype::BF16, groups)?);
+    let (scales, zeros) = (part(SCALES, Dtype::Bf16, groups)?, part(ZEROS, Dtype::Bf16, groups)?);
     Int4Matrix::from_parts(codes, scales, zeros, out, inputs)
         .map_err(|reason| LoadError::Tensor { name: weight.to_owned(), reason })
 }

@@ -1,7 +1,7 @@
 //! The feed-forward block: `W_down(silu(W_gate h) * (W_up h))`.
 
 use super::{Scratch, linear};
-use crate::checkpoint::tensors::Tensors;
+use crate::checkpoint::Tensors;
 use crate::error::LoadError;
 use crate::kernels::{Pool, silu_mul_in_place};
 use crate::quant::Linear;

@@ -23,7 +23,7 @@ pub use kv_cache::BranchCache;
 pub(crate) use kv_cache::common;
 pub use rope::RopeTable;
 
-use crate::checkpoint::tensors::Tensors;
+use crate::checkpoint::Tensors;
 use crate::error::LoadError;
 use crate::kernels::{Pool, add_in_place, rms_norm};
 use crate::quant::Linear;

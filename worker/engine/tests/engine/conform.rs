@@ -1,6 +1,6 @@
 //! Every comparison of the golden folder, and that the comparisons can fail.
 
-use nightshift_engine::conform::{Check, Status, transformer};
+use nightshift_engine::conform::{Check, Status, movqgan, transformer};
 
 use crate::golden;
 
@@ -47,4 +47,38 @@ fn a_changed_weight_or_a_broken_file_fails_and_the_rest_still_runs() {
     assert!(failed.contains("greedy.json:"), "{failed}");
     assert!(checks.iter().any(|c| c.name == "forward: hidden_layer_0" && c.status == Status::Ok));
     assert!(checks.iter().any(|c| c.name == "variants/gqa_mp2: logits" && c.status == Status::Ok));
+}
+
+fn movqgan_golden() -> std::path::PathBuf {
+    golden().with_file_name("movqgan")
+}
+
+#[test]
+fn the_image_tokenizer_agrees_with_the_reference() {
+    let checks = movqgan(&movqgan_golden());
+    let failed: Vec<_> = checks.iter().filter(|check| check.status != Status::Ok).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(checks.len() > 150, "only {} comparisons were found", checks.len());
+}
+
+#[test]
+fn a_folder_without_fixtures_has_nothing_to_compare() {
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(movqgan(empty.path()), []);
+}
+
+#[test]
+fn a_broken_fixture_is_a_failed_check() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("units.safetensors"), b"\x05\0\0\0\0\0\0\0{").unwrap();
+    std::fs::copy(
+        movqgan_golden().join("decode.safetensors"),
+        folder.path().join("decode.safetensors"),
+    )
+    .unwrap();
+    let checks = movqgan(folder.path());
+    assert!(
+        checks.len() == 2 && checks.iter().all(|check| check.status == Status::Fail),
+        "{checks:#?}"
+    );
 }

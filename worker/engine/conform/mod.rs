@@ -1,6 +1,7 @@
 //! Comparisons with recorded results of the reference implementation: every file of a fixture folder that is there is
 //! run, every file that is not is simply absent. A check that panics or cannot read its file is a failed check.
 
+mod fixture;
 mod movqgan;
 mod report;
 mod transformer;

@@ -4,6 +4,10 @@ use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Check, Status};
+use crate::error::panic_text;
+
+/// Worst error of a comparison, or why there is none.
+pub(super) type Outcome = Result<f64, String>;
 
 /// Checks so far, in the order in which they ran.
 #[derive(Debug, Default)]
@@ -14,18 +18,20 @@ pub(super) struct Report {
 impl Report {
     /// Runs a group of checks; an error or a panic in it becomes one failed check of that name.
     pub(super) fn group(&mut self, name: &str, body: impl FnOnce(&mut Self) -> Result<(), String>) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| body(self)));
-        let reason = match outcome {
-            Ok(Ok(())) => return,
-            Ok(Err(reason)) => reason,
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text =
-                    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                format!("panicked: {}", text.unwrap_or_else(|| "no message".to_owned()))
-            }
+        if let Err(reason) = guarded(|| body(self)) {
+            self.push(name, f64::INFINITY, 0.0, Status::Fail, reason);
+        }
+    }
+
+    /// Runs one comparison that gives its worst error; an error or a panic in it is a failed check.
+    pub(super) fn check(&mut self, name: &str, tolerance: f64, compare: impl FnOnce() -> Outcome) {
+        // Not-a-number fails too.
+        let (worst, status, note) = match guarded(compare) {
+            Ok(worst) if worst <= tolerance => (worst, Status::Ok, String::new()),
+            Ok(worst) => (worst, Status::Fail, String::new()),
+            Err(note) => (f64::INFINITY, Status::Fail, note),
         };
-        self.push(name, f64::INFINITY, 0.0, Status::Fail, reason);
+        self.push(name, worst, tolerance, status, note);
     }
 
     /// Largest absolute difference of two tensors. Infinite entries must agree exactly, NaN fails.
@@ -93,6 +99,11 @@ impl Report {
     fn push(&mut self, name: &str, worst: f64, tolerance: f64, status: Status, note: String) {
         self.checks.push(Check { name: name.to_owned(), worst, tolerance, status, note });
     }
+}
+
+fn guarded<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(body))
+        .unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic))))
 }
 
 #[cfg(test)]

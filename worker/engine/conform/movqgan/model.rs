@@ -1,11 +1,11 @@
 //! The whole model: weights, encoding, decoding, activations.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::Value;
 
 use super::{Fixture, Run, Tensor, name_of};
+use crate::conform::fixture::json;
 use crate::image::RgbImage;
 use crate::movqgan::pixels::{scale_table, to_image, to_map};
 use crate::movqgan::trace::Trace;
@@ -20,13 +20,13 @@ const BYTES_SHARE: f64 = 1e-3;
 pub(super) fn run(run: &mut Run) {
     let model = load(run);
     lists(run);
-    let encode = open(run, "encode.safetensors");
-    let decode = open(run, "decode.safetensors");
-    let stages = open(run, "stages.safetensors");
+    let encode = run.open("encode.safetensors");
+    let decode = run.open("decode.safetensors");
+    let stages = run.open("stages.safetensors");
     if let Some(encode) = &encode
         && encode.has("u8_lut")
     {
-        run.check("encode.safetensors: u8_lut".to_owned(), 0.0, |_| {
+        run.check("encode.safetensors: u8_lut", 0.0, |_| {
             encode.tensor("u8_lut")?.differing(scale_table().into_iter().map(f64::from))
         });
     }
@@ -35,7 +35,7 @@ pub(super) fn run(run: &mut Run) {
             let missing = |_: &_| {
                 Err("no weights of an image tokenizer could be loaded from the folder".to_owned())
             };
-            run.check("model".to_owned(), 0.0, missing);
+            run.check("model", 0.0, missing);
         }
         return;
     };
@@ -50,18 +50,6 @@ pub(super) fn run(run: &mut Run) {
     }
 }
 
-/// A fixture file, when it is there; one that cannot be read is a failed check.
-fn open(run: &mut Run, name: &str) -> Option<Fixture> {
-    let path = run.file(name)?;
-    match Fixture::open(&path) {
-        Ok(fixture) => Some(fixture),
-        Err(reason) => {
-            run.check(name.to_owned(), 0.0, |_| Err(reason));
-            None
-        }
-    }
-}
-
 /// Loads every weights file of the folder; the first that loads is used.
 fn load(run: &mut Run) -> Option<MoVqGan> {
     let mut files = run.files("", &[".safetensors", ".ckpt", ".pt", ".pth"]);
@@ -72,7 +60,7 @@ fn load(run: &mut Run) -> Option<MoVqGan> {
     files.retain(is_weights);
     let mut model = None;
     for path in &files {
-        run.check(format!("{}: loads", name_of(path)), 0.0, |_| {
+        run.check(&format!("{}: loads", name_of(path)), 0.0, |_| {
             let loaded = MoVqGan::open(path).map_err(|error| error.to_string())?;
             model.get_or_insert(loaded);
             Ok(0.0)
@@ -80,28 +68,23 @@ fn load(run: &mut Run) -> Option<MoVqGan> {
     }
     for pair in files.windows(2) {
         let name = format!("{}: equals {}", name_of(&pair[1]), name_of(&pair[0]));
-        run.check(name, 0.0, |_| {
+        run.check(&name, 0.0, |_| {
             unequal_tensors(&Fixture::open(&pair[0])?, &Fixture::open(&pair[1])?)
         });
     }
-    let config = run.file("config.json").and_then(|path| read_json(&path));
+    let config: Option<Value> = json(&run.dir, "config.json").ok();
     if let (Some(model), Some(config)) = (&model, config) {
-        run.check("config.json: structure".to_owned(), 0.0, |_| unequal_settings(model, &config));
+        run.check("config.json: structure", 0.0, |_| unequal_settings(model, &config));
     }
     model
 }
 
-fn read_json(path: &Path) -> Option<Value> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-}
-
 /// Tensors of two files that are not the same, by name, shape or any bit.
 fn unequal_tensors(a: &Fixture, b: &Fixture) -> Result<f64, String> {
-    let (names_a, names_b) = (a.names(), b.names());
-    let mut unequal = names_b.iter().filter(|name| !a.has(name)).count();
-    for name in names_a {
-        let same = b.has(&name) && {
-            let (x, y): (Tensor, Tensor) = (a.tensor(&name)?, b.tensor(&name)?);
+    let mut unequal = b.names().filter(|name| !a.has(name)).count();
+    for name in a.names() {
+        let same = b.has(name) && {
+            let (x, y): (Tensor, Tensor) = (a.tensor(name)?, b.tensor(name)?);
             x.shape == y.shape
                 && x.data.iter().zip(&y.data).all(|(x, y)| x.to_bits() == y.to_bits())
         };
@@ -143,7 +126,7 @@ fn unequal_settings(model: &MoVqGan, config: &Value) -> Result<f64, String> {
 /// Lists of tensor names and shapes of other models: each must be understood as a whole.
 fn lists(run: &mut Run) {
     for path in run.files("", &[".tsv"]) {
-        run.check(format!("{}: structure", name_of(&path)), 0.0, |_| {
+        run.check(&format!("{}: structure", name_of(&path)), 0.0, |_| {
             let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
             let mut shapes = BTreeMap::new();
             for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -180,20 +163,20 @@ fn encoding(run: &mut Run, model: &MoVqGan, encode: &Fixture) {
         }
         let label = |part: &str| format!("encode.safetensors: {case}.{part}");
         if encode.has(&name("norm")) {
-            run.check(label("norm"), 0.0, |_| {
+            run.check(&label("norm"), 0.0, |_| {
                 let scaled = to_map(&picture(encode, &u8_name)?).to_chw();
                 encode.tensor(&name("norm"))?.differing(scaled.into_iter().map(f64::from))
             });
         }
         if encode.has(&name("latent")) {
-            run.check(label("latent"), LATENT, |pool| {
+            run.check(&label("latent"), LATENT, |pool| {
                 let latents =
                     model.latents(&to_map(&picture(encode, &u8_name)?), pool, &mut Trace::off());
                 encode.tensor(&name("latent"))?.worst(&latents.to_chw(), LATENT, 0.0)
             });
         }
         if encode.has(&name("codes")) {
-            run.check(label("codes"), 0.0, |pool| {
+            run.check(&label("codes"), 0.0, |pool| {
                 let got = model
                     .encode(&picture(encode, &u8_name)?, pool)
                     .map_err(|error| error.to_string())?;
@@ -218,19 +201,19 @@ fn decoding(run: &mut Run, model: &MoVqGan, decode: &Fixture) {
             model.code_vectors(&codes(&tensor), h, w).map_err(|error| error.to_string())
         };
         if decode.has(&name("zq")) {
-            run.check(label("zq"), 0.0, |_| {
+            run.check(&label("zq"), 0.0, |_| {
                 decode.tensor(&name("zq"))?.differing(zq()?.to_chw().into_iter().map(f64::from))
             });
         }
         let mut rendered = None;
         if decode.has(&name("out")) {
-            run.check(label("out"), OUTPUT, |pool| {
+            run.check(&label("out"), OUTPUT, |pool| {
                 let out = rendered.insert(model.render(&zq()?, pool, &mut Trace::off()));
                 decode.tensor(&name("out"))?.worst(&out.to_chw(), OUTPUT, 0.0)
             });
         }
         if decode.has(&name("u8")) {
-            run.check(label("u8: share off by one level"), BYTES_SHARE, |pool| {
+            run.check(&label("u8: share off by one level"), BYTES_SHARE, |pool| {
                 let out = match rendered {
                     Some(out) => out,
                     None => model.render(&zq()?, pool, &mut Trace::off()),
@@ -264,11 +247,11 @@ fn activations(
     encode: Option<&Fixture>,
     decode: Option<&Fixture>,
 ) {
-    let config = run.file("config.json").and_then(|path| read_json(&path)).unwrap_or_default();
+    let config = json::<Value>(&run.dir, "config.json").unwrap_or_default();
     let named = |key: &str, default: &str| config[key].as_str().unwrap_or(default).to_owned();
     let (image, case) = (named("stage_image", "img0"), named("stage_decode_case", "case0"));
     let mut seen: BTreeMap<String, Vec<f32>> = BTreeMap::new();
-    run.check("stages.safetensors: run".to_owned(), 0.0, |pool| {
+    run.check("stages.safetensors: run", 0.0, |pool| {
         let mut keep = |name: &str, map: &crate::movqgan::map::Map| {
             drop(seen.insert(name.to_owned(), map.to_chw()))
         };
@@ -290,13 +273,13 @@ fn activations(
     for name in stages.names() {
         let label = format!("stages.safetensors: {name}");
         // A resampling module is its convolution.
-        let got = seen.get(&name).or_else(|| seen.get(name.strip_suffix(".conv")?));
+        let got = seen.get(name).or_else(|| seen.get(name.strip_suffix(".conv")?));
         match got {
             Some(got) => {
-                run.check(label, STAGE, |_| stages.tensor(&name)?.worst(got, STAGE, STAGE))
+                run.check(&label, STAGE, |_| stages.tensor(name)?.worst(got, STAGE, STAGE))
             }
-            None => run.not_covered(
-                label,
+            None => run.report.not_covered(
+                &label,
                 "no such activation is computed, or its input is not in the folder",
             ),
         }

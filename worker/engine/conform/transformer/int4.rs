@@ -2,13 +2,11 @@
 
 use std::path::Path;
 
-use super::Report;
-use crate::checkpoint::tensors::Tensors;
+use super::{Fixture, Report, transformer_of};
 use crate::kernels::Pool;
 use crate::quant::{Int4Matrix, Linear, bf16};
 use crate::quant::{KvCache, Weights};
-use crate::transformer::config::Config;
-use crate::transformer::{Chunk, Scratch, Transformer};
+use crate::transformer::{Chunk, Scratch};
 
 /// Against f32 maths on dequantised weights, and against bf16 maths: stated by the fixtures.
 const EXACT_MATHS: f64 = 1e-3;
@@ -19,10 +17,8 @@ const PRODUCT: f64 = 0.01;
 
 /// `int4.safetensors`.
 pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
-    let recorded =
-        Tensors::open(vec![dir.join("int4.safetensors")]).map_err(|error| error.to_string())?;
-    let names = recorded.names();
-    for name in names.iter().filter_map(|name| name.strip_suffix(".weight_bf16")) {
+    let recorded = Fixture::open(&dir.join("int4.safetensors"))?;
+    for name in recorded.names().filter_map(|name| name.strip_suffix(".weight_bf16")) {
         report
             .group(&format!("int4.safetensors: {name}"), |report| matrix(report, &recorded, name));
     }
@@ -32,39 +28,38 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn matrix(report: &mut Report, recorded: &Tensors, name: &str) -> Result<(), String> {
-    let get =
-        |part: &str| recorded.any_f32(&format!("{name}.{part}")).map_err(|error| error.to_string());
+fn matrix(report: &mut Report, recorded: &Fixture, name: &str) -> Result<(), String> {
+    let get = |part: &str| recorded.tensor(&format!("{name}.{part}"));
     let label = |part: &str| format!("int4.safetensors: {name}.{part}");
-    let (shape, weights) = get("weight_bf16")?;
-    let [out, inputs] = shape[..] else {
-        return Err(format!("a matrix of the shape {shape:?}"));
+    let weights = get("weight_bf16")?;
+    let [out, inputs] = weights.shape[..] else {
+        return Err(format!("a matrix of the shape {:?}", weights.shape));
     };
-    let quantised = Int4Matrix::quantise(&weights, out, inputs);
+    let quantised = Int4Matrix::quantise(&weights.f32(), out, inputs);
     let codes: Vec<f32> = (0..out).flat_map(|o| quantised.row_codes(o)).map(f32::from).collect();
-    report.equal(&label("q"), &codes, &get("q")?.1);
+    report.equal(&label("q"), &codes, &get("q")?.f32());
     let wide = |bytes: &[u8]| {
         (0..bytes.len() / 2).map(|i| bf16::from_bits(bf16::at(bytes, i))).collect::<Vec<f32>>()
     };
-    report.equal(&label("scales"), &wide(&quantised.scales), &get("scales")?.1);
-    report.equal(&label("zeros"), &wide(&quantised.zeros), &get("zeros")?.1);
+    report.equal(&label("scales"), &wide(&quantised.scales), &get("scales")?.f32());
+    report.equal(&label("zeros"), &wide(&quantised.zeros), &get("zeros")?.f32());
     let linear = Linear::from_int4(quantised, None);
     let rows: Vec<f32> = (0..out).flat_map(|o| linear.row(o)).collect();
-    report.equal(&label("dequant_bf16"), &rows, &get("dequant_bf16")?.1);
+    report.equal(&label("dequant_bf16"), &rows, &get("dequant_bf16")?.f32());
     let fused = "the fused form; weights here are rounded twice, as the reference's";
     report.not_covered(&label("dequant_one_rounding_bf16"), fused);
-    let (shape, x) = get("x_bf16")?;
-    let mut y = vec![0.0; shape[0] * out];
-    linear.forward(&x, shape[0], &mut y, &Pool::new(2));
+    let x = get("x_bf16")?;
+    let mut y = vec![0.0; x.shape[0] * out];
+    linear.forward(&x.f32(), x.shape[0], &mut y, &Pool::new(2));
     for part in ["y_ref_f32", "y_tinygemm_cpu_bf16"] {
-        let want = get(part)?.1;
+        let want = get(part)?.f32();
         let largest = want.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
         report.close(&label(part), &y, &want, PRODUCT * f64::from(largest));
     }
     Ok(())
 }
 
-fn model(report: &mut Report, recorded: &Tensors, dir: &Path) -> Result<(), String> {
+fn model(report: &mut Report, recorded: &Fixture, dir: &Path) -> Result<(), String> {
     let quantised = logits(recorded, dir, Weights::Int4)?;
     let plain = logits(recorded, dir, Weights::F32)?;
     for (part, got, tolerance) in [
@@ -75,7 +70,7 @@ fn model(report: &mut Report, recorded: &Tensors, dir: &Path) -> Result<(), Stri
     ] {
         let name = format!("model.{part}");
         if recorded.has(&name) {
-            let want = recorded.any_f32(&name).map_err(|error| error.to_string())?.1;
+            let want = recorded.f32(&name)?;
             report.close(&format!("int4.safetensors: {name}"), got, &want, tolerance);
         }
     }
@@ -83,17 +78,10 @@ fn model(report: &mut Report, recorded: &Tensors, dir: &Path) -> Result<(), Stri
 }
 
 /// Scores of every position of every recorded sequence.
-fn logits(recorded: &Tensors, dir: &Path, format: Weights) -> Result<Vec<f32>, String> {
-    let text = |error: crate::LoadError| error.to_string();
-    let tiny = dir.join("tiny");
-    let config = Config::read(&tiny.join("config.json")).map_err(text)?;
-    let tensors = Tensors::of_model(&tiny).map_err(text)?;
-    let transformer =
-        Transformer::load(&tensors, &config, 0..config.vocab_size, format).map_err(text)?;
-    let (shape, ids) = recorded.integers("model.input_ids").map_err(text)?;
-    let ids: Vec<u32> = ids.into_iter().map(|id| id as u32).collect();
+fn logits(recorded: &Fixture, dir: &Path, format: Weights) -> Result<Vec<f32>, String> {
+    let transformer = transformer_of(&dir.join("tiny"), format)?;
     let (pool, mut scratch, mut all) = (Pool::new(2), Scratch::default(), Vec::new());
-    for tokens in ids.chunks(shape.last().copied().unwrap_or(1)) {
+    for tokens in &recorded.tensor("model.input_ids")?.id_rows() {
         let mut cache = transformer.cache(tokens.len(), KvCache::F32);
         let mut chunks = [Chunk { cache: &mut cache, tokens }];
         transformer.forward(&pool, &mut chunks, &mut scratch, &mut |_, _, _| {});

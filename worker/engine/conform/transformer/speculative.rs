@@ -5,8 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::generation::Run;
-use super::{Report, json, model};
-use crate::checkpoint::tensors::Tensors;
+use super::{Fixture, Report, json, model};
 use crate::decode::coupled::{keeps, residual};
 use crate::request::{Decoding, GuidanceSchedule, Window};
 use crate::sample::grid::Grid;
@@ -37,14 +36,13 @@ struct Case {
 pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
     let path = dir.join("sjd_accept.safetensors");
     if path.exists() {
-        let recorded = Tensors::open(vec![path]).map_err(|error| error.to_string())?;
-        let names = recorded.names();
-        for case in names.iter().filter_map(|name| name.strip_suffix(".draft_probs")) {
+        let recorded = Fixture::open(&path)?;
+        for case in recorded.names().filter_map(|name| name.strip_suffix(".draft_probs")) {
             report.group(&format!("sjd_accept: {case}"), |report| {
                 acceptance(report, &recorded, case)
             });
         }
-        if names.iter().any(|name| name.starts_with("window_processors.")) {
+        if recorded.names().any(|name| name.starts_with("window_processors.")) {
             report.not_covered("sjd_accept: window_processors", "the reference's own processors");
         }
     }
@@ -89,15 +87,15 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
 }
 
 /// Acceptance and residual of one recorded window, by the functions that coupled decoding uses.
-fn acceptance(report: &mut Report, recorded: &Tensors, case: &str) -> Result<(), String> {
-    let get =
-        |part: &str| recorded.any_f32(&format!("{case}.{part}")).map_err(|error| error.to_string());
+fn acceptance(report: &mut Report, recorded: &Fixture, case: &str) -> Result<(), String> {
+    let get = |part: &str| recorded.f32(&format!("{case}.{part}"));
     let label = |part: &str| format!("sjd_accept: {case}.{part}");
-    let (shape, q) = get("draft_probs")?;
-    let [_, codes] = shape[..] else {
-        return Err(format!("draft_probs has the shape {shape:?}"));
+    let drafts = recorded.tensor(&format!("{case}.draft_probs"))?;
+    let [_, codes] = drafts.shape[..] else {
+        return Err(format!("draft_probs has the shape {:?}", drafts.shape));
     };
-    let (p, tokens, uniforms) = (get("advanced_probs")?.1, get("draft_tokens")?.1, get("rs")?.1);
+    let q = drafts.f32();
+    let (p, tokens, uniforms) = (get("advanced_probs")?, get("draft_tokens")?, get("rs")?);
     let (mut kept, mut ratios, mut residuals) = (Vec::new(), Vec::new(), Vec::new());
     for (i, u) in uniforms.iter().enumerate() {
         // Draft i + 1 was drawn from its own row and is judged by the row before it.
@@ -110,11 +108,11 @@ fn acceptance(report: &mut Report, recorded: &Tensors, case: &str) -> Result<(),
         let total: f64 = weights.iter().sum();
         residuals.extend(weights.iter().map(|weight| (weight / total) as f32));
     }
-    report.equal(&label("accept_mask"), &kept, &get("accept_mask")?.1);
-    report.close(&label("accept_ratio"), &ratios, &get("accept_ratio")?.1, RATIO);
-    report.close(&label("exact_residual"), &residuals, &get("exact_residual")?.1, RESIDUAL);
+    report.equal(&label("accept_mask"), &kept, &get("accept_mask")?);
+    report.close(&label("accept_ratio"), &ratios, &get("accept_ratio")?, RATIO);
+    report.close(&label("exact_residual"), &residuals, &get("exact_residual")?, RESIDUAL);
     let emitted = kept.iter().position(|kept| *kept == 0.0).unwrap_or(kept.len()) + 1;
-    report.equal(&label("n_emitted"), &[emitted as f32], &get("n_emitted")?.1);
+    report.equal(&label("n_emitted"), &[emitted as f32], &get("n_emitted")?);
     report.not_covered(&label("upstream_residual"), "the reference's deviation");
     Ok(())
 }

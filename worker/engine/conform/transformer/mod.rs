@@ -10,13 +10,16 @@ mod speculative;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-
 use super::Check;
+use super::fixture::{Fixture, json};
 use super::report::Report;
+use crate::checkpoint::Tensors;
+use crate::error::LoadError;
 use crate::model::{LoadOptions, Model};
 use crate::prompt::tokenizer::{TokenIds, Tokenizer};
 use crate::prompt::{self, Map, PromptTask};
+use crate::quant::Weights;
+use crate::transformer::Transformer;
 use crate::transformer::config::Config;
 
 /// Runs every comparison of a transformer fixture folder whose file is there.
@@ -63,16 +66,18 @@ fn variants(dir: &Path) -> Vec<std::path::PathBuf> {
     folders
 }
 
-/// Reads a JSON file of the folder.
-fn json<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T, String> {
-    let text = std::fs::read(dir.join(name)).map_err(|error| format!("{name}: {error}"))?;
-    serde_json::from_slice(&text).map_err(|error| format!("{name}: {error}"))
-}
-
 /// The folder's model, for codes alone.
 fn model(dir: &Path) -> Result<Arc<Model>, String> {
     let options = LoadOptions { codes_only: true, threads: 2, ..LoadOptions::default() };
     Model::load(&dir.join("tiny"), &options).map_err(|error| error.to_string())
+}
+
+/// A model folder's transformer with the whole head.
+fn transformer_of(dir: &Path, format: Weights) -> Result<Transformer, String> {
+    let text = |error: LoadError| error.to_string();
+    let config = Config::read(&dir.join("config.json")).map_err(text)?;
+    let tensors = Tensors::of_model(dir).map_err(text)?;
+    Transformer::load(&tensors, &config, 0..config.vocab_size, format).map_err(text)
 }
 
 /// The recorded ids against those found by name.

@@ -5,29 +5,24 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Outcome, Run};
+use crate::conform::fixture::json;
 use crate::image::{
     Limits, Mode, RawImage, RgbImage, crop_sizes, decode, pick_crop_size, var_center_crop,
 };
 use crate::image::{center_crop, whiten::whiten};
 
 pub(super) fn run(run: &mut Run) {
-    if run.file("preprocess/manifest.json").is_some() {
-        match json(&run.dir.join("preprocess/manifest.json")) {
-            Ok(manifest) => pictures(run, &manifest),
-            Err(reason) => run.check("preprocess/manifest.json".to_owned(), 0.0, |_| Err(reason)),
+    for (name, compare) in [
+        ("preprocess/manifest.json", pictures as fn(&mut Run, &Value)),
+        ("preprocess/crop_sizes.json", size_lists),
+    ] {
+        if run.file(name).is_some() {
+            let dir = run.dir.clone();
+            if let Some(recorded) = run.read(name, || json(&dir, name)) {
+                compare(run, &recorded);
+            }
         }
     }
-    if run.file("preprocess/crop_sizes.json").is_some() {
-        match json(&run.dir.join("preprocess/crop_sizes.json")) {
-            Ok(sizes) => size_lists(run, &sizes),
-            Err(reason) => run.check("preprocess/crop_sizes.json".to_owned(), 0.0, |_| Err(reason)),
-        }
-    }
-}
-
-fn json(path: &Path) -> Result<Value, String> {
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
 }
 
 fn open(run_dir: &Path, name: &str) -> Result<RawImage, String> {
@@ -40,11 +35,11 @@ fn pictures(run: &mut Run, manifest: &Value) {
     let dir = run.dir.clone();
     for entry in manifest.as_array().into_iter().flatten() {
         let input = entry["input"].as_str().unwrap_or_default().to_owned();
-        run.check(format!("preprocess: {input}: mode and size"), 0.0, |_| {
+        run.check(&format!("preprocess: {input}: mode and size"), 0.0, |_| {
             facts(entry, &open(&dir, &input)?)
         });
         if let Some(file) = entry["whitened_without_crop"].as_str() {
-            run.check(format!("preprocess: {file}"), 0.0, |_| {
+            run.check(&format!("preprocess: {file}"), 0.0, |_| {
                 let golden = whiten(&open(&dir, file)?);
                 differing(&golden, &whiten(&open(&dir, &input)?))
             });
@@ -53,15 +48,15 @@ fn pictures(run: &mut Run, manifest: &Value) {
             let file = output["file"].as_str().unwrap_or_default();
             let op = output["op"].as_str().unwrap_or_default();
             if !matches!(op, "center_crop" | "var_center_crop") {
-                run.not_covered(format!("preprocess: {file}"), "an unknown operation");
+                run.report.not_covered(&format!("preprocess: {file}"), "an unknown operation");
                 continue;
             }
-            run.check(format!("preprocess: {file}"), 0.0, |_| {
+            run.check(&format!("preprocess: {file}"), 0.0, |_| {
                 let golden = whiten(&open(&dir, file)?);
                 differing(&golden, &whiten(&cropped(&open(&dir, &input)?, output)?))
             });
             if let Some(file) = output["raw_file"].as_str() {
-                run.check(format!("preprocess: {file}"), 0.0, |_| {
+                run.check(&format!("preprocess: {file}"), 0.0, |_| {
                     let (golden, got) = (open(&dir, file)?, cropped(&open(&dir, &input)?, output)?);
                     if (golden.mode, golden.width, golden.height)
                         != (got.mode, got.width, got.height)
@@ -124,7 +119,7 @@ fn size_lists(run: &mut Run, sizes: &Value) {
         .map_or(Ok(crate::image::PATCH), side)
         .unwrap_or(crate::image::PATCH);
     for (target, list) in sizes["crop_size_lists"].as_object().into_iter().flatten() {
-        run.check(format!("preprocess/crop_sizes.json: list for {target}"), 0.0, |_| {
+        run.check(&format!("preprocess/crop_sizes.json: list for {target}"), 0.0, |_| {
             let target: u32 = target.parse().map_err(|_| "no target size".to_owned())?;
             let expected: Result<Vec<(u32, u32)>, String> = list
                 .as_array()
@@ -138,7 +133,7 @@ fn size_lists(run: &mut Run, sizes: &Value) {
         });
     }
     if sizes["picks"].is_array() {
-        run.check("preprocess/crop_sizes.json: picks".to_owned(), 0.0, |_| {
+        run.check("preprocess/crop_sizes.json: picks", 0.0, |_| {
             wrong_picks(&sizes["picks"], patch)
         });
     }

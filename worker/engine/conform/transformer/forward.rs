@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::Report;
-use crate::checkpoint::tensors::Tensors;
+use super::{Fixture, Report, transformer_of};
 use crate::kernels::Pool;
 use crate::quant::{KvCache, Weights};
-use crate::transformer::config::Config;
 use crate::transformer::{BranchCache, Chunk, Scratch, Stage, Transformer};
 
 /// f32, stated by the fixtures.
@@ -30,17 +28,17 @@ pub(super) fn run(
     model: &Path,
     file: &Path,
 ) -> Result<(), String> {
-    let recorded = Tensors::open(vec![file.to_owned()]).map_err(|error| error.to_string())?;
+    let recorded = Fixture::open(file)?;
     let case = Case::load(model, &recorded, Weights::F32)?;
     let computed = case.full();
     for tensor in recorded.names() {
         let label = format!("{name}: {tensor}");
-        match tensor.as_str() {
+        match tensor {
             "input_ids" | "chunks" => {}
             "logits_bf16" => {
                 let case = Case::load(model, &recorded, Weights::Bf16)?;
                 let got = case.full().remove("logits").unwrap_or_default();
-                let want = recorded.any_f32(&tensor).map_err(|error| error.to_string())?.1;
+                let want = recorded.f32(tensor)?;
                 report.close(
                     &format!("{label} (bf16 weights, f32 activations)"),
                     &got,
@@ -50,17 +48,14 @@ pub(super) fn run(
                 report.close_on_average(&format!("{label}, mean"), &got, &want, BF16_MEAN);
             }
             "logits_incremental" => report.group(&label.clone(), |report| {
-                let chunks = recorded.integers("chunks").map_err(|error| error.to_string())?.1;
-                let want = recorded.any_f32(&tensor).map_err(|error| error.to_string())?.1;
+                let chunks = recorded.tensor("chunks")?.data;
+                let want = recorded.f32(tensor)?;
                 report.close(&label, &case.incremental(&chunks), &want, TOLERANCE);
                 Ok(())
             }),
-            _ => match (computed.get(&tensor), recorded.any_f32(&tensor)) {
-                (Some(got), Ok((_, want))) => report.close(&label, got, &want, TOLERANCE),
-                (None, _) => {
-                    report.not_covered(&label, "no such point of the forward pass is known")
-                }
-                (_, Err(error)) => return Err(error.to_string()),
+            _ => match computed.get(tensor) {
+                Some(got) => report.close(&label, got, &recorded.f32(tensor)?, TOLERANCE),
+                None => report.not_covered(&label, "no such point of the forward pass is known"),
             },
         }
     }
@@ -68,20 +63,9 @@ pub(super) fn run(
 }
 
 impl Case {
-    fn load(model: &Path, recorded: &Tensors, format: Weights) -> Result<Self, String> {
-        let text = |error: crate::LoadError| error.to_string();
-        let config = Config::read(&model.join("config.json")).map_err(text)?;
-        let tensors = Tensors::of_model(model);
-        // A variant's folder holds the recorded file beside the weights.
-        let tensors = tensors.map_err(text)?;
-        let transformer =
-            Transformer::load(&tensors, &config, 0..config.vocab_size, format).map_err(text)?;
-        let (shape, ids) = recorded.integers("input_ids").map_err(text)?;
-        let [_, length] = shape[..] else {
-            return Err(format!("input_ids has the shape {shape:?}"));
-        };
-        let sequences =
-            ids.chunks(length).map(|row| row.iter().map(|id| *id as u32).collect()).collect();
+    fn load(model: &Path, recorded: &Fixture, format: Weights) -> Result<Self, String> {
+        let transformer = transformer_of(model, format)?;
+        let sequences = recorded.tensor("input_ids")?.id_rows();
         Ok(Self { transformer, pool: Pool::new(2), sequences })
     }
 
@@ -145,7 +129,7 @@ impl Case {
     }
 
     /// Scores of every position, the sequences being fed in pieces of the given lengths.
-    fn incremental(&self, chunks: &[i64]) -> Vec<f32> {
+    fn incremental(&self, chunks: &[f64]) -> Vec<f32> {
         let vocab = self.transformer.config().vocab_size;
         let mut result = vec![0.0; self.sequences.len() * self.length() * vocab];
         let (mut caches, mut scratch, mut logits) = (self.caches(), Scratch::default(), Vec::new());

@@ -4,15 +4,13 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Report, json, token_ids};
-use crate::checkpoint::tensors::Tensors;
+use super::{Fixture, Report, json, token_ids, transformer_of};
 use crate::kernels::{Pool, softmax_in_place};
 use crate::prompt::tokenizer::TokenIds;
 use crate::quant::{KvCache, Weights};
 use crate::request::GuidanceSchedule;
 use crate::sample::grid::{Grid, Place};
 use crate::sample::logits::{cool, guidance_table, guide, keep_top_k};
-use crate::transformer::config::Config;
 use crate::transformer::{Chunk, Scratch, Transformer};
 
 const LOGITS: f64 = 1e-4;
@@ -59,7 +57,7 @@ struct Context {
     transformer: Transformer,
     pool: Pool,
     ids: TokenIds,
-    recorded: Tensors,
+    recorded: Fixture,
 }
 
 /// `cfg_decode.json` and `cfg_decode.safetensors`.
@@ -88,16 +86,11 @@ pub(super) fn run(report: &mut Report, dir: &Path) -> Result<(), String> {
 
 impl Context {
     fn load(dir: &Path) -> Result<Self, String> {
-        let text = |error: crate::LoadError| error.to_string();
-        let tiny = dir.join("tiny");
-        let config = Config::read(&tiny.join("config.json")).map_err(text)?;
-        let tensors = Tensors::of_model(&tiny).map_err(text)?;
         Ok(Self {
-            transformer: Transformer::load(&tensors, &config, 0..config.vocab_size, Weights::F32)
-                .map_err(text)?,
+            transformer: transformer_of(&dir.join("tiny"), Weights::F32)?,
             pool: Pool::new(2),
             ids: token_ids(dir)?,
-            recorded: Tensors::open(vec![dir.join("cfg_decode.safetensors")]).map_err(text)?,
+            recorded: Fixture::open(&dir.join("cfg_decode.safetensors"))?,
         })
     }
 
@@ -120,7 +113,7 @@ impl Context {
         tolerance: f64,
     ) -> Result<(), String> {
         if self.recorded.has(name) {
-            let (_, want) = self.recorded.any_f32(name).map_err(|error| error.to_string())?;
+            let want = self.recorded.f32(name)?;
             report.close(&format!("cfg_decode: {name}"), got, &want, tolerance);
         }
         Ok(())

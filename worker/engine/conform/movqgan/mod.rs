@@ -5,34 +5,31 @@ mod model;
 mod preprocess;
 mod units;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use super::{Check, Status};
-use crate::checkpoint::Checkpoint;
+use super::Check;
+use super::fixture::{Fixture, Tensor};
+use super::report::{Outcome, Report};
 use crate::kernels::Pool;
 use crate::movqgan::map::Map;
 
 /// Runs every comparison that a MoVQGAN fixture folder holds. An empty list means that nothing was found to compare.
 pub fn movqgan(dir: &Path) -> Vec<Check> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut run = Run { dir: dir.to_owned(), pool: Pool::new(threads), checks: Vec::new() };
+    let mut run = Run { dir: dir.to_owned(), pool: Pool::new(threads), report: Report::default() };
     model::run(&mut run);
     units::run(&mut run);
     containers::run(&mut run);
     preprocess::run(&mut run);
-    run.checks
+    run.report.checks
 }
 
 /// A folder, and the checks made so far.
 struct Run {
     dir: PathBuf,
     pool: Pool,
-    checks: Vec<Check>,
+    report: Report,
 }
-
-/// Worst error of a comparison, or why there is none.
-type Outcome = Result<f64, String>;
 
 impl Run {
     /// The path of a file of the folder, when it is there.
@@ -56,89 +53,33 @@ impl Run {
     }
 
     /// Runs one comparison; a panic or an error in it is a failed check.
-    fn check(&mut self, name: String, tolerance: f64, compare: impl FnOnce(&Pool) -> Outcome) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| compare(&self.pool)))
-            .unwrap_or_else(|panic| Err(panic_text(&*panic)));
-        // Not-a-number fails too.
-        let (worst, status, note) = match outcome {
-            Ok(worst) if worst <= tolerance => (worst, Status::Ok, String::new()),
-            Ok(worst) => (worst, Status::Fail, String::new()),
-            Err(note) => (f64::INFINITY, Status::Fail, note),
-        };
-        self.checks.push(Check { name, worst, tolerance, status, note });
+    fn check(&mut self, name: &str, tolerance: f64, compare: impl FnOnce(&Pool) -> Outcome) {
+        self.report.check(name, tolerance, || compare(&self.pool));
     }
 
-    /// Records what this build does not compare.
-    fn not_covered(&mut self, name: String, note: &str) {
-        let note = note.to_owned();
-        self.checks.push(Check {
-            name,
-            worst: 0.0,
-            tolerance: 0.0,
-            status: Status::NotCovered,
-            note,
-        });
+    /// A tensor file of the folder, when it is there; one that cannot be read is a failed check.
+    fn open(&mut self, name: &str) -> Option<Fixture> {
+        let path = self.file(name)?;
+        self.read(name, || Fixture::open(&path))
     }
-}
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("no reason given"))
+    /// What `read` gives; its error is a failed check.
+    fn read<T>(&mut self, name: &str, read: impl FnOnce() -> Result<T, String>) -> Option<T> {
+        match read() {
+            Ok(found) => Some(found),
+            Err(reason) => {
+                self.check(name, 0.0, |_| Err(reason));
+                None
+            }
+        }
+    }
 }
 
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A tensor file of the fixtures.
-struct Fixture {
-    tensors: Checkpoint,
-}
-
-/// A tensor with its shape.
-struct Tensor {
-    shape: Vec<usize>,
-    data: Vec<f64>,
-}
-
-impl Fixture {
-    fn open(path: &Path) -> Result<Self, String> {
-        Checkpoint::open(path).map(|tensors| Self { tensors }).map_err(|error| error.to_string())
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.tensors.entries().keys().cloned().collect()
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.tensors.entries().contains_key(name)
-    }
-
-    fn tensor(&self, name: &str) -> Result<Tensor, String> {
-        let data = self.tensors.read_f64(name).map_err(|error| error.to_string())?;
-        Ok(Tensor { shape: self.tensors.entries()[name].shape.clone(), data })
-    }
-
-    /// All names' parts before the first dot, in order, each once.
-    fn prefixes(&self) -> Vec<String> {
-        let mut prefixes: Vec<String> = self
-            .names()
-            .iter()
-            .filter_map(|name| Some(name.split_once('.')?.0.to_owned()))
-            .collect();
-        prefixes.dedup();
-        prefixes
-    }
-}
-
 impl Tensor {
-    fn f32(&self) -> Vec<f32> {
-        self.data.iter().map(|&v| v as f32).collect()
-    }
-
     /// The pictures of a (batch, c, h, w) tensor.
     fn maps(&self) -> Result<Vec<Map>, String> {
         let [_, c, h, w] = self.shape[..] else {
@@ -159,13 +100,7 @@ impl Tensor {
 
     /// Largest `|got - expected| / (absolute + relative |expected|)` in units of `absolute`: compare it with `absolute`.
     fn worst(&self, got: &[f32], absolute: f64, relative: f64) -> Outcome {
-        if got.len() != self.data.len() {
-            return Err(format!(
-                "{} values were computed, {:?} are expected",
-                got.len(),
-                self.shape
-            ));
-        }
+        self.check_length(got.len())?;
         let error = |(&got, &expected): (&f32, &f64)| {
             let difference = (f64::from(got) - expected).abs();
             // Equal infinities agree; their difference is no number.
@@ -182,15 +117,16 @@ impl Tensor {
             .fold(0.0, |worst, e| if e > worst || e.is_nan() { e } else { worst }))
     }
 
+    fn check_length(&self, found: usize) -> Result<(), String> {
+        match found == self.data.len() {
+            true => Ok(()),
+            false => Err(format!("{found} values were computed, {:?} are expected", self.shape)),
+        }
+    }
+
     /// How many values differ.
     fn differing(&self, got: impl ExactSizeIterator<Item = f64>) -> Outcome {
-        if got.len() != self.data.len() {
-            return Err(format!(
-                "{} values were computed, {:?} are expected",
-                got.len(),
-                self.shape
-            ));
-        }
+        self.check_length(got.len())?;
         Ok(got.zip(&self.data).filter(|(got, expected)| got != *expected).count() as f64)
     }
 }

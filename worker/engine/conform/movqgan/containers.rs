@@ -9,8 +9,8 @@ pub(super) fn run(run: &mut Run) {
     for path in run.files("containers", &[".ckpt", ".pt", ".pth", ".bin"]) {
         let label = format!("containers/{}", name_of(&path));
         match expectation(&expected, &path) {
-            Some(expected) => run.check(label, 0.0, |_| compare(expected, &path)),
-            None => run.not_covered(label, "there is no file with the expected values"),
+            Some(expected) => run.check(&label, 0.0, |_| compare(expected, &path)),
+            None => run.report.not_covered(&label, "there is no file with the expected values"),
         }
     }
 }
@@ -33,7 +33,7 @@ fn compare(expected: &Path, container: &Path) -> Outcome {
     let (expected, got) = (Fixture::open(expected)?, Fixture::open(container)?);
     let mut wrong = 0.0;
     for name in expected.names() {
-        let (a, b) = (&expected.tensors.entries()[&name], got.tensors.entries().get(&name));
+        let (a, b) = (&expected.tensors.entries()[name], got.tensors.entries().get(name));
         let Some(b) = b else {
             return Err(format!("tensor `{name}` is missing"));
         };
@@ -43,7 +43,7 @@ fn compare(expected: &Path, container: &Path) -> Outcome {
                 b.dtype, b.shape, a.dtype, a.shape
             ));
         }
-        wrong += expected.tensor(&name)?.differing(got.tensor(&name)?.data.into_iter())?;
+        wrong += expected.tensor(name)?.differing(got.tensor(name)?.data.into_iter())?;
     }
     Ok(wrong)
 }

@@ -1,25 +1,23 @@
 //! Single modules and the quantiser.
 
 use super::{Fixture, Outcome, Run, Tensor};
-use crate::kernels::Pool;
+use crate::error::LoadError;
+use crate::kernels::{Pool, silu};
 use crate::movqgan::codebook::Codebook;
+use crate::movqgan::conv::Kind;
+use crate::movqgan::load::Loader;
 use crate::movqgan::map::Map;
-use crate::movqgan::{pixels, units};
+use crate::movqgan::pixels;
+use crate::movqgan::trace::Trace;
 
 const UNIT: f64 = 1e-5;
 
 pub(super) fn run(run: &mut Run) {
-    if let Some(path) = run.file("units.safetensors") {
-        match Fixture::open(&path) {
-            Ok(fixture) => modules(run, &fixture),
-            Err(reason) => run.check("units.safetensors".to_owned(), 0.0, |_| Err(reason)),
-        }
+    if let Some(fixture) = run.open("units.safetensors") {
+        modules(run, &fixture);
     }
-    if let Some(path) = run.file("quantize.safetensors") {
-        match Fixture::open(&path) {
-            Ok(fixture) => quantize(run, &fixture),
-            Err(reason) => run.check("quantize.safetensors".to_owned(), 0.0, |_| Err(reason)),
-        }
+    if let Some(fixture) = run.open("quantize.safetensors") {
+        quantize(run, &fixture);
     }
 }
 
@@ -28,8 +26,7 @@ pub(super) fn run(run: &mut Run) {
 enum Module {
     Swish,
     Post,
-    GroupNorm,
-    SpatialNorm,
+    Norm,
     Resnet,
     Attention,
     Down,
@@ -39,15 +36,15 @@ enum Module {
 fn module_of(fixture: &Fixture, name: &str) -> Option<Module> {
     let has = |part: &str| fixture.has(&format!("{name}.p.{part}"));
     let sizes = |part: &str| Some(fixture.tensor(&format!("{name}.{part}")).ok()?.data.len());
-    let no_parameters = !fixture.names().iter().any(|n| n.starts_with(&format!("{name}.p.")));
+    let no_parameters = !fixture.names().any(|n| n.starts_with(&format!("{name}.p.")));
     Some(match name {
         "swish" => Module::Swish,
         "post" => Module::Post,
         _ if no_parameters => return None,
-        _ if has("norm_layer.weight") => Module::SpatialNorm,
+        _ if has("norm_layer.weight") => Module::Norm,
         _ if has("q.weight") => Module::Attention,
         _ if has("conv1.weight") => Module::Resnet,
-        _ if has("weight") && has("bias") => Module::GroupNorm,
+        _ if has("weight") && has("bias") => Module::Norm,
         _ if has("conv.weight") && sizes("out") > sizes("in0") => Module::Up,
         _ if has("conv.weight") && sizes("out") < sizes("in0") => Module::Down,
         _ => return None,
@@ -57,12 +54,12 @@ fn module_of(fixture: &Fixture, name: &str) -> Option<Module> {
 fn modules(run: &mut Run, fixture: &Fixture) {
     for name in fixture.prefixes() {
         let label = format!("units.safetensors: {name}");
-        let Some(module) = module_of(fixture, &name) else {
-            run.not_covered(label, "no such module");
+        let Some(module) = module_of(fixture, name) else {
+            run.report.not_covered(&label, "no such module");
             continue;
         };
         let tolerance = if module == Module::Post { 0.0 } else { UNIT };
-        run.check(label, tolerance, |pool| compare(fixture, &name, module, pool));
+        run.check(&label, tolerance, |pool| compare(fixture, name, module, pool));
     }
 }
 
@@ -70,7 +67,7 @@ fn compare(fixture: &Fixture, name: &str, module: Module, pool: &Pool) -> Outcom
     let input = fixture.tensor(&format!("{name}.in0"))?;
     let expected = fixture.tensor(&format!("{name}.out"))?;
     match module {
-        Module::Swish => return expected.worst(&units::swish(&input.f32()), UNIT, UNIT),
+        Module::Swish => return expected.worst(&swish(&input), UNIT, UNIT),
         Module::Post => return post(&input, &expected),
         _ => {}
     }
@@ -78,23 +75,48 @@ fn compare(fixture: &Fixture, name: &str, module: Module, pool: &Pool) -> Outcom
         true => fixture.tensor(&format!("{name}.in1"))?.maps()?,
         false => Vec::new(),
     };
-    let tensors = |part: &str| {
-        fixture.tensor(&format!("{name}.p.{part}")).map(|t| (t.shape.clone(), t.f32()))
-    };
+    let (loader, parameters) = (Loader::of_file(&fixture.tensors), format!("{name}.p"));
     let mut got = Vec::new();
     for (i, x) in input.maps()?.into_iter().enumerate() {
-        let zq = zq.get(i);
-        let out: Map = match module {
-            Module::GroupNorm | Module::SpatialNorm => units::norm(&tensors, "", &x, zq, pool)?,
-            Module::Resnet => units::resnet(&tensors, x, zq, pool)?,
-            Module::Attention => units::attention(&tensors, x, zq, pool)?,
-            Module::Down => units::down(&tensors, &x, pool)?,
-            Module::Up => units::up(&tensors, &x, pool)?,
-            Module::Swish | Module::Post => return Err("handled above".to_owned()),
-        };
-        got.extend(out.to_chw());
+        let out = one(&loader, &parameters, module, x, zq.get(i), pool);
+        got.extend(out.map_err(|error| error.to_string())?.to_chw());
     }
     expected.worst(&got, UNIT, UNIT)
+}
+
+/// The output of a module that is loaded as the model's own are.
+fn one(
+    loader: &Loader<'_>,
+    name: &str,
+    module: Module,
+    x: Map,
+    zq: Option<&Map>,
+    pool: &Pool,
+) -> Result<Map, LoadError> {
+    let (channels, modulation) = (x.c, zq.map(|zq| zq.c));
+    let trace = &mut Trace::off();
+    let resampled = |kind| {
+        let (conv, _) = loader.conv(&format!("{name}.conv"), kind, channels, None)?;
+        Ok(conv.forward(&(&x).into(), pool))
+    };
+    match module {
+        Module::Resnet => {
+            Ok(loader.resnet(name, channels, modulation)?.0.forward(x, zq, pool, trace))
+        }
+        Module::Attention => {
+            Ok(loader.attention(name, channels, modulation)?.forward(x, zq, pool, trace))
+        }
+        Module::Down => resampled(Kind::Down),
+        Module::Up => resampled(Kind::Up),
+        Module::Norm => Ok(loader.norm(name, channels, modulation)?.apply(&x, zq, false, pool)),
+        // Without parameters: compared above.
+        Module::Swish | Module::Post => Ok(x),
+    }
+}
+
+/// x * sigmoid(x).
+fn swish(input: &Tensor) -> Vec<f32> {
+    input.f32().into_iter().map(silu).collect()
 }
 
 /// (1, 3, h, w) floats to (h, w, 3) bytes.
@@ -111,12 +133,12 @@ fn quantize(run: &mut Run, fixture: &Fixture) {
         };
         Ok((Codebook::new(n, dim, table.f32()), table, fixture.tensor("z")?.map()?))
     };
-    run.check("quantize.safetensors: codes".to_owned(), 0.0, |pool| {
+    run.check("quantize.safetensors: codes", 0.0, |pool| {
         let (codebook, _, z) = parts()?;
         fixture.tensor("codes")?.differing(codebook.nearest(&z, pool).into_iter().map(f64::from))
     });
     if fixture.has("zq_straight_through") {
-        run.check("quantize.safetensors: zq_straight_through".to_owned(), 0.0, |pool| {
+        run.check("quantize.safetensors: zq_straight_through", 0.0, |pool| {
             let (codebook, _, z) = parts()?;
             let codes = codebook.nearest(&z, pool);
             let vectors = codebook.look_up(&codes, z.h, z.w).ok_or("a code beyond the codebook")?;
@@ -128,7 +150,7 @@ fn quantize(run: &mut Run, fixture: &Fixture) {
         });
     }
     if fixture.has("n_tied") {
-        run.check("quantize.safetensors: n_tied".to_owned(), 0.0, |_| {
+        run.check("quantize.safetensors: n_tied", 0.0, |_| {
             let (_, table, z) = parts()?;
             let tied = z.data.chunks_exact(z.c).map(|z| {
                 let distance = |e: &[f64]| -> f64 {
