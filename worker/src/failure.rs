@@ -1,7 +1,8 @@
 //! Why an item was not made, and why a shard cannot go on.
 
 use nightshift_jobs::{Item, ItemError};
-use nightshift_store::{ItemReport, ItemStatus};
+use nightshift_objects::Error as ObjectError;
+use nightshift_store::{ItemReport, ItemStatus, signed};
 
 use crate::lease::Ended;
 
@@ -52,16 +53,6 @@ impl From<&ItemError> for Failure {
     }
 }
 
-/// Item numbers and seeds as the database counts them: below 2^63 by construction.
-pub(crate) fn signed(number: u64) -> i64 {
-    i64::try_from(number).expect("item numbers and seeds are below 2^63")
-}
-
-/// And back: the database's columns are checked to be at least 0.
-pub(crate) fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).expect("the database numbers from 0")
-}
-
 /// The whole shard cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShardError {
@@ -103,12 +94,10 @@ impl From<nightshift_store::Error> for ShardError {
     }
 }
 
-impl From<nightshift_objects::Error> for ShardError {
-    fn from(error: nightshift_objects::Error) -> Self {
+impl From<ObjectError> for ShardError {
+    fn from(error: ObjectError) -> Self {
         match error {
-            nightshift_objects::Error::Unauthenticated { .. } => {
-                Self::Unauthenticated(error.to_string())
-            }
+            ObjectError::Unauthenticated { .. } => Self::Unauthenticated(error.to_string()),
             error if error.is_of_the_place() => Self::Trouble(error.to_string()),
             error => Self::failed("storage", error),
         }
@@ -118,5 +107,44 @@ impl From<nightshift_objects::Error> for ShardError {
 impl From<std::io::Error> for ShardError {
     fn from(error: std::io::Error) -> Self {
         Self::Machine(format!("the folder for spooled files does not take them: {error}"))
+    }
+}
+
+/// Why work on an item ends without a result.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The item fails; its neighbours go on.
+    Item(Failure),
+    /// The whole shard cannot go on.
+    Shard(ShardError),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Item(failure)
+    }
+}
+
+impl<E: Into<ShardError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Shard(error.into())
+    }
+}
+
+/// Why a request to the object store has no result.
+#[derive(Debug)]
+pub(crate) enum Unserved {
+    /// It concerns the whole shard: the lease ended, or its place is in trouble.
+    Shard(ShardError),
+    /// It concerns this object, or the worker's credentials.
+    Object(ObjectError),
+}
+
+impl From<Unserved> for ShardError {
+    fn from(unserved: Unserved) -> Self {
+        match unserved {
+            Unserved::Shard(error) => error,
+            Unserved::Object(error) => error.into(),
+        }
     }
 }

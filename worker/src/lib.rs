@@ -22,6 +22,7 @@ mod retry;
 mod shared;
 mod shutdown;
 mod trouble;
+mod work;
 
 pub use agent::{WorkerError, run};
 pub use config::{Config, InputLimits};

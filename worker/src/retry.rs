@@ -5,6 +5,8 @@ use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
+use nightshift_store::Error;
+
 use crate::lease::{Ended, Guard};
 
 /// Growing pauses with full jitter, so that a fleet does not come back in step.
@@ -39,35 +41,22 @@ pub(crate) fn jitter(length: Duration) -> Duration {
     length / 2 + (length / 2).mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)
 }
 
-/// Errors that may pass by themselves.
-pub(crate) trait Passing {
-    /// Whether the same call may succeed after a pause.
-    fn passes(&self) -> bool;
-}
-
-impl Passing for nightshift_store::Error {
-    fn passes(&self) -> bool {
-        self.is_retryable()
-    }
-}
-
-/// Repeats `call` while it fails in passing and the lease is trusted.
+/// Repeats a call to the database while it fails in passing and the lease is trusted.
 ///
 /// # Errors
 /// [`Ended`] outside; inside, the first error that does not pass.
-pub(crate) async fn patiently<T, E, F>(
+pub(crate) async fn patiently<T, F>(
     guard: &Guard,
     mut call: impl FnMut() -> F,
-) -> Result<Result<T, E>, Ended>
+) -> Result<Result<T, Error>, Ended>
 where
-    F: Future<Output = Result<T, E>>,
-    E: Passing + std::fmt::Display,
+    F: Future<Output = Result<T, Error>>,
 {
     let mut backoff = Backoff::default();
     loop {
         // Boxed: the futures of the clients are deep, and nesting them here exceeds the compiler's limit.
         match guard.run(Box::pin(call())).await? {
-            Err(error) if error.passes() => {
+            Err(error) if error.is_retryable() => {
                 tracing::debug!(%error, "will try again");
                 guard.run(tokio::time::sleep(backoff.pause())).await?;
             }

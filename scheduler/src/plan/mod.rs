@@ -15,7 +15,7 @@ use nightshift_jobs::{
     Parsed, is_allowed,
 };
 use nightshift_objects::Objects;
-use nightshift_store::{LeaderTerm, Plan, Planned, Store, Submitted};
+use nightshift_store::{LeaderTerm, Plan, Planned, Store, Submitted, signed};
 use tokio::sync::watch;
 
 use crate::error::{InputProblem, PlanError};
@@ -277,8 +277,4 @@ fn locate(name: &str, text: &str, error: RowError) -> PlanError {
         RowError::Disk(error) => PlanError::Disk(error),
         RowError::Problem(problem) => PlanError::Rejected(problem.render(name, text)),
     }
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).expect("counts are limited to 2^40")
 }

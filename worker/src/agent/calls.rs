@@ -7,18 +7,15 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use nightshift_engine::Picture;
-use nightshift_store::{ItemReport, ItemStatus, ShardKind, WorkerId};
+use nightshift_store::{ShardKind, WorkerId};
 use tokio::task::AbortHandle;
 
 use super::Agent;
 use super::held::End;
-use super::notes::{Answer, Note, spent};
+use super::notes::{Answer, Note};
 use crate::close;
-use crate::failure::{Failure, ShardError};
 use crate::item::feed::{self, Outlets, Prepared};
-use crate::item::render;
-use crate::item::sink;
-use crate::lease::Guard;
+use crate::item::publish::publish;
 use crate::retry::jitter;
 use crate::shared::Shared;
 
@@ -128,11 +125,8 @@ impl Agent {
         held.publishing += 1;
         let (shared, guard) = (Arc::clone(&self.shared), held.guard.clone());
         self.spawn(Some(token), true, async move {
-            let (tokens, steps) = (picture.tokens, picture.steps);
-            let result = Box::pin(publish(&shared, &guard, prepared, picture))
-                .await
-                .map(|report| Box::new(spent(report, busy.as_millis(), tokens, steps)));
-            Note::Published { token, result }
+            let result = Box::pin(publish(&shared, &guard, prepared, picture, busy)).await;
+            Note::Published { token, result: result.map(Box::new) }
         });
     }
 
@@ -171,33 +165,5 @@ async fn answer<T>(
             tokio::time::sleep(jitter(Duration::from_millis(200))).await;
             None
         }
-    }
-}
-
-async fn publish(
-    shared: &Shared,
-    guard: &Guard,
-    prepared: Prepared,
-    picture: Box<Picture>,
-) -> Result<ItemReport, ShardError> {
-    let Prepared { job, item, given, .. } = prepared;
-    let (for_render, its_item, its_given) = (Arc::clone(&job), item.clone(), given.clone());
-    let rendered = tokio::task::spawn_blocking(move || {
-        let Some(image) = picture.image else {
-            return Err(Failure::own("no_image_tokenizer", "the model was loaded for codes only"));
-        };
-        render::files(&its_item, &image, its_given.as_deref(), for_render.origin())
-    });
-    let rendered =
-        rendered.await.unwrap_or_else(|error| Err(Failure::own("render_panic", error.to_string())));
-    let failed = |failure: Failure| failure.report(item.index, Some(&item), ItemStatus::Failed);
-    let files = match rendered {
-        Ok(files) => files,
-        Err(failure) => return Ok(failed(failure)),
-    };
-    let facts = given.as_ref().map(|given| &given.facts);
-    match sink::publish(shared, &job, guard, &item, files, facts).await? {
-        Ok(artifacts) => Ok(feed::ok_report(&job, &item, artifacts, facts)),
-        Err(failure) => Ok(failed(failure)),
     }
 }

@@ -4,9 +4,10 @@
 
 use std::time::{Duration, Instant};
 
+use nightshift_store::signed;
+
 use super::held::Mode;
 use super::{Agent, Ticket};
-use crate::failure::signed;
 use crate::generate::Command;
 use crate::generate::translate;
 use crate::item::feed::Prepared;

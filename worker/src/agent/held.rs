@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use nightshift_store::{ItemReport, Lease, Report, ShardKind};
+use nightshift_store::{ItemReport, Lease, Report, ShardKind, signed, unsigned};
 use tokio::task::AbortHandle;
 
 use super::log::AttemptLog;
-use crate::failure::{signed, unsigned};
 use crate::item::feed::Prepared;
 use crate::lease::{Guard, Keeper, guard};
 

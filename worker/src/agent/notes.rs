@@ -342,12 +342,3 @@ fn line(report: &ItemReport) -> String {
         }
     }
 }
-
-/// Engine time as the database keeps it.
-pub(super) fn spent(mut report: ItemReport, busy_ms: u128, tokens: u32, steps: u32) -> ItemReport {
-    let clamp = |n: u128| i32::try_from(n).unwrap_or(i32::MAX);
-    report.gpu_ms = Some(clamp(busy_ms));
-    report.tokens = Some(clamp(tokens.into()));
-    report.steps = Some(clamp(steps.into()));
-    report
-}

@@ -6,10 +6,9 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use nightshift_objects::Error as ObjectError;
 use serde_json::Value;
 
-use crate::failure::ShardError;
-use crate::job::{FOLDER, Job};
-use crate::lease::Guard;
-use crate::shared::Shared;
+use crate::failure::{ShardError, Unserved};
+use crate::job::FOLDER;
+use crate::work::Work;
 
 /// Bytes of one line of an earlier manifest.
 const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -37,27 +36,22 @@ fn hash(key: &str) -> u64 {
 ///
 /// # Errors
 /// [`ShardError`]: the lease ended, or the destination refuses.
-pub(super) async fn delete_stale(
-    shared: &Shared,
-    job: &Job,
-    guard: &Guard,
-    keep: &KeySet,
-) -> Result<(), ShardError> {
+pub(super) async fn delete_stale(work: &Work<'_>, keep: &KeySet) -> Result<(), ShardError> {
+    let (job, objects) = (&work.job, &work.shared.objects);
     let uri = job.own_uri("manifest.jsonl");
-    let mut old =
-        match shared.reading(guard, &uri, || shared.objects.get_stream(&uri, None)).await? {
-            Ok(stream) => stream,
-            Err(ObjectError::NotFound { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
+    let mut old = match work.reading(&uri, || objects.get_stream(&uri, None)).await {
+        Ok(stream) => stream,
+        Err(Unserved::Object(ObjectError::NotFound { .. })) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     let mut rest: Vec<u8> = Vec::new();
-    while let Some(chunk) = guard.run(old.next()).await?? {
+    while let Some(chunk) = work.guard.run(old.next()).await?? {
         rest.extend_from_slice(&chunk);
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
             if let Some(key) = stale(&line, keep) {
                 let uri = job.uri(&key);
-                shared.writing(guard, &uri, || shared.objects.delete(&uri)).await??;
+                work.writing(&uri, || objects.delete(&uri)).await?;
             }
         }
         if rest.len() > LINE_BYTES_MAX {

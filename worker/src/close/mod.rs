@@ -12,17 +12,17 @@ mod table;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use nightshift_jobs::{InputRow, OnExisting, Sidecar};
+use nightshift_jobs::{InputRow, Sidecar};
 use nightshift_objects::{Put, S3Uri, SHA256_KEY, sha256_hex};
-use nightshift_store::{ItemRow, Lease};
+use nightshift_store::{ItemRow, Lease, unsigned};
 use serde_json::json;
 
-use crate::failure::{ShardError, unsigned};
+use crate::failure::ShardError;
 use crate::item::inputs;
 use crate::job::{FOLDER, Job, PROBES};
 use crate::lease::{Ended, Guard};
-use crate::retry::patiently;
 use crate::shared::Shared;
+use crate::work::Work;
 
 use spool::{Spool, Spooled};
 
@@ -34,45 +34,46 @@ const PAGE: i64 = 1_000;
 /// # Errors
 /// [`ShardError`]: the lease ended, the destination refuses writes, the spool folder is full.
 pub(crate) async fn close(shared: &Shared, lease: &Lease, guard: &Guard) -> Result<(), ShardError> {
-    let job = Arc::new(Box::pin(Job::open(shared, lease, guard)).await?);
-    let mut spool = Spool::create(&shared.config.spool, &job)?;
+    let work = Box::pin(Work::open(shared, lease, guard)).await?;
+    let job = &work.job;
+    let mut spool = Spool::create(&shared.config.spool, job)?;
     let mut after = -1;
     loop {
-        let page = patiently(guard, || shared.store.finished(lease, after, PAGE)).await??;
+        let page = work.patiently(|| shared.store.finished(lease, after, PAGE)).await?;
         let (Some(first), Some(last)) = (page.first(), page.last()) else {
             break;
         };
         after = last.report.index;
         let from = job.spec.row_of(unsigned(first.report.index));
         let to = job.spec.row_of(unsigned(last.report.index)) + 1;
-        let rows = inputs::rows(shared, lease, guard, from, to).await?;
-        spool = write_page(spool, Arc::clone(&job), page, rows).await?;
+        let rows = inputs::rows(&work, lease, from, to).await?;
+        spool = write_page(spool, Arc::clone(job), page, rows).await?;
     }
     let spooled = blocking(move || spool.finish()).await?;
     if job.overwrites() {
         // Before the new manifest replaces the only list of what was there.
-        manifest::delete_stale(shared, &job, guard, &spooled.keys).await?;
+        manifest::delete_stale(&work, &spooled.keys).await?;
     }
-    sweep_probes(shared, &job, guard).await?;
-    publish(shared, &job, guard, &spooled).await
+    sweep_probes(&work).await?;
+    publish(&work, &spooled).await
 }
 
 /// Deletes what workers that died in the middle of a probe have left. A store that does not let us look keeps it.
-async fn sweep_probes(shared: &Shared, job: &Job, guard: &Guard) -> Result<(), Ended> {
-    let probes = job.own_uri(PROBES);
+async fn sweep_probes(work: &Work<'_>) -> Result<(), Ended> {
+    let (probes, objects) = (work.job.own_uri(PROBES), &work.shared.objects);
     let mut after = None;
     loop {
-        let page =
-            match guard.run(Box::pin(shared.objects.list_page(&probes, after.clone()))).await? {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::debug!(%error, "cannot look for what probes have left");
-                    return Ok(());
-                }
-            };
+        let page = match work.guard.run(Box::pin(objects.list_page(&probes, after.clone()))).await?
+        {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::debug!(%error, "cannot look for what probes have left");
+                return Ok(());
+            }
+        };
         for object in page.objects {
             let uri = S3Uri { bucket: probes.bucket.clone(), key: object.key };
-            if let Err(error) = guard.run(Box::pin(shared.objects.delete(&uri))).await? {
+            if let Err(error) = work.guard.run(Box::pin(objects.delete(&uri))).await? {
                 tracing::debug!(%error, "cannot delete what a probe has left");
             }
         }
@@ -108,41 +109,33 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Uploads everything; the table first, `_SUCCESS` last.
-async fn publish(
-    shared: &Shared,
-    job: &Job,
-    guard: &Guard,
-    spooled: &Spooled,
-) -> Result<(), ShardError> {
+async fn publish(work: &Work<'_>, spooled: &Spooled) -> Result<(), ShardError> {
+    let job = &work.job;
     let (name, content_type, other) = match job.spec.output().sidecar {
         Sidecar::Parquet => {
             ("metadata.parquet", "application/vnd.apache.parquet", "metadata.jsonl")
         }
         Sidecar::Jsonl => ("metadata.jsonl", "application/jsonl", "metadata.parquet"),
     };
-    if job.spec.on_existing() != OnExisting::Refuse {
+    if !job.refuses() {
         // Readers refuse two tables; the destination may have had the other one.
         let uri = job.uri(other);
-        shared.writing(guard, &uri, || shared.objects.delete(&uri)).await??;
+        work.writing(&uri, || work.shared.objects.delete(&uri)).await?;
     }
-    put(shared, job, guard, name, content_type, &spooled.metadata).await?;
+    put(work, name, content_type, &spooled.metadata).await?;
     for (name, file) in [("items.jsonl", &spooled.items), ("errors.jsonl", &spooled.errors)] {
-        put(shared, job, guard, &format!("{FOLDER}{name}"), "application/jsonl", file).await?;
+        put(work, &format!("{FOLDER}{name}"), "application/jsonl", file).await?;
     }
-    job.write(shared, guard, "stats.json", "application/json", format!("{:#}\n", spooled.stats))
-        .await?;
+    work.write("stats.json", "application/json", format!("{:#}\n", spooled.stats)).await?;
     let manifest = format!("{FOLDER}manifest.jsonl");
-    let manifest_sha256 =
-        put(shared, job, guard, &manifest, "application/jsonl", &spooled.manifest).await?;
+    let manifest_sha256 = put(work, &manifest, "application/jsonl", &spooled.manifest).await?;
     let success = json!({ "manifest_sha256": manifest_sha256, "items": spooled.stats["items"] });
-    job.write(shared, guard, "_SUCCESS", "application/json", format!("{success}\n")).await
+    work.write("_SUCCESS", "application/json", format!("{success}\n")).await
 }
 
 /// Uploads one spooled file and returns its sha256 in hex.
 async fn put(
-    shared: &Shared,
-    job: &Job,
-    guard: &Guard,
+    work: &Work<'_>,
     key: &str,
     content_type: &str,
     file: &tempfile::NamedTempFile,
@@ -155,7 +148,7 @@ async fn put(
         content_type: content_type.to_owned(),
         metadata: BTreeMap::from([(SHA256_KEY.to_owned(), sha256.clone())]),
     };
-    let uri = job.uri(key);
-    shared.writing(guard, &uri, || shared.objects.put(&uri, body.clone(), &how)).await??;
+    let uri = work.job.uri(key);
+    work.writing(&uri, || work.shared.objects.put(&uri, body.clone(), &how)).await?;
     Ok(sha256)
 }

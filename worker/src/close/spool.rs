@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use nightshift_jobs::{InputRow, Sidecar};
-use nightshift_store::{ItemRow, ItemStatus};
+use nightshift_store::{ItemRow, ItemStatus, unsigned};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -13,7 +13,7 @@ use super::manifest::KeySet;
 use super::parquet::ParquetFile;
 use super::stats::Stats;
 use super::table::{self, Cell};
-use crate::failure::{ShardError, unsigned};
+use crate::failure::ShardError;
 use crate::job::Job;
 
 /// Files being written.

@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 
 use super::decode_child::{Answer, Facts, LINE_BYTES_MAX, Order, VERB};
 use crate::config::Config;
-use crate::failure::{Failure, ShardError};
+use crate::failure::{Failure, ShardError, Stop};
 
 /// How often a decoder that could not even be started is tried: memory or process limits of the machine may pass.
 const START_TRIES: u32 = 5;
@@ -19,14 +19,14 @@ const START_TRIES: u32 = 5;
 /// Decodes and fits one image in a process of its own.
 ///
 /// # Errors
-/// Outside [`ShardError::Machine`]: the decoder cannot be started. Inside [`Failure`] with the decoder's code; `decoder_died` when it was
+/// [`ShardError::Machine`]: the decoder cannot be started. The item's own failure has the decoder's code, `decoder_died` when it was
 /// killed or crashed, `decoder_timeout` when it took too long.
 pub(crate) async fn decode(
     config: &Config,
     bytes: Bytes,
     panel: Size,
     fit: Fit,
-) -> Result<Result<(RgbImage, Facts), Failure>, ShardError> {
+) -> Result<(RgbImage, Facts), Stop> {
     let order = Order {
         width: panel.width,
         height: panel.height,
@@ -37,22 +37,20 @@ pub(crate) async fn decode(
     };
     let child = start(config).await?;
     let answered = tokio::time::timeout(config.input.wall, converse(child, &order, bytes)).await;
-    Ok(match answered {
-        Ok(Ok(Answered::Panel(panel, facts))) => Ok((panel, facts)),
-        Ok(Ok(Answered::Failed { code, message })) => Err(Failure::bad_input(code, message)),
-        Ok(Err(error)) => Err(Failure::bad_input(
-            "decoder_died",
-            format!("the decoder died on this image: {error}"),
-        )),
+    let failure = match answered {
+        Ok(Ok(Answered::Panel(panel, facts))) => return Ok((panel, facts)),
+        Ok(Ok(Answered::Failed { code, message })) => Failure::bad_input(code, message),
+        Ok(Err(error)) => {
+            Failure::bad_input("decoder_died", format!("the decoder died on this image: {error}"))
+        }
         // Dropping the child killed it.
         Err(_) => {
             let seconds = config.input.wall.as_secs_f64();
-            Err(Failure::bad_input(
-                "decoder_timeout",
-                format!("decoding took more than {seconds:.1} s"),
-            ))
+            let message = format!("decoding took more than {seconds:.1} s");
+            Failure::bad_input("decoder_timeout", message)
         }
-    })
+    };
+    Err(failure.into())
 }
 
 async fn start(config: &Config) -> Result<Child, ShardError> {

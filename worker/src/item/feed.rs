@@ -4,18 +4,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use nightshift_jobs::{Decoding, GivenPanel, InputRow, Item, OnBadInput, Size, Window};
+use nightshift_jobs::{GivenPanel, InputRow, Item, OnBadInput, Size};
 use nightshift_objects::S3Uri;
-use nightshift_store::{ItemReport, ItemStatus, Lease};
+use nightshift_store::{ItemReport, ItemStatus, Lease, signed, unsigned};
 use tokio::sync::mpsc;
 
-use super::inputs::{self, Given, GivenFacts};
+use super::inputs::{self, Given};
+use super::report;
 use super::sink::{self, Existing};
-use crate::failure::{Failure, ShardError, signed, unsigned};
+use crate::failure::{Failure, ShardError, Stop};
 use crate::job::Job;
 use crate::lease::{Ended, Guard};
-use crate::retry::patiently;
 use crate::shared::Shared;
+use crate::work::Work;
 
 /// Rows of one page of finished items.
 const PAGE: i64 = 5_000;
@@ -57,41 +58,40 @@ pub(crate) async fn feed(
     guard: &Guard,
     outlets: &Outlets,
 ) -> Result<(), ShardError> {
-    let job = Arc::new(Box::pin(Job::open(shared, lease, guard)).await?);
+    let work = Box::pin(Work::open(shared, lease, guard)).await?;
+    let job = &work.job;
     if job.fingerprint.is_empty() {
         let message = format!("this worker has no model {}", job.model);
         return Err(ShardError::failed("no_such_model", message));
     }
-    let known = known(shared, lease, guard).await?;
+    let known = known(&work, lease).await?;
     tell(outlets, lease, Fed::Known(known.len() as u64)).await?;
-    let (mut items, failures) = items(shared, lease, guard, &job, &known).await?;
+    let (mut items, failures) = items(&work, lease, &known).await?;
     // The others do not wait for one that may kill the process.
     items.sort_by_key(|item| lease.alone.contains(&signed(item.index)));
     for (index, failure) in failures {
         let report = failure.report(index, None, ItemStatus::Failed);
         tell(outlets, lease, Fed::Final(Box::new(report))).await?;
     }
-    let existing = Existing::of(shared, &job, guard, &items).await?;
+    let existing = Existing::of(&work, &items).await?;
     let mut panels = Panels { last: None, neighbours: neighbours(&items) };
     for item in items {
-        if let Some(adopted) = sink::adopt(shared, &job, guard, &item, &existing).await? {
-            let report = ok_report(&job, &item, adopted.artifacts, adopted.given.as_ref());
+        if let Some(adopted) = sink::adopt(&work, &item, &existing).await? {
+            let report = report::ok(job, &item, adopted.artifacts, adopted.given.as_ref());
             tell(outlets, lease, Fed::Final(Box::new(report))).await?;
             continue;
         }
-        let given = match &item.given {
-            None => None,
-            Some(wanted) => match panels.get(shared, &job, guard, wanted, item.picture).await? {
-                Ok(given) => Some(given),
-                Err(failure) => {
-                    let report = failure.report(item.index, Some(&item), status(&job, &failure));
-                    tell(outlets, lease, Fed::Final(Box::new(report))).await?;
-                    continue;
-                }
-            },
-        };
-        let prepared = Prepared { token: lease.token, job: Arc::clone(&job), item, given };
-        outlets.prepared.send(prepared).await.map_err(|_| Ended)?;
+        match panels.of(&work, &item).await {
+            Ok(given) => {
+                let prepared = Prepared { token: lease.token, job: Arc::clone(job), item, given };
+                outlets.prepared.send(prepared).await.map_err(|_| Ended)?;
+            }
+            Err(Stop::Item(failure)) => {
+                let report = failure.report(item.index, Some(&item), status(job, &failure));
+                tell(outlets, lease, Fed::Final(Box::new(report))).await?;
+            }
+            Err(Stop::Shard(error)) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -104,54 +104,17 @@ fn status(job: &Job, failure: &Failure) -> ItemStatus {
     }
 }
 
-/// The row of an item whose objects are stored; what the engine spent is for the caller to add.
-pub(crate) fn ok_report(
-    job: &Job,
-    item: &Item,
-    artifacts: Vec<nightshift_store::Artifact>,
-    given: Option<&GivenFacts>,
-) -> ItemReport {
-    ItemReport {
-        index: signed(item.index),
-        status: ItemStatus::Ok,
-        item_id: Some(item.item_id.clone()),
-        seed: Some(signed(item.seed)),
-        fingerprint: Some(job.fingerprint.clone()),
-        error_code: None,
-        error_message: None,
-        artifacts,
-        gpu_ms: None,
-        tokens: None,
-        steps: None,
-        info: info(item, given),
-    }
-}
-
-/// What the row says beside its columns: the input that was read, and the window that is part of a coupled result.
-fn info(item: &Item, given: Option<&GivenFacts>) -> Option<serde_json::Value> {
-    let mut info = serde_json::Map::new();
-    if let Some(facts) = given {
-        info.insert("input".to_owned(), serde_json::json!(facts));
-    }
-    if let (Decoding::Coupled, Window::Fixed(positions)) =
-        (item.sampler.decoding, item.sampler.window)
-    {
-        info.insert("window".to_owned(), serde_json::json!(positions));
-    }
-    (!info.is_empty()).then(|| info.into())
-}
-
 async fn tell(outlets: &Outlets, lease: &Lease, fed: Fed) -> Result<(), ShardError> {
     // Nobody listens: the worker is ending.
     outlets.fed.send((lease.token, fed)).await.map_err(|_| ShardError::from(Ended))
 }
 
 /// Indices of the shard's items that are final.
-async fn known(shared: &Shared, lease: &Lease, guard: &Guard) -> Result<BTreeSet<u64>, ShardError> {
+async fn known(work: &Work<'_>, lease: &Lease) -> Result<BTreeSet<u64>, ShardError> {
     let mut known = BTreeSet::new();
     let mut after = -1;
     loop {
-        let page = patiently(guard, || shared.store.finished(lease, after, PAGE)).await??;
+        let page = work.patiently(|| work.shared.store.finished(lease, after, PAGE)).await?;
         let Some(last) = page.last() else {
             return Ok(known);
         };
@@ -162,19 +125,18 @@ async fn known(shared: &Shared, lease: &Lease, guard: &Guard) -> Result<BTreeSet
 
 /// The items of the shard that are not final, and those among them that cannot be made at all.
 async fn items(
-    shared: &Shared,
+    work: &Work<'_>,
     lease: &Lease,
-    guard: &Guard,
-    job: &Job,
     known: &BTreeSet<u64>,
 ) -> Result<(Vec<Item>, Vec<(u64, Failure)>), ShardError> {
+    let job = &work.job;
     let range = unsigned(lease.first_item)..unsigned(lease.end_item);
     let open: Vec<u64> = range.filter(|index| !known.contains(index)).collect();
     let (Some(first), Some(last)) = (open.first(), open.last()) else {
         return Ok((Vec::new(), Vec::new()));
     };
     let (from, to) = (job.spec.row_of(*first), job.spec.row_of(*last) + 1);
-    let rows = inputs::rows(shared, lease, guard, from, to).await?;
+    let rows = inputs::rows(work, lease, from, to).await?;
     let (mut items, mut failures) = (Vec::new(), Vec::new());
     for index in open {
         let row: &InputRow = &rows[&job.spec.row_of(index)];
@@ -206,22 +168,22 @@ struct Panels {
 }
 
 impl Panels {
-    async fn get(
-        &mut self,
-        shared: &Shared,
-        job: &Job,
-        guard: &Guard,
-        wanted: &GivenPanel,
-        picture: Size,
-    ) -> Result<Result<Arc<Given>, Failure>, ShardError> {
+    /// The panel that is given to an item, if its task has one.
+    async fn of(&mut self, work: &Work<'_>, item: &Item) -> Result<Option<Arc<Given>>, Stop> {
+        let Some(wanted) = &item.given else {
+            return Ok(None);
+        };
         if let Some((panel, size, given)) = &self.last
-            && (panel, *size) == (wanted, picture)
+            && (panel, *size) == (wanted, item.picture)
         {
-            return Ok(given.clone());
+            return Ok(Some(given.clone()?));
         }
-        let given = inputs::given(shared, job, guard, wanted, picture, &self.neighbours).await?;
-        let given = given.map(Arc::new);
-        self.last = Some((wanted.clone(), picture, given.clone()));
-        Ok(given)
+        let given = match inputs::given(work, wanted, item.picture, &self.neighbours).await {
+            Ok(given) => Ok(Arc::new(given)),
+            Err(Stop::Item(failure)) => Err(failure),
+            Err(stop) => return Err(stop),
+        };
+        self.last = Some((wanted.clone(), item.picture, given.clone()));
+        Ok(Some(given?))
     }
 }

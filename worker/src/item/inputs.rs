@@ -7,16 +7,13 @@ use std::time::{Duration, Instant};
 use nightshift_engine::RgbImage;
 use nightshift_jobs::{GivenPanel, InputRow, Size};
 use nightshift_objects::{Error as ObjectError, S3Uri, sha256_hex};
-use nightshift_store::{InputChunk, Lease};
+use nightshift_store::{InputChunk, Lease, signed, unsigned};
 use serde::{Deserialize, Serialize};
 
 use super::decode::decode;
 use super::decode_child::Facts;
-use crate::failure::{Failure, ShardError, signed, unsigned};
-use crate::job::Job;
-use crate::lease::Guard;
-use crate::retry::patiently;
-use crate::shared::Shared;
+use crate::failure::{Failure, ShardError, Stop};
+use crate::work::Work;
 
 /// Bytes of one unpacked chunk; the scheduler packs at most 1,000 rows into one.
 const CHUNK_BYTES_MAX: u64 = 256 << 20;
@@ -48,14 +45,13 @@ pub(crate) struct GivenFacts {
 /// # Errors
 /// [`ShardError`]; `bad_chunk` when the stored chunks cannot be read or lack a row.
 pub(crate) async fn rows(
-    shared: &Shared,
+    work: &Work<'_>,
     lease: &Lease,
-    guard: &Guard,
     from: u64,
     to: u64,
 ) -> Result<BTreeMap<u64, InputRow>, ShardError> {
-    let chunks =
-        patiently(guard, || shared.store.inputs(lease, signed(from), signed(to))).await??;
+    let store = &work.shared.store;
+    let chunks = work.patiently(|| store.inputs(lease, signed(from), signed(to))).await?;
     let mut rows = BTreeMap::new();
     for chunk in &chunks {
         for row in unpack(chunk)? {
@@ -95,33 +91,30 @@ fn bad_chunk(why: impl std::fmt::Display) -> ShardError {
 /// Fetches and fits the upper panel of an item. `neighbours` are other inputs of its shard: what they meet too is no fault of this one.
 ///
 /// # Errors
-/// Outside [`ShardError`]: the lease ended, the store does not know this worker, the place is in trouble, or this machine. Inside the item's failure: `input_forbidden`, `input_missing`, `input_changed`, `input_too_large`,
-/// `input_denied`, or a code of the decoder.
+/// The lease ended, the store does not know this worker, or the place or this machine is in trouble. The item's own failure is
+/// `input_forbidden`, `input_missing`, `input_changed`, `input_too_large`, `input_denied`, or a code of the decoder.
 pub(crate) async fn given(
-    shared: &Shared,
-    job: &Job,
-    guard: &Guard,
+    work: &Work<'_>,
     wanted: &GivenPanel,
     picture: Size,
     neighbours: &[S3Uri],
-) -> Result<Result<Given, Failure>, ShardError> {
-    if !job.may_read(&wanted.uri) {
+) -> Result<Given, Stop> {
+    if !work.job.may_read(&wanted.uri) {
         let message = format!("{} is not below an input prefix of this tenant", wanted.uri);
-        return Ok(Err(Failure::own("input_forbidden", message)));
+        return Err(Failure::own("input_forbidden", message).into());
     }
-    let uri: S3Uri = match wanted.uri.parse() {
-        Ok(uri) => uri,
-        Err(error) => return Ok(Err(Failure::bad_input("input_missing", format!("{error}")))),
-    };
-    let limit = shared.config.input.max_bytes;
+    let uri: S3Uri = (wanted.uri.parse())
+        .map_err(|error| Failure::bad_input("input_missing", format!("{error}")))?;
+    let config = &work.shared.config;
+    let (limit, etag) = (config.input.max_bytes, wanted.etag.as_deref());
     let begun = Instant::now();
     let read = || async {
-        match shared.objects.get(&uri, limit, wanted.etag.as_deref()).await {
+        match work.shared.objects.get(&uri, limit, etag).await {
             Err(error @ ObjectError::Unauthenticated { .. }) => Err(error),
             Err(error) if error.is_of_the_place() => {
                 // Only what its neighbours do not meet is this object's own fault, and an outage may spare them for a moment.
                 let lasts = !error.is_transient() || begun.elapsed() > OUTAGE_MAX;
-                match lasts && are_served(shared, job, &uri, neighbours).await {
+                match lasts && are_served(work, &uri, neighbours).await {
                     true => Ok(Err(error)),
                     false => Err(error),
                 }
@@ -129,23 +122,20 @@ pub(crate) async fn given(
             done => Ok(done),
         }
     };
-    let got = match shared.reading(guard, &uri, read).await?? {
-        Ok(got) => got,
-        Err(error) => return Ok(Err(Failure::bad_input(code_of(&error), error.to_string()))),
-    };
+    let failed = |error: ObjectError| Failure::bad_input(code_of(&error), error.to_string());
+    let got = work.reading(&uri, read).await?.map_err(failed)?;
     let (sha256, bytes) = (sha256_hex(&got.body), got.bytes);
     let panel = Size { width: picture.width, height: picture.height / 2 };
-    let decoded = guard.run(decode(&shared.config, got.body, panel, wanted.fit)).await??;
-    Ok(decoded
-        .map(|(panel, picture)| Given { panel, facts: GivenFacts { sha256, bytes, picture } }))
+    let (panel, picture) = work.guard.run(decode(config, got.body, panel, wanted.fit)).await??;
+    Ok(Given { panel, facts: GivenFacts { sha256, bytes, picture } })
 }
 
 /// Whether one of the other inputs of a shard is served at the moment.
-async fn are_served(shared: &Shared, job: &Job, uri: &S3Uri, neighbours: &[S3Uri]) -> bool {
+async fn are_served(work: &Work<'_>, uri: &S3Uri, neighbours: &[S3Uri]) -> bool {
     let others =
-        neighbours.iter().filter(|other| *other != uri && job.may_read(&other.to_string()));
+        neighbours.iter().filter(|other| *other != uri && work.job.may_read(&other.to_string()));
     for other in others.take(NEIGHBOURS_MAX) {
-        let head = tokio::time::timeout(NEIGHBOUR_PATIENCE, shared.objects.head(other));
+        let head = tokio::time::timeout(NEIGHBOUR_PATIENCE, work.shared.objects.head(other));
         if matches!(head.await, Ok(Ok(Some(_)))) {
             return true;
         }

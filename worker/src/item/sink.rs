@@ -7,14 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nightshift_jobs::Item;
 use nightshift_objects::{Error as ObjectError, ObjectInfo, Put, PutOutcome, S3Uri, SHA256_KEY};
-use nightshift_store::Artifact;
+use nightshift_store::{Artifact, signed};
 
 use super::inputs::GivenFacts;
 use super::render::File;
-use crate::failure::{Failure, ShardError, signed};
+use crate::failure::{Failure, ShardError, Stop, Unserved};
 use crate::job::Job;
-use crate::lease::Guard;
-use crate::shared::Shared;
+use crate::work::Work;
 
 /// Metadata names on every object.
 const ITEM_KEY: &str = "item-id";
@@ -30,70 +29,59 @@ const VANISH_MAX: usize = 3;
 /// Stores the files of an item.
 ///
 /// # Errors
-/// Outside [`ShardError`]: the lease ended, or the destination refuses writes. Inside the item's own failure:
-/// `key_conflict` when another object has its key, `bad_key` when the key cannot be sent.
+/// The lease ended, or the destination refuses writes; the item's own failure is `key_conflict` when another object has its key,
+/// `bad_key` when the key cannot be sent.
 pub(crate) async fn publish(
-    shared: &Shared,
-    job: &Job,
-    guard: &Guard,
+    work: &Work<'_>,
     item: &Item,
     files: Vec<File>,
     given: Option<&GivenFacts>,
-) -> Result<Result<Vec<Artifact>, Failure>, ShardError> {
+) -> Result<Vec<Artifact>, Stop> {
     let mut artifacts = Vec::with_capacity(files.len());
     for file in files {
         let how = Put {
-            create_only: job.conditions && !job.overwrites(),
+            create_only: work.has_conditions() && !work.job.overwrites(),
             content_type: file.content_type.to_owned(),
-            metadata: metadata(job, item, &file, given),
+            metadata: metadata(&work.job, item, &file, given),
         };
-        match publish_file(shared, job, guard, item, &file, &how).await? {
-            Ok(artifact) => artifacts.push(artifact),
-            Err(failure) => return Ok(Err(failure)),
-        }
+        artifacts.push(publish_file(work, item, &file, &how).await?);
     }
-    Ok(Ok(artifacts))
+    Ok(artifacts)
 }
 
 async fn publish_file(
-    shared: &Shared,
-    job: &Job,
-    guard: &Guard,
+    work: &Work<'_>,
     item: &Item,
     file: &File,
     how: &Put,
-) -> Result<Result<Artifact, Failure>, ShardError> {
+) -> Result<Artifact, Stop> {
+    let (job, objects) = (&work.job, &work.shared.objects);
     let uri = job.uri(&file.key);
     let role = file.role.as_str();
     // Where conditions cannot be relied on, look first: the fence alone keeps writers apart.
-    let mut look = !job.conditions && !job.overwrites();
+    let mut look = !work.has_conditions() && !job.overwrites();
     for _ in 0..VANISH_MAX {
-        if look
-            && let Some(there) = shared.reading(guard, &uri, || shared.objects.head(&uri)).await??
-        {
-            return Ok(recognise(job, item, &there, role, &file.key)
-                .ok_or_else(|| conflict(job, &uri, &there)));
+        if look && let Some(there) = work.reading(&uri, || objects.head(&uri)).await? {
+            let ours = recognise(job, item, &there, role, &file.key);
+            return ours.ok_or_else(|| conflict(job, &uri, &there).into());
         }
-        match shared
-            .writing(guard, &uri, || shared.objects.put(&uri, file.body.clone(), how))
-            .await?
-        {
+        match work.writing(&uri, || objects.put(&uri, file.body.clone(), how)).await {
             Ok(PutOutcome::Created) => {
-                return Ok(Ok(Artifact {
+                return Ok(Artifact {
                     role: role.to_owned(),
                     key: file.key.clone(),
                     bytes: signed(file.body.len() as u64),
                     sha256: file.sha256.clone(),
-                }));
+                });
             }
             Ok(PutOutcome::AlreadyExists) => look = true,
-            Err(error @ ObjectError::Invalid { .. }) => {
-                return Ok(Err(Failure::own("bad_key", error.to_string())));
+            Err(Unserved::Object(error @ ObjectError::Invalid { .. })) => {
+                return Err(Failure::own("bad_key", error.to_string()).into());
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Err(ShardError::failed("storage", format!("{uri} appears and vanishes")))
+    Err(ShardError::failed("storage", format!("{uri} appears and vanishes")).into())
 }
 
 fn metadata(
@@ -172,21 +160,15 @@ impl Existing {
     ///
     /// # Errors
     /// [`ShardError`]: the lease ended, or the destination cannot be listed.
-    pub(crate) async fn of(
-        shared: &Shared,
-        job: &Job,
-        guard: &Guard,
-        items: &[Item],
-    ) -> Result<Self, ShardError> {
+    pub(crate) async fn of(work: &Work<'_>, items: &[Item]) -> Result<Self, ShardError> {
         let keys: Vec<&str> =
             items.iter().flat_map(|item| &item.outputs).map(|output| output.key.as_str()).collect();
-        let prefix = job.uri(common_prefix(&keys));
+        let prefix = work.job.uri(common_prefix(&keys));
         let mut found = BTreeSet::new();
         let mut after = None;
         for _ in 0..LIST_PAGES_MAX {
-            let page = shared
-                .reading(guard, &prefix, || shared.objects.list_page(&prefix, after.clone()))
-                .await??;
+            let list = || work.shared.objects.list_page(&prefix, after.clone());
+            let page = work.reading(&prefix, list).await?;
             found.extend(page.objects.into_iter().map(|object| object.key));
             after = page.next;
             if after.is_none() {
@@ -226,19 +208,18 @@ pub(crate) struct Adopted {
 /// # Errors
 /// [`ShardError`]: the lease ended, or the destination cannot be read.
 pub(crate) async fn adopt(
-    shared: &Shared,
-    job: &Job,
-    guard: &Guard,
+    work: &Work<'_>,
     item: &Item,
     existing: &Existing,
 ) -> Result<Option<Adopted>, ShardError> {
+    let job = &work.job;
     let mut adopted = Adopted { artifacts: Vec::new(), given: None };
     if !item.outputs.iter().all(|output| existing.may_hold(&job.uri(&output.key).key)) {
         return Ok(None);
     }
     for output in &item.outputs {
         let uri = job.uri(&output.key);
-        let Some(there) = shared.reading(guard, &uri, || shared.objects.head(&uri)).await?? else {
+        let Some(there) = work.reading(&uri, || work.shared.objects.head(&uri)).await? else {
             return Ok(None);
         };
         let Some(artifact) = recognise(job, item, &there, output.role.as_str(), &output.key) else {
