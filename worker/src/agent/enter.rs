@@ -41,9 +41,8 @@ impl Agent {
         let Some(token) = self.alone.as_ref().map(|prepared| prepared.token) else {
             return;
         };
-        let others: Vec<i64> =
-            (self.held.keys().copied()).filter(|other| *other != token).collect();
-        let clear = others.is_empty() && self.tickets.is_empty() && !self.claiming;
+        let alone = self.held.keys().all(|other| *other == token);
+        let clear = alone && self.tickets.is_empty() && !self.claiming;
         match self.held.get_mut(&token) {
             Some(held) if held.mode == Mode::Running => {
                 if clear
@@ -62,28 +61,14 @@ impl Agent {
             _ => self.alone = None,
         }
         if self.alone.is_some() {
-            for other in others {
-                self.turn(other, Mode::Draining);
+            for (_, other) in self.held.iter_mut().filter(|(other, _)| **other != token) {
+                other.turn(Mode::Draining);
             }
         }
     }
 
-    /// The database knows of these items of a lease: they go into their slots.
-    pub(super) fn admit_told(&mut self, token: i64, told: &[i64]) {
-        let Some(held) = self.held.get_mut(&token) else {
-            return;
-        };
-        let (told, rest) = std::mem::take(&mut held.entering)
-            .into_iter()
-            .partition(|prepared| told.contains(&signed(prepared.item.index)));
-        held.entering = rest;
-        for prepared in told {
-            self.admit(prepared);
-        }
-    }
-
     /// An item goes into a free slot.
-    fn admit(&mut self, prepared: Prepared) {
+    pub(super) fn admit(&mut self, prepared: Prepared) {
         let Some(held) = self.held.get_mut(&prepared.token) else {
             return;
         };

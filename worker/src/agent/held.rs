@@ -1,14 +1,22 @@
-//! One lease in the agent's hands: counts, not decisions.
+//! One lease in the agent's hands: what is being done for it, and what news of it mean.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use nightshift_store::{ItemReport, Lease, Report, ShardKind, signed, unsigned};
+use nightshift_jobs::Item;
+use nightshift_store::{
+    ItemReport, ItemStatus, Lease, Report, ShardKind, Verdict, signed, unsigned,
+};
+use serde_json::Value;
 use tokio::task::AbortHandle;
 
+use super::health::Health;
 use super::log::AttemptLog;
-use crate::item::feed::Prepared;
+use super::news::{Answer, End, News};
+use crate::failure::{Failure, ShardError};
+use crate::item::feed::{Fed, Prepared};
 use crate::lease::{Guard, Keeper, guard};
+use crate::retry::jitter;
 
 /// Items of one report; the store takes 10,000.
 const REPORT_ITEMS_MAX: usize = 5_000;
@@ -26,12 +34,22 @@ pub(super) enum Mode {
     Failing { code: &'static str, message: String },
 }
 
-/// How a lease ends from our side.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
-    Finish,
-    Release,
-    Fail { code: &'static str, message: String },
+/// What the agent does after news of a lease.
+pub(super) enum Then {
+    Nothing,
+    Turn(Mode),
+    /// The lease is not ours any more, for this reason.
+    Lose(String),
+    /// It has ended as asked: all its items are final, or it was given back.
+    Over {
+        finished: bool,
+    },
+    /// The database knows of these items: they go into their slots.
+    Admit(Vec<Prepared>),
+    /// This machine is in trouble: the lease is given back, and this worker claims more slowly.
+    Rest(String),
+    /// The object store does not know this worker: all leases are given back.
+    Unauthenticated(String),
 }
 
 /// A lease and everything that is done for it.
@@ -114,12 +132,13 @@ impl Held {
         self.lease.alone.contains(&signed(prepared.item.index))
     }
 
-    /// Stops what is being done for the lease; uploads end where they stand.
-    pub(super) fn drop_work(&mut self) {
+    /// Stops what is being done for the lease; uploads end where they stand. Returns the tickets that the engine should forget.
+    pub(super) fn drop_work(&mut self) -> Vec<u64> {
         self.keeper.end();
         if let Some(task) = self.task.take() {
             task.abort();
         }
+        std::mem::take(&mut self.in_slots).into_keys().collect()
     }
 
     /// How the lease is to be ended now, if at all.
@@ -163,8 +182,30 @@ impl Held {
         at
     }
 
-    /// What has happened since the last report. Give it back when the call may not have arrived.
-    pub(super) fn take_report(&mut self) -> Report {
+    /// Changes what is to become of the lease, never back to something milder. Returns the tickets that the engine should forget.
+    pub(super) fn turn(&mut self, mode: Mode) -> Vec<u64> {
+        match (&self.mode, &mode) {
+            (Mode::Running, _) => {}
+            (Mode::Draining, Mode::Dropping | Mode::Failing { .. }) => {}
+            _ => return Vec::new(),
+        }
+        self.mode = mode;
+        self.entering.clear();
+        if self.mode == Mode::Draining {
+            // A job that is being closed is finished; a feeder stops.
+            if self.lease.kind == ShardKind::Items
+                && let Some(task) = self.task.take()
+            {
+                task.abort();
+            }
+            return Vec::new();
+        }
+        self.drop_work()
+    }
+
+    /// What a call about the lease sends: what has happened since the last one. Given back when the call may not have arrived.
+    pub(super) fn begin_call(&mut self, health: Value) -> Report {
+        self.calling = true;
         self.silent = false;
         let entering = self.entering.iter();
         let entering = entering.map(|prepared| signed(prepared.item.index));
@@ -174,14 +215,162 @@ impl Held {
             items: std::mem::replace(&mut self.pending, rest),
             in_flight,
             log: self.log.take(),
-            health: None,
+            health: Some(health),
         }
     }
 
-    /// A report that may not have arrived; repeating it is harmless.
-    pub(super) fn give_back(&mut self, report: Report) {
+    /// A call that may not have arrived is repeated after a pause, which is harmless.
+    fn call_again(&mut self, report: Report, pause: Duration) -> Then {
+        self.not_before = Instant::now() + jitter(pause);
         let newer = std::mem::replace(&mut self.pending, report.items);
         self.pending.extend(newer);
         self.log.give_back(report.log);
+        Then::Nothing
+    }
+
+    /// What a task has done. `every`: the pause between two reports.
+    pub(super) fn hear(&mut self, news: News, every: Duration, health: &mut Health) -> Then {
+        match news {
+            News::Reported { lease, report, answer } => {
+                self.reported(*lease, report, answer, every)
+            }
+            News::Ended { end, report, answer } => self.ended(&end, report, answer, every),
+            News::FeedEnded(Ok(())) => Then::Nothing,
+            News::Closed(Ok(())) => {
+                self.remaining = 0;
+                self.task = None;
+                self.log.line("the job is closed");
+                Then::Nothing
+            }
+            News::Published(stored) => {
+                self.publishing -= 1;
+                match stored {
+                    Ok(report) => self.item_final(*report, health),
+                    Err(error) => return self.failed(error),
+                }
+                Then::Nothing
+            }
+            News::FeedEnded(Err(error)) | News::Closed(Err(error)) => self.failed(error),
+            News::Panicked { was_publishing } => {
+                self.publishing -= usize::from(was_publishing);
+                let words = "a task of the worker panicked; its log says where";
+                self.failed(ShardError::failed("worker_panic", words))
+            }
+        }
+    }
+
+    fn reported(
+        &mut self,
+        lease: Lease,
+        report: Report,
+        answer: Answer<Verdict>,
+        every: Duration,
+    ) -> Then {
+        self.calling = false;
+        let verdict = match answer {
+            Some(Ok(verdict)) => verdict,
+            Some(Err(error)) if !error.is_retryable() => return Then::Lose(error.to_string()),
+            _ => return self.call_again(report, every / 4),
+        };
+        if verdict == Verdict::Stop {
+            return Then::Lose("the database gave it to somebody else or ended it".to_owned());
+        }
+        self.keeper.extend(lease.trusted_until);
+        self.lease = lease;
+        self.next_report = Instant::now() + jitter(every);
+        match verdict {
+            Verdict::Drain => Then::Turn(Mode::Draining),
+            Verdict::Cancelled => Then::Turn(Mode::Dropping),
+            Verdict::Continue | Verdict::Stop => {
+                let told =
+                    |prepared: &Prepared| report.in_flight.contains(&signed(prepared.item.index));
+                let (told, rest) = std::mem::take(&mut self.entering).into_iter().partition(told);
+                self.entering = rest;
+                Then::Admit(told)
+            }
+        }
+    }
+
+    fn ended(&mut self, end: &End, report: Report, answer: Answer<()>, every: Duration) -> Then {
+        self.calling = false;
+        match answer {
+            Some(Ok(())) => {
+                let (job, shard, kind) = (self.lease.job, self.lease.shard, self.lease.kind);
+                tracing::info!(job, shard, %kind, ?end, "gave up a lease");
+                Then::Over { finished: *end == End::Finish }
+            }
+            Some(Err(error)) if !error.is_retryable() => Then::Lose(error.to_string()),
+            _ => self.call_again(report, every / 4),
+        }
+    }
+
+    /// What the feeder found without the engine.
+    pub(super) fn fed(&mut self, fed: Fed, health: &mut Health) {
+        match fed {
+            Fed::Known(items) => self.remaining = self.remaining.saturating_sub(items),
+            Fed::Final(report) => self.item_final(*report, health),
+        }
+    }
+
+    /// An item failed in the engine.
+    pub(super) fn item_failed(&mut self, item: &Item, failure: &Failure, health: &mut Health) {
+        self.item_final(failure.report(item.index, Some(item), ItemStatus::Failed), health);
+    }
+
+    /// An item is final and waits for the next report.
+    fn item_final(&mut self, report: ItemReport, health: &mut Health) {
+        match report.status {
+            ItemStatus::Ok => health.ok += 1,
+            ItemStatus::Failed => health.failed += 1,
+            ItemStatus::Skipped => health.skipped += 1,
+        }
+        self.log.line(&line(&report));
+        self.remaining = self.remaining.saturating_sub(1);
+        self.pending.push(report);
+    }
+
+    /// The whole shard cannot go on.
+    fn failed(&mut self, error: ShardError) -> Then {
+        match error {
+            // The loop knows why and acts on it.
+            ShardError::Ended(_) => Then::Nothing,
+            ShardError::Unauthenticated(message) => {
+                tracing::error!(%message, "giving back all leases");
+                self.log.line(&format!("given back: {message}"));
+                Then::Unauthenticated(message)
+            }
+            ShardError::Trouble(message) => {
+                self.log.line(&format!("given back: {message}"));
+                Then::Turn(Mode::Dropping)
+            }
+            ShardError::Machine(message) => {
+                self.log.line(&format!("given back: {message}"));
+                Then::Rest(message)
+            }
+            ShardError::Failed { code, message } => {
+                let (job, shard) = (self.lease.job, self.lease.shard);
+                tracing::warn!(job, shard, code, %message, "a shard failed");
+                self.log.line(&format!("failed: {code}: {message}"));
+                Then::Turn(Mode::Failing { code, message })
+            }
+        }
+    }
+}
+
+/// A final item in the attempt's log.
+fn line(report: &ItemReport) -> String {
+    let index = report.index;
+    match (report.status, report.artifacts.first()) {
+        (ItemStatus::Ok, Some(first)) => match report.gpu_ms {
+            Some(ms) => {
+                format!("item {index} ok {} ({} bytes, engine {ms} ms)", first.key, first.bytes)
+            }
+            None => format!("item {index} ok {} ({} bytes, adopted)", first.key, first.bytes),
+        },
+        (status, _) => {
+            let code = report.error_code.as_deref().unwrap_or_default();
+            let message = report.error_message.as_deref().unwrap_or_default();
+            format!("item {index} {status} {code}: {message}")
+        }
     }
 }

@@ -3,13 +3,15 @@
 //! Everything slow is a task beside the loop (store calls, feeding, publishing, closing) that answers by a message; the loop
 //! itself never waits for the database, the object store or the engine.
 
-mod calls;
+mod beside;
 mod enter;
 mod health;
 mod held;
+mod leases;
 mod log;
-mod notes;
+mod news;
 mod pace;
+mod slots;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,22 +21,20 @@ use nightshift_objects::Objects;
 use nightshift_store::{Hints, Registration, ShardKind, Store, WorkerId};
 use serde_json::json;
 use tokio::sync::{OnceCell, mpsc};
-use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::generate::{Command, EngineThread, Generator, Outcome};
+use crate::generate::{EngineThread, Generator, Outcome};
 use crate::item::feed::{Fed, Prepared};
-use crate::retry::{Backoff, jitter};
+use crate::retry::Backoff;
 use crate::shared::Shared;
 use crate::shutdown::{Level, Shutdown};
 use crate::trouble::Troubles;
 
+use beside::Beside;
 use health::Health;
-use held::{Held, Mode};
-use notes::Note;
+use held::Held;
+use news::Note;
 
-/// Close shards that run beside the engine at a time.
-const CLOSING_MAX: usize = 2;
 /// Messages on the way to the loop; senders wait beyond it.
 const NOTES: usize = 64;
 /// How long the last calls of a worker that must end at once may take.
@@ -127,17 +127,12 @@ struct Agent {
     prepared: Channel<Prepared>,
     /// With the token of the lease.
     fed: Channel<(i64, Fed)>,
-    notes: Channel<Note>,
-    tasks: JoinSet<()>,
+    notes: mpsc::Receiver<Note>,
+    beside: Beside,
 }
 
-/// Both ends: tasks get clones of the first, the loop reads the second.
+/// Both ends: feeders get clones of the first, the loop reads the second.
 type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
-
-/// How long a worker rests whose machine is in trouble.
-fn machine_rest() -> Backoff {
-    Backoff::new(Duration::from_secs(1), Duration::from_secs(60))
-}
 
 /// What ended a wait.
 enum Event {
@@ -154,6 +149,7 @@ enum Event {
 impl Agent {
     fn new(shared: Arc<Shared>, engine: EngineThread, slots: usize, stop: Shutdown) -> Self {
         let prefetch = shared.config.prefetch.max(1);
+        let (sender, notes) = mpsc::channel(NOTES);
         Self {
             engine,
             engine_died: false,
@@ -172,13 +168,13 @@ impl Agent {
             next_claim: Instant::now(),
             backoff: Backoff::default(),
             rest_until: Instant::now(),
-            rest: machine_rest(),
+            rest: leases::machine_rest(),
             health: Health::new(slots),
             hints: Hints::for_worker(shared.config.listen.clone()),
             prepared: mpsc::channel(prefetch),
             fed: mpsc::channel(NOTES),
-            notes: mpsc::channel(NOTES),
-            tasks: JoinSet::new(),
+            notes,
+            beside: Beside::new(Arc::clone(&shared), sender),
             shared,
         }
     }
@@ -237,7 +233,11 @@ impl Agent {
                 Event::Hint => self.next_claim = Instant::now(),
                 Event::Engine(outcome) => self.collect(outcome),
                 Event::Prepared(prepared) => self.hand_over(prepared),
-                Event::Fed(token, fed) => self.note_fed(token, fed),
+                Event::Fed(token, fed) => {
+                    if let Some(held) = self.held.get_mut(&token) {
+                        held.fed(fed, &mut self.health);
+                    }
+                }
                 Event::Note(note) => self.note(note)?,
             }
             let now = Instant::now();
@@ -272,14 +272,14 @@ impl Agent {
     }
 
     async fn wait(&mut self) -> Event {
-        while self.tasks.try_join_next().is_some() {}
+        self.beside.tidy();
         let room = self.has_room();
         let wake = self.wake_at(Instant::now());
         let alive = !self.engine_died;
         let idle = self.may_claim();
         tokio::select! {
             level = self.stop.beyond(self.level) => Event::Stop(level),
-            Some(note) = self.notes.1.recv() => Event::Note(note),
+            Some(note) = self.notes.recv() => Event::Note(note),
             Some((token, fed)) = self.fed.1.recv() => Event::Fed(token, fed),
             outcome = self.engine.outcomes.recv(), if alive => Event::Engine(outcome),
             Some(prepared) = self.prepared.1.recv(), if room => Event::Prepared(prepared),
@@ -309,178 +309,5 @@ impl Agent {
         let slow = self.tickets.values().filter_map(|ticket| ticket.until);
         at = slow.fold(at, Instant::min);
         self.held.values().fold(at, |at, held| at.min(held.wake_at(now)))
-    }
-
-    /// A first signal drains, a second one or the end of the grace drops what is in the slots.
-    fn obey(&mut self, level: Level) {
-        if level <= self.level {
-            return;
-        }
-        self.level = level;
-        tracing::info!(leases = self.held.len(), at_once = level == Level::Now, "asked to stop");
-        let patience = match level {
-            Level::Now => LAST_WORDS,
-            _ => self.shared.config.grace,
-        };
-        self.patience_until = Some(Instant::now() + patience);
-        let mode = if level == Level::Now { Mode::Dropping } else { Mode::Draining };
-        for token in self.held.keys().copied().collect::<Vec<_>>() {
-            self.turn(token, mode.clone());
-        }
-    }
-
-    /// Changes what is to become of a lease; never back to something milder.
-    fn turn(&mut self, token: i64, mode: Mode) {
-        let Some(held) = self.held.get_mut(&token) else {
-            return;
-        };
-        match (&held.mode, &mode) {
-            (Mode::Running, _) => {}
-            (Mode::Draining, Mode::Dropping | Mode::Failing { .. }) => {}
-            _ => return,
-        }
-        held.mode = mode;
-        held.entering.clear();
-        if held.mode == Mode::Draining {
-            // A job that is being closed is finished; a feeder stops.
-            if held.lease.kind == ShardKind::Items
-                && let Some(task) = held.task.take()
-            {
-                task.abort();
-            }
-            return;
-        }
-        held.drop_work();
-        self.cancel_tickets(token);
-    }
-
-    /// Asks the engine to forget the pictures of a lease.
-    fn cancel_tickets(&mut self, token: i64) {
-        if let Some(held) = self.held.get_mut(&token) {
-            for ticket in std::mem::take(&mut held.in_slots).into_keys() {
-                self.engine.send(Command::Cancel { ticket });
-            }
-        }
-    }
-
-    /// Drops leases that are not trusted any more: nothing more is published or said for them.
-    fn check_trust(&mut self, now: Instant) {
-        let late: Vec<i64> = self
-            .held
-            .iter()
-            .filter(|(_, held)| !held.lease.is_trusted(now))
-            .map(|(token, _)| *token)
-            .collect();
-        for token in late {
-            self.lose(token, "it was not renewed in time");
-        }
-    }
-
-    /// Forgets a lease that is not ours any more.
-    fn lose(&mut self, token: i64, why: &str) {
-        self.cancel_tickets(token);
-        if let Some(mut held) = self.held.remove(&token) {
-            held.drop_work();
-            self.health.lost += 1;
-            let (job, shard) = (held.lease.job, held.lease.shard);
-            tracing::warn!(job, shard, token, why, "lost a lease; its work is discarded");
-        }
-    }
-
-    /// Sends reports and ends that are due.
-    fn report(&mut self, now: Instant) {
-        for token in self.held.keys().copied().collect::<Vec<_>>() {
-            let held = &self.held[&token];
-            if let Some(end) = held.due_end(now) {
-                self.call_end(token, end);
-            } else if held.report_due(now) {
-                self.call_progress(token);
-            }
-        }
-    }
-
-    /// Whether there is room for a lease that could start now. A lease that waits in a local queue is a lease that dies.
-    fn may_claim(&self) -> bool {
-        let closing = self.held.values().filter(|held| held.lease.kind == ShardKind::Close).count();
-        let unstarted: u64 = self.held.values().map(Held::unstarted).sum();
-        let free = self.slots.saturating_sub(self.tickets.len()) as u64;
-        self.level == Level::Run
-            && self.worker.is_some()
-            && !self.claiming
-            && !self.engine_died
-            && !self.is_alone()
-            && closing < CLOSING_MAX
-            && free > unstarted
-    }
-
-    fn claim(&mut self, now: Instant) {
-        if let Some(worker) = self.worker
-            && self.may_claim()
-            && now >= self.next_claim
-            && now >= self.rest_until
-        {
-            // One at a time: a shard has as many items as the worker has slots, except for the last ones of a job.
-            self.claiming = true;
-            self.call_claim(worker, 1);
-        }
-    }
-
-    /// What the engine says.
-    fn collect(&mut self, outcome: Option<Outcome>) {
-        match outcome {
-            Some(Outcome::Finished { ticket, picture, busy }) => {
-                self.health.pictures += 1;
-                if let Some(ticket) = self.tickets.get(&ticket) {
-                    let job = ticket.prepared.job.info.job;
-                    self.health.pace.drew(job, Instant::now());
-                }
-                tracing::debug!(ticket, tokens = picture.tokens, "picture drawn");
-                if let Some(ticket) = self.take_ticket(ticket) {
-                    self.publish(ticket.prepared, picture, busy);
-                }
-            }
-            Some(Outcome::Failed { ticket, code, message }) => {
-                if let Some(ticket) = self.take_ticket(ticket) {
-                    self.item_failed(&ticket.prepared, code, message);
-                }
-            }
-            Some(Outcome::Cancelled { ticket }) => drop(self.tickets.remove(&ticket)),
-            None => {
-                tracing::error!("the engine died; giving back all leases");
-                self.engine_died = true;
-                self.tickets.clear();
-                for held in self.held.values_mut() {
-                    held.in_slots.clear();
-                }
-                self.obey(Level::Now);
-            }
-        }
-    }
-
-    /// The item of a slot that became free, if its lease still wants it.
-    fn take_ticket(&mut self, ticket: u64) -> Option<Ticket> {
-        // A cancelled slot stays busy until the engine confirms it.
-        let token = self.tickets.get(&ticket)?.token;
-        self.held.get_mut(&token)?.in_slots.remove(&ticket)?;
-        self.tickets.remove(&ticket)
-    }
-
-    /// Whether everything that could be ended has been.
-    fn is_over(&mut self, now: Instant) -> bool {
-        if self.level == Level::Run {
-            return false;
-        }
-        let late = self.patience_until.is_some_and(|until| now >= until);
-        if late && self.level == Level::Drain {
-            self.obey(Level::Now);
-            self.report(now);
-            return false;
-        }
-        late || (self.held.is_empty() && !self.claiming)
-    }
-
-    /// The pause before the next question when there was no work.
-    fn idle_pause(&self) -> Duration {
-        jitter(self.shared.config.poll_every)
     }
 }

@@ -103,6 +103,13 @@ impl EngineThread {
             panic!("the agent sends at most two commands per slot");
         }
     }
+
+    /// Asks the engine to drop the pictures of these tickets.
+    pub(crate) fn forget(&self, tickets: impl IntoIterator<Item = u64>) {
+        for ticket in tickets {
+            self.send(Command::Cancel { ticket });
+        }
+    }
 }
 
 struct Thread {
