@@ -34,33 +34,22 @@ impl From<Diagnostic> for InputProblem {
     }
 }
 
-/// Why a plan was not made.
+/// Why a job could not be planned.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// The spec, its input or its destination are wrong: tell the user these words. Trying again will not help.
+    /// The spec, its input or its destination are wrong: tell the user these words. Trying again does not help.
     #[error("{0}")]
     Rejected(String),
     /// The object store did not answer, or the input changed while it was read: try again later.
     #[error(transparent)]
     Objects(nightshift_objects::Error),
-    /// The scheduler's temporary folder does not take the ids of a manifest: try again later.
-    #[error("the temporary folder does not take the ids of the manifest: {0}")]
+    /// The ids of a manifest cannot be written to the scheduler's temporary folder: try again later.
+    #[error("cannot write the ids of the manifest to the temporary folder: {0}")]
     Disk(std::io::Error),
     /// The database did not answer, or another scheduler leads.
     #[error(transparent)]
     Store(#[from] nightshift_store::Error),
     /// The job is not `submitted` any more: nothing is left to do.
-    #[error("the job is not waiting any more")]
+    #[error("the job is no longer waiting")]
     Gone,
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

@@ -10,7 +10,7 @@ use nightshift_store::QueueRow;
 
 /// What an item counts for until one was measured, in engine milliseconds; as in claims.
 const UNMEASURED_MS: f64 = 10_000.0;
-/// Nothing is said about what lies further ahead.
+/// The forecast looks no further ahead.
 const HORIZON_MS: i64 = 366 * 86_400_000;
 /// Changes that are followed: openings, closings, ends of jobs.
 const MAX_STEPS: usize = 5_000;

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Help of the figures that the store gives: name, type, help, label.
 const FIGURES: [(&str, &str, &str, &str); 7] = [
-    ("jobs", "gauge", "Jobs that are not over, by state.", "state"),
+    ("jobs", "gauge", "Jobs that have not ended, by state.", "state"),
     (
         "active_items",
         "gauge",
@@ -37,7 +37,7 @@ const FIGURES: [(&str, &str, &str, &str); 7] = [
         "",
     ),
     ("leases", "gauge", "Shards that are leased.", ""),
-    ("workers", "gauge", "Workers heard within a minute.", "state"),
+    ("workers", "gauge", "Workers heard from within the last minute.", "state"),
     (
         "oldest_waiting_seconds",
         "gauge",
@@ -95,7 +95,7 @@ impl Metrics {
         }
     }
 
-    /// The page. `figures` is none when the database does not answer.
+    /// The page. `figures` is `None` when the database does not answer.
     fn page(&self, figures: Option<&[Figure]>) -> String {
         let counters = self.0.lock().map(|c| c.clone()).unwrap_or_default();
         let mut page = Page(String::new());
@@ -113,7 +113,7 @@ impl Metrics {
         }
         page.head("scheduler_leads", "gauge", "Whether this scheduler leads.");
         page.line("scheduler_leads", "", "", f64::from(u8::from(counters.leads)));
-        page.head("tick_duration_seconds", "histogram", "Time that one look at the jobs took.");
+        page.head("tick_duration_seconds", "histogram", "Duration of one tick.");
         let mut so_far = 0;
         for (bound, n) in
             BUCKETS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]).zip(counters.ticks)
@@ -124,12 +124,8 @@ impl Metrics {
         page.line("tick_duration_seconds_sum", "", "", counters.tick_seconds);
         page.line("tick_duration_seconds_count", "", "", count(so_far));
         for (name, help, n) in [
-            ("failed_ticks_total", "Looks at the jobs that did not work.", counters.failed_ticks),
-            (
-                "expired_leases_total",
-                "Leases that this scheduler found to have run out.",
-                counters.expired,
-            ),
+            ("failed_ticks_total", "Ticks that failed.", counters.failed_ticks),
+            ("expired_leases_total", "Expired leases that this scheduler found.", counters.expired),
             (
                 "webhooks_delivered_total",
                 "Notifications that a receiver accepted from this scheduler.",
@@ -137,7 +133,7 @@ impl Metrics {
             ),
             (
                 "webhook_failures_total",
-                "Deliveries by this scheduler that did not work.",
+                "Deliveries by this scheduler that failed.",
                 counters.undelivered,
             ),
         ] {

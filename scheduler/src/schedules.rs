@@ -16,15 +16,15 @@ pub async fn advance_schedules(store: &Store, term: &LeaderTerm) -> Result<(), E
         match next(&due) {
             Some((next, date)) => {
                 match store.advance_schedule(term, &due, next, &date).await {
-                    // Somebody keeps its row; the others are not held up.
+                    // Another transaction holds its row; the other schedules are not held up.
                     Err(error @ Error::Locked(_)) => {
-                        tracing::debug!(schedule = due.schedule, %error, "its run is left for the next look");
+                        tracing::debug!(schedule = due.schedule, %error, "its run is left for the next tick");
                     }
                     advanced => drop(advanced?),
                 }
             }
             None => {
-                tracing::error!(schedule = due.schedule, cron = %due.cron, "there is no next time; the schedule stands still");
+                tracing::error!(schedule = due.schedule, cron = %due.cron, "the cron expression has no next time; the schedule does not run");
             }
         }
     }

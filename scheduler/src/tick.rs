@@ -1,4 +1,4 @@
-//! The scheduler's loop: read what is, decide, write. Level-triggered: whatever is missed costs a delay, never a loss.
+//! The scheduler's loop: read what is, decide, write. It is level-triggered: a missed signal costs a delay, never a loss.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nightshift_jobs::Headline;
-use nightshift_objects::Objects;
+use nightshift_objects::{Objects, chain};
 use nightshift_store::{DatabaseConfig, Error as StoreError, Hints, LeaderTerm, Store, Submitted};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::decide::{Decision, decide};
-use crate::error::{PlanError, chain};
+use crate::error::PlanError;
 use crate::metrics::{self, Metrics};
 use crate::plan::plan_job;
 use crate::schedules::advance_schedules;
@@ -26,9 +26,9 @@ const LOOK_AT: i64 = 100;
 /// First pause after a failure that may pass; it doubles up to [`MAX_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
-/// After so many failures that are nobody's outage a job is rejected, so that a bug cannot keep it waiting for ever.
+/// A job is rejected after so many failures that no outage explains, so that a bug cannot keep it waiting forever.
 const MAX_ODD_FAILURES: u32 = 5;
-/// Pause between two looks whether the coming weeks have room for their events, and after one that did not work.
+/// Pause between two checks that the coming weeks have partitions for their events, and after a check that failed.
 const KEEP_EVENTS_EVERY: Duration = Duration::from_secs(3600);
 const KEEP_EVENTS_AGAIN: Duration = Duration::from_secs(60);
 /// How long giving leadership back may take at the end.
@@ -39,7 +39,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub struct Config {
     /// Who leads, for people: host name and process id.
     pub holder: String,
-    /// Longest time between two looks.
+    /// Longest time between two ticks.
     pub tick: Duration,
     /// How long leadership lasts without a sign of life.
     pub term_ttl: Duration,
@@ -48,7 +48,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Half a second between looks, terms of 15 seconds.
+    /// Half a second between ticks, terms of 15 seconds.
     #[must_use]
     pub fn new(holder: impl Into<String>) -> Self {
         Self {
@@ -76,7 +76,7 @@ type Ended = Result<(Id, Result<(), PlanError>), JoinError>;
 struct Lead {
     term: watch::Sender<LeaderTerm>,
     tasks: JoinSet<Result<(), PlanError>>,
-    /// Tasks that ended and were not looked at yet.
+    /// Tasks that have ended and were not looked at yet.
     ended: Vec<Ended>,
     jobs: HashMap<Id, (i64, Headline)>,
     failures: BTreeMap<i64, Failures>,
@@ -102,7 +102,7 @@ impl Scheduler {
     /// Answers Prometheus at this address from [`Scheduler::run`] on; returns the address, whose port may be chosen by the system.
     ///
     /// # Errors
-    /// It is no address, or it is taken.
+    /// The address is not valid, or it is in use.
     pub async fn listen_for_metrics(&mut self, address: &str) -> std::io::Result<SocketAddr> {
         let listener = TcpListener::bind(address).await?;
         let bound = listener.local_addr()?;
@@ -167,10 +167,10 @@ impl Scheduler {
             match tokio::time::timeout(LAST_WORDS, self.store.resign(&term)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(error = %chain(&error), "leadership could not be given back; it runs out by itself");
+                    tracing::debug!(error = %chain(&error), "could not give leadership back; the term expires by itself");
                 }
                 Err(_) => tracing::debug!(
-                    "leadership could not be given back in time; it runs out by itself"
+                    "could not give leadership back in time; the term expires by itself"
                 ),
             }
         }
@@ -236,7 +236,7 @@ impl Scheduler {
             };
             match result {
                 Ok(()) => tracing::info!(job, "job is planned"),
-                Err(PlanError::Gone) => tracing::info!(job, "job is not waiting any more"),
+                Err(PlanError::Gone) => tracing::info!(job, "job is no longer waiting"),
                 Err(PlanError::Rejected(words)) => {
                     self.reject(term, job, &headline, &words).await?;
                 }
@@ -279,7 +279,7 @@ impl Scheduler {
 }
 
 const BUG: &str =
-    "the scheduler could not plan this job; this is a bug of nightshift, its log says more";
+    "the scheduler could not plan this job because of a bug in nightshift; its log has the details";
 
 impl Lead {
     fn new(term: LeaderTerm, store: &Store, metrics: &Arc<Metrics>) -> Self {
@@ -315,7 +315,7 @@ impl Lead {
     }
 }
 
-/// Sees that events have partitions ahead of time.
+/// Creates partitions for events ahead of time.
 async fn keep_events(store: Store, term: watch::Receiver<LeaderTerm>) {
     loop {
         let now = term.borrow().clone();
@@ -323,7 +323,7 @@ async fn keep_events(store: Store, term: watch::Receiver<LeaderTerm>) {
             Ok(_) => KEEP_EVENTS_EVERY,
             Err(StoreError::NotLeader) => return,
             Err(error) => {
-                tracing::debug!(error = %chain(&error), "no partitions for events were made");
+                tracing::debug!(error = %chain(&error), "could not create partitions for events");
                 KEEP_EVENTS_AGAIN
             }
         };

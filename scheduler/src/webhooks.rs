@@ -18,12 +18,12 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use nightshift_objects::chain;
 use nightshift_store::{Error as StoreError, LeaderTerm, Store, Webhook};
 use ring::hmac;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::error::chain;
 use crate::metrics::Metrics;
 
 /// Pause between two looks into the outbox.
@@ -85,7 +85,7 @@ async fn deliver(
         match error {
             None => tracing::info!(event = webhook.event_id, "a webhook is delivered"),
             Some(error) => {
-                tracing::warn!(event = webhook.event_id, attempt = webhook.attempt, %error, "a webhook is not delivered");
+                tracing::warn!(event = webhook.event_id, attempt = webhook.attempt, %error, "could not deliver a webhook");
             }
         }
     }
@@ -146,13 +146,14 @@ impl Sender {
             .header("nightshift-event-id", &webhook.event_id)
             .header("nightshift-attempt", webhook.attempt);
         if let Some(name) = &webhook.secret_name {
-            let secret = (self.secrets)(name)
-                .ok_or_else(|| format!("the scheduler's environment has no secret {name}"))?;
+            let secret = (self.secrets)(name).ok_or_else(|| {
+                format!("the secret {name} is not set in the scheduler's environment")
+            })?;
             request = request.header("nightshift-signature", signature(&secret, at, &webhook.body));
         }
         request
             .body(Full::new(Bytes::from(webhook.body.clone())))
-            .map_err(|error| format!("not an address: {error}"))
+            .map_err(|error| format!("the URL is not valid: {error}"))
     }
 }
 
@@ -203,6 +204,6 @@ mod tests {
     fn a_secret_that_is_not_there_is_said_and_nothing_is_sent() {
         let sender = Sender::new(|_| None);
         let error = sender.request(&webhook(Some("HOOK")), 1).unwrap_err();
-        assert_eq!(error, "the scheduler's environment has no secret HOOK");
+        assert_eq!(error, "the secret HOOK is not set in the scheduler's environment");
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps the windows of jobs ahead of the database's clock. Between two looks nothing depends on it: the database starts nothing
+//! Keeps the windows of jobs ahead of the database's clock. Nothing depends on it between two ticks: the database starts nothing
 //! outside the window it was told.
 
 use nightshift_jobs::TimeWindow;
@@ -17,8 +17,8 @@ pub async fn refresh_windows(store: &Store, term: &LeaderTerm) -> Result<(), Err
     Ok(())
 }
 
-/// `None`: not yet. What was begun in the window that has passed is told to stop as long as its end stands there; when the next one
-/// opens it may go on.
+/// `None`: not yet. Work that was begun in the past window is told to stop as long as that window's end is stored; when the next
+/// window opens it may go on.
 fn next_window(due: &WindowDue) -> Option<NextWindow> {
     let opening = match serde_json::from_value::<TimeWindow>(due.time_window.clone()) {
         Ok(window) => {
@@ -26,7 +26,7 @@ fn next_window(due: &WindowDue) -> Option<NextWindow> {
             window.opening(from)
         }
         Err(error) => {
-            tracing::error!(job = due.job, %error, "the job's window cannot be read; it does not run");
+            tracing::error!(job = due.job, %error, "cannot read the job's window; the job does not run");
             None
         }
     };

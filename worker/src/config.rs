@@ -20,7 +20,7 @@ pub struct Config {
     pub models: Vec<String>,
     /// Numeric formats in which each model is offered.
     pub formats: Vec<(Weights, KvCache)>,
-    /// Pictures in the making at a time, at least 1.
+    /// Pictures that are drawn at the same time, at least 1.
     pub slots: usize,
     /// Bytes that the caches of one model's slots may take, shared equally; a picture that needs more fails with the numbers.
     /// `None`: whatever the pictures need.
@@ -31,7 +31,7 @@ pub struct Config {
     pub lease: Duration,
     /// Time between two reports of a lease; well below a third of `lease`.
     pub progress_every: Duration,
-    /// Longest time between two questions for work when there is none.
+    /// Longest time between two claims while there is no work.
     pub poll_every: Duration,
     /// Where to listen for work, around any pooler; `None`: only ask every `poll_every`.
     pub listen: Option<nightshift_store::DatabaseConfig>,

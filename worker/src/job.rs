@@ -31,7 +31,7 @@ pub(crate) struct Job {
     coupled_window: Option<u32>,
 }
 
-/// What of a job stands inside its files.
+/// The facts of a job that its files carry.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Origin<'a> {
     /// `"name/weights/kv_cache"`.
@@ -56,7 +56,8 @@ impl Job {
         let dest: S3Uri =
             info.dest.parse().map_err(|error| bad(format!("{}: {error}", info.dest)))?;
         if !is_allowed(&info.dest, &info.dest_prefixes) {
-            let message = format!("{} is not below a destination prefix of this tenant", info.dest);
+            let message =
+                format!("{} is not under any destination prefix of this tenant", info.dest);
             return Err(ShardError::failed("dest_forbidden", message));
         }
         let model = spec.model().key();
@@ -65,8 +66,9 @@ impl Job {
         let fingerprint = offer.map_or_else(String::new, |offer| offer.fingerprint);
         let pinned = info.fingerprint.as_ref();
         if pinned.is_some_and(|pinned| *pinned != fingerprint && !fingerprint.is_empty()) {
-            let message =
-                format!("the job is pinned to another build or copy of {model} than this worker's");
+            let message = format!(
+                "the job is pinned to a different build or copy of {model} than the one on this worker"
+            );
             return Err(ShardError::failed("no_such_model", message));
         }
         let vars = JobVars {
@@ -118,7 +120,7 @@ impl Job {
         is_allowed(uri, &self.info.input_prefixes)
     }
 
-    /// A destination that somebody else's results lie at is not touched.
+    /// Whether a destination with another job's results is left alone.
     pub(crate) fn refuses(&self) -> bool {
         self.spec.on_existing() == OnExisting::Refuse
     }

@@ -158,13 +158,13 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Who says in plan.json that this destination is theirs.
+    /// The owner that plan.json names.
     async fn owner(&self) -> Result<Option<Value>, ShardError> {
         let uri = self.job.own_uri("plan.json");
         match self.reading(&uri, || self.shared.objects.get(&uri, PLAN_BYTES_MAX, None)).await {
             Ok(got) => {
                 let plan: Value = serde_json::from_slice(&got.body).unwrap_or_default();
-                // Somebody's plan that cannot be read is still somebody's.
+                // A plan that cannot be read still marks the destination as taken.
                 Ok(Some(plan["owner"].clone()))
             }
             Err(Unserved::Object(ObjectError::NotFound { .. })) => Ok(None),

@@ -56,7 +56,7 @@ impl Objects {
     /// Prepares a client; no request is made yet.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the endpoint is no URL.
+    /// [`Error::Invalid`] when the endpoint is not a URL.
     pub async fn connect(config: StoreConfig) -> Result<Self, Error> {
         if let Some(endpoint) = &config.endpoint
             && !["http://", "https://"]
@@ -172,7 +172,7 @@ impl Objects {
             let this_unknown = matches!(failure, Failure::Later(Later { unknown: true, .. }));
             budget.spend(failure).await?;
             unknown |= this_unknown;
-            // A miss is no proof: the write may still be on its way. The repetition is safe, since it carries the same bytes and condition.
+            // A miss proves nothing: the write may still be on its way. The repetition is safe, since it carries the same bytes and condition.
             if this_unknown
                 && self
                     .look(uri)
@@ -189,7 +189,7 @@ impl Objects {
         Ok(self.head(uri).await?.is_some_and(|info| is_ours(&info, sha256)))
     }
 
-    /// Looks at an object; none if there is none (or no such bucket: the answer to HEAD does not tell).
+    /// Looks at an object; `None` if it does not exist (or its bucket does not: the answer to HEAD does not tell).
     ///
     /// # Errors
     /// [`Error::Denied`], [`Error::Refused`], [`Error::Unavailable`].
@@ -277,7 +277,7 @@ impl Objects {
                 }
                 Ok(Some(Err(error))) => {
                     return Err(Failure::broken(format!(
-                        "the body broke off or has another checksum: {error}"
+                        "the body was cut off or its checksum does not match: {error}"
                     )));
                 }
                 Ok(None) if whole.len() as u64 == bytes => {

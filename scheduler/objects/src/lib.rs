@@ -22,7 +22,7 @@ mod wire;
 
 pub use client::Objects;
 pub use config::{ChecksumMode, StoreConfig};
-pub use error::Error;
+pub use error::{Error, chain};
 pub use object::{
     After, Got, Listed, ObjectInfo, Page, Put, PutOutcome, SHA256_KEY, hex, sha256_hex,
 };

@@ -86,13 +86,13 @@ impl Objects {
         let if_match = self.try_if_match(&plain, &mut notes).await?;
         let ranges = self.try_range(&plain, &body).await;
         if !ranges {
-            notes.push("A ranged GET does not return the range: a download that breaks cannot be taken up again.".to_owned());
+            notes.push("A ranged GET does not return the range: an interrupted download cannot be resumed.".to_owned());
         }
         let odd_keys = self.try_odd_key(place, written, &mut notes).await;
         self.adopt(streamed_ok);
         let checksum_mode = self.checksum_mode();
         if checksum_mode == ChecksumMode::WhenSupported && !streamed_ok {
-            notes.push("The checksum mode was set to when_supported, but streamed bodies do not arrive unharmed: use when_required.".to_owned());
+            notes.push("The checksum mode was set to when_supported, but streamed bodies arrive damaged: use when_required.".to_owned());
         }
         Ok(Capabilities {
             conditional_put,
@@ -116,7 +116,9 @@ impl Objects {
         let first = match self.put(uri, Bytes::from_static(b"first"), &once).await {
             Ok(outcome) => outcome,
             Err(Error::Refused { code, .. }) => {
-                notes.push(format!("If-None-Match is refused ({code}): writers are kept apart by the database alone."));
+                notes.push(format!(
+                    "If-None-Match is refused ({code}): only the database keeps writers apart."
+                ));
                 return Ok(ConditionalPut::Refused);
             }
             Err(error) => return Err(error),
@@ -126,7 +128,7 @@ impl Objects {
         if first == PutOutcome::Created && second == PutOutcome::AlreadyExists && kept == "first" {
             return Ok(ConditionalPut::Honoured);
         }
-        notes.push("If-None-Match is ignored and an existing object is replaced: writers are kept apart by the database alone.".to_owned());
+        notes.push("If-None-Match is ignored and an existing object is replaced: only the database keeps writers apart.".to_owned());
         Ok(ConditionalPut::Ignored)
     }
 
@@ -160,7 +162,7 @@ impl Objects {
 
     async fn stream_once(&self, uri: &S3Uri, body: &Bytes) -> Result<(), Error> {
         let unusable = |error: std::io::Error| Error::Invalid {
-            detail: format!("no temporary file for a streamed upload: {error}"),
+            detail: format!("cannot create a temporary file for a streamed upload: {error}"),
         };
         let file = tempfile::NamedTempFile::new().map_err(unusable)?;
         std::fs::write(file.path(), body).map_err(unusable)?;
@@ -187,7 +189,7 @@ impl Objects {
             return Ok(true);
         }
         let what = if right.is_ok() {
-            "is ignored: a changed input is noticed only by its size"
+            "is ignored: a changed input is noticed only if its size differs"
         } else {
             "refuses the right ETag too"
         };

@@ -1,6 +1,5 @@
 //! One retry budget per operation, and the judgement of what is worth a retry. The SDK's own retries are off.
 
-use std::error::Error as StdError;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use rand::Rng;
 
 use crate::error::NO_CODE;
-use crate::{Error, S3Uri};
+use crate::{Error, S3Uri, chain};
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -91,7 +90,9 @@ impl Failure {
         let detail = match self {
             Self::Final(error) => return error,
             Self::Later(Later { lasting: Some(error), .. }) => return *error,
-            Self::Condition => "a condition failed that was not set".to_owned(),
+            Self::Condition => {
+                "the store reports a failed condition that the request did not set".to_owned()
+            }
             Self::Later(Later { detail, .. }) => detail,
         };
         Error::Unavailable { uri: uri.clone(), attempts, seconds: spent.as_secs_f64(), detail }
@@ -166,7 +167,7 @@ pub(crate) async fn attempt<T, E>(
     request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
 ) -> Result<T, Failure>
 where
-    E: ProvideErrorMetadata + StdError + 'static,
+    E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     match tokio::time::timeout(limit, request).await {
         Ok(Ok(value)) => Ok(value),
@@ -175,7 +176,7 @@ where
     }
 }
 
-fn judge<E: ProvideErrorMetadata + StdError + 'static>(
+fn judge<E: ProvideErrorMetadata + std::error::Error + 'static>(
     uri: &S3Uri,
     error: &SdkError<E, HttpResponse>,
 ) -> Failure {
@@ -299,18 +300,4 @@ fn elsewhere(uri: &S3Uri, raw: &HttpResponse) -> String {
         }
         (None, None) => format!("bucket `{}` lies in another region", uri.bucket),
     }
-}
-
-/// The words of an error and of what caused it.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = cause.source();
-    }
-    text
 }

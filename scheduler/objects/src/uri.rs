@@ -19,7 +19,7 @@ pub struct S3Uri {
     pub key: String,
 }
 
-/// Why a text is no S3 uri.
+/// Why a text is not an S3 uri.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UriError {
     /// It does not begin with `s3://`.
@@ -28,7 +28,7 @@ pub enum UriError {
         /// What was given.
         text: String,
     },
-    /// The bucket's name is none.
+    /// The bucket's name is not valid.
     #[error(
         "`{bucket}` is not a bucket name; it has 3 to 63 characters of a-z, 0-9, `-` and `.`, and begins and ends with a letter or digit"
     )]

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Why a new job may not write there, in the form `output.dest: what is wrong; what to do`.
 ///
-/// What the scheduler may not read, and a store that does not answer, is no reason: the workers have their own credentials.
+/// What the scheduler may not read, and a store that does not answer, is not a reason to refuse: the workers have their own credentials.
 pub(crate) async fn refusal(objects: &Objects, dest: &str, how: OnExisting) -> Option<String> {
     let place: S3Uri = dest.parse().ok()?;
     let owner_of = place.join(OWNER);

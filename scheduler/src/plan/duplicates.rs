@@ -39,7 +39,7 @@ impl Duplicates {
     /// Takes an id at a place; returns the earlier place when it is still in memory. The others come with [`Duplicates::finish`].
     ///
     /// # Errors
-    /// The temporary folder takes no more.
+    /// The temporary folder is full.
     pub(crate) fn insert(&mut self, id: &str, place: u64) -> io::Result<Option<u64>> {
         match self.seen.entry(fingerprint(id)) {
             Entry::Occupied(entry) => return Ok(Some(u64::from(*entry.get()))),

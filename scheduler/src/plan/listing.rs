@@ -23,7 +23,7 @@ impl Listing {
     /// Nothing is asked yet. `max_references`: objects are references of subjects, and each has at most so many.
     ///
     /// # Errors
-    /// Words: the uri or a glob is none.
+    /// The uri or a glob is not valid; in words.
     pub(crate) fn new(
         objects: Objects,
         uri: &str,

@@ -94,7 +94,7 @@ impl<'a> Manifest<'a> {
         let open = |text: &str| text.bytes().filter(|byte| *byte == b'"').count() % 2 == 1;
         while self.format == ManifestFormat::Csv && open(&record.text) {
             let Some(line) = self.line().await? else {
-                return Err(self.bad(&record, "a quote is opened and never closed"));
+                return Err(self.bad(&record, "a quote is never closed"));
             };
             record.text.push('\n');
             record.text.push_str(&line.text);
@@ -190,7 +190,7 @@ impl<'a> Manifest<'a> {
 }
 
 /// # Panics
-/// When the input is no manifest: a bug of the caller.
+/// When the input is not a manifest: a bug of the caller.
 fn uri_of(parsed: &Parsed) -> (&str, ManifestFormat) {
     match parsed.spec.input() {
         InputSpec::Manifest { uri, format, .. } => (uri, *format),

@@ -12,7 +12,7 @@ pub(crate) enum RowError {
     Problem(InputProblem),
     /// The object store failed in a way that may pass, or the input changed while it was read.
     Objects(ObjectsError),
-    /// The temporary folder does not take the ids of a manifest.
+    /// The ids of a manifest cannot be written to the temporary folder.
     Disk(std::io::Error),
 }
 

@@ -53,7 +53,7 @@ pub enum Error {
     #[error("the database is unreachable: {0}")]
     Unreachable(sqlx::Error),
     /// Somebody keeps a transaction open that has a job, or a schedule, or readers in the way. Nothing was done; repeat it.
-    #[error("the database waits for a transaction that somebody keeps open: {0}")]
+    #[error("an open transaction holds a lock that this call needs: {0}")]
     Locked(sqlx::Error),
     /// The database answered something that this program cannot understand: a bug in one of the two.
     #[error("unexpected answer from the database: {0}")]

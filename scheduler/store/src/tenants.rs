@@ -94,7 +94,7 @@ impl Store {
     /// Makes a tenant with these settings. Role: administrator.
     ///
     /// # Errors
-    /// [`Error::Refused`] when there is one of this name, or a setting is none.
+    /// [`Error::Refused`] when there is one of this name, or a setting is not valid.
     pub async fn create_tenant(&self, name: &str, settings: &TenantSettings) -> Result<(), Error> {
         self.put_tenant(name, settings, true).await
     }
@@ -102,7 +102,7 @@ impl Store {
     /// Changes a tenant. Role: administrator.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Refused`] when a setting is none.
+    /// [`Error::NotFound`]; [`Error::Refused`] when a setting is not valid.
     pub async fn set_tenant(&self, name: &str, settings: &TenantSettings) -> Result<(), Error> {
         self.put_tenant(name, settings, false).await
     }
@@ -164,7 +164,7 @@ impl Store {
     /// Removes a login that [`Store::create_login`] made. Role: administrator.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when it is none of those.
+    /// [`Error::NotFound`] when it is not one of those.
     pub async fn drop_login(&self, login: &str) -> Result<(), Error> {
         sqlx::query!("/* drop_login */ select nightshift.drop_login($1)", login)
             .fetch_one(&self.pool)

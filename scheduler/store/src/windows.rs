@@ -19,7 +19,7 @@ pub struct WindowDue {
     pub busy: bool,
 }
 
-/// The current or next window of a job. No times: there is none within a year.
+/// The current or next window of a job. Without times: no window opens within a year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct NextWindow {
     /// The job.

@@ -134,7 +134,7 @@ impl Beside {
         let notes = self.notes.clone();
         self.tasks.spawn(async move {
             let note = AssertUnwindSafe(task).catch_unwind().await.unwrap_or(panicked);
-            // The loop has ended: nobody is interested.
+            // A closed channel means that the loop has ended.
             drop(notes.send(note).await);
         })
     }

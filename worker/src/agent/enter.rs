@@ -51,7 +51,7 @@ impl Agent {
                     && let Some(prepared) = self.alone.take()
                 {
                     held.log.line(&format!(
-                        "item {} enters alone: attempts were lost while it was in the engine",
+                        "item {} runs alone: earlier attempts were lost while it was in the engine",
                         prepared.item.index
                     ));
                     held.entering.push(prepared);

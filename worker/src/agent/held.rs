@@ -273,7 +273,9 @@ impl Held {
             _ => return self.call_again(report, every / 4),
         };
         if verdict == Verdict::Stop {
-            return Then::Lose("the database gave it to somebody else or ended it".to_owned());
+            return Then::Lose(
+                "the database has ended it or given it to another worker".to_owned(),
+            );
         }
         self.keeper.extend(lease.trusted_until);
         self.lease = lease;
@@ -332,7 +334,7 @@ impl Held {
     /// The whole shard cannot go on.
     fn failed(&mut self, error: ShardError) -> Then {
         match error {
-            // The loop knows why and acts on it.
+            // The loop has ended the lease itself.
             ShardError::Ended(_) => Then::Nothing,
             ShardError::Unauthenticated(message) => {
                 tracing::error!(%message, "giving back all leases");

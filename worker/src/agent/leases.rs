@@ -29,7 +29,7 @@ impl Agent {
             Note::Claimed(answer) => return self.claimed(answer),
             Note::Lease(token, news) => self.hear(token, news),
             Note::Panicked => {
-                // A question for work or a registration: ask again.
+                // It was a claim or a registration: ask again.
                 (self.claiming, self.registering) = (false, false);
                 self.next_claim = Instant::now() + self.backoff.pause();
             }
@@ -230,7 +230,7 @@ impl Agent {
         self.held.insert(token, held);
     }
 
-    /// Whether everything that could be ended has been.
+    /// Whether everything that can be ended has ended.
     pub(super) fn is_over(&mut self, now: Instant) -> bool {
         if self.level == Level::Run {
             return false;
@@ -244,7 +244,7 @@ impl Agent {
         late || (self.held.is_empty() && !self.claiming)
     }
 
-    /// The pause before the next question when there was no work.
+    /// The pause before the next claim when there was no work.
     fn idle_pause(&self) -> Duration {
         jitter(self.shared.config.poll_every)
     }

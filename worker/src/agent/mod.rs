@@ -261,7 +261,7 @@ impl Agent {
         }
     }
 
-    /// Signs off. Where the database does not hear it, people count on this worker for a minute more.
+    /// Signs off. If the database does not hear it, forecasts count on this worker for another minute.
     async fn leave(&self) {
         let Some(worker) = self.worker else { return };
         match tokio::time::timeout(LAST_WORDS, self.shared.store.leave(worker)).await {

@@ -51,14 +51,14 @@ impl Agent {
             }
             ticket.until = None;
             let Prepared { job, item, .. } = &ticket.prepared;
-            // One that its lease has given up already is no failure.
+            // An item that its lease has already given up does not fail.
             if let Some(held) = self.held.get_mut(&ticket.token)
                 && held.in_slots.remove(number).is_some()
             {
                 self.engine.forget([*number]);
                 let limit = job.spec.running().item_timeout_ms.unwrap_or(0);
                 let seconds = f64::from(limit) / 1_000.0;
-                let message = format!("it was not done after {seconds} s, limits.item_timeout");
+                let message = format!("it did not finish within {seconds} s (limits.item_timeout)");
                 let failure = Failure::own("item_timeout", message);
                 held.item_failed(item, &failure, &mut self.health);
             }

@@ -55,7 +55,7 @@ pub(super) async fn delete_stale(work: &Work<'_>, keep: &KeySet) -> Result<(), S
             }
         }
         if rest.len() > LINE_BYTES_MAX {
-            // Not a manifest of ours: leave what it may mean alone.
+            // Not a manifest of ours: leave its objects alone.
             return Ok(());
         }
     }

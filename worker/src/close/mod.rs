@@ -58,7 +58,7 @@ pub(crate) async fn close(shared: &Shared, lease: &Lease, guard: &Guard) -> Resu
     publish(&work, &spooled).await
 }
 
-/// Deletes what workers that died in the middle of a probe have left. A store that does not let us look keeps it.
+/// Deletes what workers that died during a probe left behind, if the store lets us list it.
 async fn sweep_probes(work: &Work<'_>) -> Result<(), Ended> {
     let (probes, objects) = (work.job.own_uri(PROBES), &work.shared.objects);
     let mut after = None;
@@ -67,14 +67,14 @@ async fn sweep_probes(work: &Work<'_>) -> Result<(), Ended> {
         {
             Ok(page) => page,
             Err(error) => {
-                tracing::debug!(%error, "cannot look for what probes have left");
+                tracing::debug!(%error, "cannot list what probes left behind");
                 return Ok(());
             }
         };
         for object in page.objects {
             let uri = S3Uri { bucket: probes.bucket.clone(), key: object.key };
             if let Err(error) = work.guard.run(Box::pin(objects.delete(&uri))).await? {
-                tracing::debug!(%error, "cannot delete what a probe has left");
+                tracing::debug!(%error, "cannot delete what a probe left behind");
             }
         }
         after = page.next;

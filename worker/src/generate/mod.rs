@@ -195,7 +195,10 @@ impl Thread {
 
     /// Fails what was running. The second panic without a picture in between ends the thread, and with it the process.
     fn survive_panic(&mut self) -> Result<(), ()> {
-        tracing::error!(requests = self.running.len(), "the engine panicked; its requests fail");
+        tracing::error!(
+            requests = self.running.len(),
+            "the engine panicked; the items in its slots fail"
+        );
         let again = std::mem::replace(&mut self.panicked, true);
         for ticket in std::mem::take(&mut self.running).into_keys() {
             self.fail(

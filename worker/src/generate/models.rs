@@ -56,7 +56,7 @@ pub enum ModelsError {
         source: std::io::Error,
     },
     /// There is nothing to load.
-    #[error("models folder {dir}: no folder in it holds a config.json")]
+    #[error("models folder {dir}: none of its folders contains a config.json")]
     Empty {
         /// The folder.
         dir: PathBuf,

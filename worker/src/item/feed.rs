@@ -105,7 +105,7 @@ fn status(job: &Job, failure: &Failure) -> ItemStatus {
 }
 
 async fn tell(outlets: &Outlets, lease: &Lease, fed: Fed) -> Result<(), ShardError> {
-    // Nobody listens: the worker is ending.
+    // The receiver is gone: the worker is ending.
     outlets.fed.send((lease.token, fed)).await.map_err(|_| ShardError::from(Ended))
 }
 

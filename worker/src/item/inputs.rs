@@ -62,7 +62,7 @@ pub(crate) async fn rows(
     }
     match rows.len() as u64 == to - from {
         true => Ok(rows),
-        false => Err(bad_chunk(format!("input rows {from}..{to} are not all there"))),
+        false => Err(bad_chunk(format!("some of the input rows {from}..{to} are missing"))),
     }
 }
 
@@ -78,7 +78,7 @@ fn unpack(chunk: &InputChunk) -> Result<Vec<InputRow>, ShardError> {
             let row: InputRow = serde_json::from_str(line).map_err(bad_chunk)?;
             match row.index == index {
                 true => Ok(row),
-                false => Err(bad_chunk(format!("row {index} says that it is row {}", row.index))),
+                false => Err(bad_chunk(format!("row {index} is numbered {}", row.index))),
             }
         })
         .collect()
@@ -100,7 +100,7 @@ pub(crate) async fn given(
     neighbours: &[S3Uri],
 ) -> Result<Given, Stop> {
     if !work.job.may_read(&wanted.uri) {
-        let message = format!("{} is not below an input prefix of this tenant", wanted.uri);
+        let message = format!("{} is not under any input prefix of this tenant", wanted.uri);
         return Err(Failure::own("input_forbidden", message).into());
     }
     let uri: S3Uri = (wanted.uri.parse())

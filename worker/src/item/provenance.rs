@@ -1,4 +1,4 @@
-//! What stands inside the files: how to make the same picture again, and nothing about the run that made it.
+//! What the files carry inside: how to make the same picture again, and nothing about the run that made it.
 
 use nightshift_engine::image::png::Text;
 use nightshift_jobs::{Item, Output, canonical_json};

@@ -46,7 +46,10 @@ async fn render(prepared: &Prepared, picture: Box<Picture>) -> Result<Vec<File>,
         (Arc::clone(&prepared.job), prepared.item.clone(), prepared.given.clone());
     let rendered = tokio::task::spawn_blocking(move || {
         let Some(image) = picture.image else {
-            return Err(Failure::own("no_image_tokenizer", "the model was loaded for codes only"));
+            return Err(Failure::own(
+                "no_image_tokenizer",
+                "the model was loaded without its image tokenizer",
+            ));
         };
         render::files(&item, &image, given.as_deref(), job.origin())
     });

@@ -81,7 +81,7 @@ async fn publish_file(
             Err(error) => return Err(error.into()),
         }
     }
-    Err(ShardError::failed("storage", format!("{uri} appears and vanishes")).into())
+    Err(ShardError::failed("storage", format!("{uri} keeps appearing and vanishing")).into())
 }
 
 fn metadata(
@@ -134,7 +134,7 @@ fn conflict(job: &Job, uri: &S3Uri, there: &ObjectInfo) -> Failure {
     let what = match there.metadata.get(ITEM_KEY) {
         Some(item) if is_of(job, there) => {
             let words = format!(
-                "{uri} holds item {item} of this spec: `output.name` gives both the same key"
+                "{uri} holds item {item} of this spec: `output.name` gives both items the same key"
             );
             return Failure::own("key_conflict", words);
         }

@@ -77,7 +77,7 @@ async fn an_item_that_kills_every_worker_fails_and_all_others_are_made() {
     // Three that are held against it, after one of which nobody could know what was in the engine.
     assert!((3..=4).contains(&deaths), "{attempts:?}");
     let logs = lab.user.logs(job, None, 0).await.unwrap();
-    let alone = |line: &&LogLine| line.text.contains("item 3 enters alone");
+    let alone = |line: &&LogLine| line.text.contains("item 3 runs alone");
     assert_eq!(logs.iter().filter(alone).count(), 1, "{logs:?}");
 }
 
