@@ -7,5 +7,6 @@
 mod made_up;
 mod packages;
 mod reader;
+mod reading;
 mod rooms;
 mod tokens;
