@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::nano::sample::{LAST, MAX_SCENES};
+use nightshift_nano::sample::{LAST, MAX_SCENES};
 
 pub use admin::{
     AdminVerb, LoginVerb, MemberVerb, PasswordArgs, TenantSettingArgs, TenantVerb, WorkerVerb,

@@ -14,7 +14,6 @@ pub mod exit;
 pub mod failure;
 pub mod local;
 pub mod logging;
-pub mod nano;
 pub mod output;
 pub mod spec_file;
 pub mod ui;

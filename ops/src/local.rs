@@ -22,7 +22,6 @@ use crate::commands::{Context, model, serve};
 use crate::config::{Origin, redact_url};
 use crate::exit::{Exit, Failure};
 use crate::logging;
-use crate::nano;
 
 /// The bucket that local specs use.
 pub const BUCKET: &str = "nightshift";
@@ -312,7 +311,8 @@ fn storage(s3: &S3Server) -> StoreConfig {
 fn ensure_models(context: &Context, models: &Path) -> anyhow::Result<()> {
     let failed = || format!("cannot write to the folder {}", models.display());
     std::fs::create_dir_all(models).with_context(failed)?;
-    nano::checkpoint::ensure(&models.join(nano::checkpoint::NAME)).with_context(failed)?;
+    nightshift_nano::checkpoint::ensure(&models.join(nightshift_nano::checkpoint::NAME))
+        .with_context(failed)?;
     let dir = models.join(TINY);
     if dir.exists() {
         return Ok(());

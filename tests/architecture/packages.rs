@@ -18,6 +18,19 @@ const ARROWS: &[(&str, &[&str])] = &[
         "nightshift-worker",
         &["nightshift-store", "nightshift-objects", "nightshift-jobs", "nightshift-engine"],
     ),
+    ("nightshift-nano", &["nightshift-engine"]),
+    (
+        "nightshift-bench",
+        &[
+            "nightshift-engine",
+            "nightshift-jobs",
+            "nightshift-lab",
+            "nightshift-local",
+            "nightshift-objects",
+            "nightshift-scheduler",
+            "nightshift-store",
+        ],
+    ),
     ("nightshift", &["*"]),
     ("nightshift-tests", &["*"]),
     ("nightshift-architecture", &[]),
@@ -36,7 +49,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("object_store", &["nightshift-local"]),
     ("s3s", &["nightshift-local"]),
     ("clap", &["nightshift"]),
-    ("anyhow", &["nightshift", "nightshift-tests"]),
+    ("anyhow", &["nightshift", "nightshift-bench", "nightshift-nano", "nightshift-tests"]),
     ("miette", &["nightshift"]),
 ];
 

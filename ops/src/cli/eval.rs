@@ -7,9 +7,9 @@ use nightshift_engine::{KvCache, Weights};
 
 use super::OutputArgs;
 use super::engine::DecodingName;
-use crate::nano::eval::FIRST;
-use crate::nano::eval::tasks::Filter;
-use crate::nano::sample::LAST;
+use nightshift_nano::eval::FIRST;
+use nightshift_nano::eval::tasks::Filter;
+use nightshift_nano::sample::LAST;
 
 /// `eval ...`.
 #[derive(Debug, Subcommand)]

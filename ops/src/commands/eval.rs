@@ -10,11 +10,11 @@ use serde_json::json;
 use crate::cli::{DecodingName, EvalNanoArgs, EvalVerb, Format};
 use crate::commands::generate::threads;
 use crate::exit::{Exit, Failure};
-use crate::nano::eval::tasks::Task;
-use crate::nano::eval::{self, Drawings, Options};
-use crate::nano::sheet;
 use crate::output;
 use crate::ui::Ui;
+use nightshift_nano::eval::tasks::Task;
+use nightshift_nano::eval::{self, Drawings, Options};
+use nightshift_nano::sheet;
 
 /// Scenes on a contact sheet.
 const SHEET: usize = 16;

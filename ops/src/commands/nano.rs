@@ -5,10 +5,10 @@ use nightshift_engine::image::png::{self, Pixels};
 
 use crate::cli::{NanoVerb, ScenesArgs};
 use crate::exit::{Exit, Failure};
-use crate::nano::sample::Sample;
-use crate::nano::sheet;
-use crate::nano::store::Store;
 use crate::ui::Ui;
+use nightshift_nano::sample::Sample;
+use nightshift_nano::sheet;
+use nightshift_nano::store::Store;
 
 /// Scenes on the contact sheet.
 const SHEET: u64 = 12;

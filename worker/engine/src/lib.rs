@@ -3,7 +3,6 @@
 //! The crate knows no job, no database and no network. Its promise: a picture is a function of (model fingerprint, prompt, size,
 //! given panel, sampler, seed), the same bytes alone, in any batch, with any number of threads and after any retry.
 
-pub mod bench;
 pub mod checkpoint;
 #[path = "../conform/mod.rs"]
 pub mod conform;

@@ -12,9 +12,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::BenchQueueArgs;
-use crate::exit::Exit;
-use crate::ui::Ui;
 use figures::{Asked, Figures, percentile};
 use lab::{Lab, TENANTS};
 use work::{Work, rate};
@@ -22,45 +19,63 @@ use work::{Work, rate};
 /// Jobs that are active while shards are counted.
 const ACTIVE: usize = 1000;
 
-/// Measures and prints; exit code 1 when something that is asked was not met.
+/// How much to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Items to finish, at least, before tables are weighed.
+    pub items: i64,
+    /// How long each rate is measured.
+    pub time: Duration,
+    /// Lines of the manifest that is listed.
+    pub manifest_lines: u64,
+}
+
+/// What was measured.
+#[derive(Debug)]
+pub struct Measured {
+    /// All figures, with what is asked of them.
+    pub report: Value,
+    /// Whether each is as asked.
+    pub met: bool,
+}
+
+/// Measures; `told` hears what begins.
 ///
 /// # Errors
 /// No Postgres on this machine, or a call that failed.
-pub(super) async fn run(ui: Ui, args: &BenchQueueArgs) -> anyhow::Result<Exit> {
+pub async fn run(options: Options, told: impl Fn(&str)) -> anyhow::Result<Measured> {
+    let Options { items, time, manifest_lines } = options;
     let mut figures = Figures::default();
-    let time = Duration::from_secs(args.seconds);
-    let tables = items_and_bytes(ui, &mut figures, args.items, time).await?;
-    cycles(ui, &mut figures, time).await?;
-    waits(ui, &mut figures).await?;
-    ui.note("bench: manifest");
-    let manifest = manifest::run(&mut figures, args.manifest_lines).await?;
+    told("bench: items");
+    let tables = items_and_bytes(&mut figures, items, time).await?;
+    told("bench: shards");
+    cycles(&mut figures, time).await?;
+    told("bench: waiting times and shares");
+    waits(&mut figures).await?;
+    told("bench: manifest");
+    let manifest = manifest::run(&mut figures, manifest_lines).await?;
     let missed = figures.missed().to_vec();
+    let met = missed.is_empty();
     let report = json!({
         "bench": "queue",
         "version": env!("CARGO_PKG_VERSION"),
         "cores": std::thread::available_parallelism().map_or(1, usize::from),
-        "items": args.items,
-        "seconds_each": args.seconds,
+        "items": items,
+        "seconds_each": time.as_secs(),
         "figures": figures.into_json(),
         "tables": tables,
         "manifest": manifest,
         "missed": missed,
     });
-    crate::output::one(&mut std::io::stdout(), crate::cli::Format::Json, &report)?;
-    Ok(match missed.is_empty() {
-        true => Exit::Ok,
-        false => Exit::ItemsFailed,
-    })
+    Ok(Measured { report, met })
 }
 
 /// One long job: planning it, items at two batch sizes, and what the rows take.
 async fn items_and_bytes(
-    ui: Ui,
     figures: &mut Figures,
     items: i64,
     time: Duration,
 ) -> anyhow::Result<Value> {
-    ui.note("bench: items");
     let lab = Arc::new(Lab::start().await?);
     let before = lab.sizes().await?;
     let mut plans = Vec::new();
@@ -116,8 +131,7 @@ async fn items_and_bytes(
 }
 
 /// 1,000 active jobs of 20 tenants; shards of one item.
-async fn cycles(ui: Ui, figures: &mut Figures, time: Duration) -> anyhow::Result<()> {
-    ui.note("bench: shards");
+async fn cycles(figures: &mut Figures, time: Duration) -> anyhow::Result<()> {
     let lab = Arc::new(Lab::start().await?);
     let workers = lab.workers(8).await?;
     let submitted = rate(&lab, &workers, Work::Submissions, time).await?;
@@ -143,8 +157,7 @@ async fn cycles(ui: Ui, figures: &mut Figures, time: Duration) -> anyhow::Result
     stop(lab).await
 }
 
-async fn waits(ui: Ui, figures: &mut Figures) -> anyhow::Result<()> {
-    ui.note("bench: waiting times and shares");
+async fn waits(figures: &mut Figures) -> anyhow::Result<()> {
     let lab = Arc::new(Lab::start().await?);
     let workers = lab.workers(8).await?;
     let mut times = waiting::ready_to_claim(&lab, workers[0], 300).await?;

@@ -5,9 +5,9 @@ use std::hint::black_box;
 use serde::Serialize;
 
 use super::machine::{median_seconds, multiply_add};
-use crate::kernels::Pool;
-use crate::quant::Linear;
-use crate::quant::Weights;
+use nightshift_engine::kernels::Pool;
+use nightshift_engine::quant::Linear;
+use nightshift_engine::quant::Weights;
 
 /// Rows that are measured.
 const ROWS: [usize; 9] = [1, 2, 3, 4, 8, 16, 32, 64, 128];

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::kernels::{Pool, current_isa};
+use nightshift_engine::kernels::{Pool, current_isa};
 
 /// Bytes that are read: more than any cache holds.
 const BYTES: usize = 512 << 20;
@@ -87,7 +87,7 @@ pub(super) fn median_seconds(mut task: impl FnMut()) -> f64 {
 fn chains(length: usize) -> u64 {
     #[cfg(target_arch = "x86_64")]
     {
-        use crate::kernels::Isa;
+        use nightshift_engine::kernels::Isa;
         match current_isa() {
             // SAFETY: the machine has the instruction set in use.
             Isa::Avx2 => return unsafe { x86::avx2(length) },

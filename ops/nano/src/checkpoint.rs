@@ -7,15 +7,15 @@ pub const NAME: &str = "nano";
 
 /// The files of `ops/nano/checkpoint`.
 const FILES: [(&str, &[u8]); 6] = [
-    ("config.json", include_bytes!("../../nano/checkpoint/config.json")),
-    ("generation_config.json", include_bytes!("../../nano/checkpoint/generation_config.json")),
-    ("model.safetensors", include_bytes!("../../nano/checkpoint/model.safetensors")),
+    ("config.json", include_bytes!("../checkpoint/config.json")),
+    ("generation_config.json", include_bytes!("../checkpoint/generation_config.json")),
+    ("model.safetensors", include_bytes!("../checkpoint/model.safetensors")),
     (
         "movqgan/nano/movqgan_nano.ckpt",
-        include_bytes!("../../nano/checkpoint/movqgan/nano/movqgan_nano.ckpt"),
+        include_bytes!("../checkpoint/movqgan/nano/movqgan_nano.ckpt"),
     ),
-    ("tokenizer.json", include_bytes!("../../nano/checkpoint/tokenizer.json")),
-    ("tokenizer_config.json", include_bytes!("../../nano/checkpoint/tokenizer_config.json")),
+    ("tokenizer.json", include_bytes!("../checkpoint/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("../checkpoint/tokenizer_config.json")),
 ];
 
 /// Writes the checkpoint to a folder, unless it is there already; an older one is replaced as a whole.

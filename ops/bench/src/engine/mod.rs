@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::engine::{Counters, Engine, Spent};
-use crate::error::EngineError;
-use crate::model::Model;
-use crate::request::{Event, Request};
 use machine::Machine;
+use nightshift_engine::EngineError;
+use nightshift_engine::Model;
+use nightshift_engine::{Counters, Engine, Spent};
+use nightshift_engine::{Event, Request};
 
 /// What is run.
 #[derive(Debug, Clone)]

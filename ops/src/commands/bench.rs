@@ -1,17 +1,19 @@
-//! `bench engine`: whole pictures through the engine, with the machine's ceilings beside them.
+//! `bench`: figures about this machine and this build.
 
 use std::path::Path;
+use std::time::Duration;
 
-use nightshift_engine::bench::machine::{self, Machine};
-use nightshift_engine::bench::products::{self, Product};
-use nightshift_engine::bench::{self, Report, Workload};
+use nightshift_bench::engine::machine::{self, Machine};
+use nightshift_bench::engine::products::{self, Product};
+use nightshift_bench::engine::{Report, Workload};
+use nightshift_bench::queue;
 use nightshift_engine::kernels::{Pool, force_isa};
 use nightshift_engine::prompt::{self, PromptTask};
 use nightshift_engine::random::Options;
 use nightshift_engine::{GuidanceSchedule, LoadOptions, Model, Request, Sampler, Weights, Window};
 use serde_json::{Value, json};
 
-use crate::cli::{BenchEngineArgs, Format};
+use crate::cli::{BenchEngineArgs, BenchQueueArgs, BenchVerb, Format};
 use crate::commands::generate::threads;
 use crate::commands::model;
 use crate::exit::{Exit, Failure};
@@ -22,11 +24,31 @@ use crate::ui::Ui;
 const CAPTION: &str =
     "A lighthouse on a cliff above a calm sea at dusk, with two boats near the shore.";
 
-/// Measures and prints.
+/// Runs a `bench` verb.
 ///
 /// # Errors
-/// A model that cannot be written or loaded, a request that the engine refuses.
-pub(super) fn run(ui: Ui, args: &BenchEngineArgs) -> anyhow::Result<Exit> {
+/// What is to be measured cannot be run.
+pub fn run(ui: Ui, verb: &BenchVerb) -> anyhow::Result<Exit> {
+    match verb {
+        BenchVerb::Engine(args) => bench_engine(ui, args),
+        BenchVerb::Queue(args) => super::block_on(bench_queue(ui, args)),
+    }
+}
+
+/// The queue alone; exit code 1 when something that is asked was not met.
+async fn bench_queue(ui: Ui, args: &BenchQueueArgs) -> anyhow::Result<Exit> {
+    let options = queue::Options {
+        items: args.items,
+        time: Duration::from_secs(args.seconds),
+        manifest_lines: args.manifest_lines,
+    };
+    let measured = queue::run(options, |stage| ui.note(stage)).await?;
+    output::one(&mut std::io::stdout(), Format::Json, &measured.report)?;
+    Ok(if measured.met { Exit::Ok } else { Exit::ItemsFailed })
+}
+
+/// Whole pictures through the engine, with the machine's ceilings beside them.
+fn bench_engine(ui: Ui, args: &BenchEngineArgs) -> anyhow::Result<Exit> {
     force_isa(args.isa).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     let threads = threads(args.threads);
     ui.note("measuring the machine");
@@ -97,7 +119,7 @@ fn measure(
         tokens: args.tokens,
     };
     ui.note("making pictures");
-    bench::run(&model, &workload, machine)
+    nightshift_bench::engine::run(&model, &workload, machine)
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()).into())
 }
 

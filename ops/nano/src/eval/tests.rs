@@ -63,7 +63,7 @@ fn the_truth_scores_best_and_the_trivial_answer_badly() {
 /// The bound of the shapes must leave room above their goal of 0.85.
 #[test]
 fn the_shapes_of_the_tokenizers_copies_are_read_right() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("nano/checkpoint");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("checkpoint");
     let model = Model::load(&dir, &LoadOptions::default()).expect("it loads");
     let mut seen = BTreeMap::<_, Vec<f64>>::new();
     let samples = (FIRST..).map(Sample::new);
