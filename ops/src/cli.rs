@@ -9,8 +9,9 @@ mod queue;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+use crate::output::Format;
 use nightshift_nano::sample::{LAST, MAX_SCENES};
 
 pub use admin::{
@@ -64,19 +65,6 @@ pub struct Global {
     /// No colours (NO_COLOR does the same)
     #[arg(long, global = true)]
     pub no_color: bool,
-}
-
-/// How a read command prints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Columns for people
-    Table,
-    /// One JSON document
-    Json,
-    /// One JSON object per line
-    Jsonl,
-    /// One YAML document
-    Yaml,
 }
 
 /// `-o`.
@@ -141,7 +129,7 @@ pub enum Verb {
         /// The job's id
         job: i64,
         /// Give up after this long (exit code 124), such as 90s, 10m or 8h
-        #[arg(long, value_name = "TIME", value_parser = crate::commands::wait::parse_duration)]
+        #[arg(long, value_name = "TIME", value_parser = crate::units::parse_duration)]
         timeout: Option<std::time::Duration>,
     },
     /// Stop a job; what is finished stays, and `retry` would go on with the rest

@@ -10,13 +10,18 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod connect;
+pub mod context;
 pub mod exit;
 pub mod failure;
 pub mod local;
 pub mod logging;
+pub mod models;
 pub mod output;
+mod secret;
 pub mod spec_file;
 pub mod ui;
+pub mod units;
+pub mod words;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

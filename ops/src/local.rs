@@ -4,7 +4,7 @@
 //! folder may be used again after any end.
 
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -18,10 +18,14 @@ use nightshift_worker::ShutdownHandle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::commands::{Context, model, serve};
+use crate::config::scheduler::scheduler_config;
+use crate::config::worker::load;
 use crate::config::{Origin, redact_url};
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::logging;
+use crate::models;
+use crate::secret::random_password;
 
 /// The bucket that local specs use.
 pub const BUCKET: &str = "nightshift";
@@ -86,12 +90,12 @@ impl System {
         // After the embedded store, which holds the folder's lock: two of us must not write one model.
         ensure_models(context, &options.worker.models_dir)?;
         let models_dir = options.worker.models_dir.canonicalize()?;
-        let models = serve::load(options.worker.clone()).await?;
+        let models = load(options.worker.clone()).await?;
 
         let scheduler = {
             let store = connect(&logins.scheduler, "nightshift scheduler").await?;
             let (stop, stopped) = oneshot::channel::<()>();
-            let mut config = serve::scheduler_config(&context.config);
+            let mut config = scheduler_config(&context.config);
             config.listen = Some(DatabaseConfig::new(&logins.scheduler));
             let scheduler = Scheduler::new(store, objects.clone(), config);
             let task = tokio::spawn(async move {
@@ -272,15 +276,6 @@ async fn connect(url: &str, application: &str) -> anyhow::Result<Store> {
     Store::connect(&database).await.context("cannot connect to the local database")
 }
 
-/// 32 hexadecimal digits from the system.
-pub(crate) fn random_password() -> anyhow::Result<String> {
-    let mut bytes = [0; 16];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .context("cannot read /dev/urandom")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 /// The same server and database with another login.
 fn with_login(url: &str, login: &str, password: &str) -> Result<String, Failure> {
     let unreadable = || {
@@ -318,7 +313,7 @@ fn ensure_models(context: &Context, models: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     context.ui.note("making the model `tiny`: its weights are random, so its pictures are noise");
-    model::write_random(&dir, 0)
+    models::write_random(&dir, 0)
 }
 
 #[cfg(test)]
@@ -345,12 +340,5 @@ mod tests {
             .output()
             .unwrap();
         assert_eq!(String::from_utf8(said.stdout).unwrap(), text);
-    }
-
-    #[test]
-    fn passwords_are_long_and_differ() {
-        let (one, two) = (random_password().unwrap(), random_password().unwrap());
-        assert_eq!((one.len(), two.len()), (32, 32));
-        assert_ne!(one, two);
     }
 }

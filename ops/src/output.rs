@@ -2,9 +2,21 @@
 
 use std::io::Write;
 
+use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::cli::Format;
+/// How a read command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// One JSON document
+    Json,
+    /// One JSON object per line
+    Jsonl,
+    /// One YAML document
+    Yaml,
+}
 
 /// How one column of a table is made from a row.
 pub struct Column {

@@ -24,7 +24,7 @@ pub enum AdminVerb {
     /// Remove jobs that ended long ago, their rows, and old events; what they made stays in the object store
     Prune {
         /// Age since they ended, such as 90d
-        #[arg(long, value_name = "TIME", value_parser = crate::commands::wait::parse_duration)]
+        #[arg(long, value_name = "TIME", value_parser = crate::units::parse_duration)]
         older_than: std::time::Duration,
         /// Rows removed in one transaction
         #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(i32).range(1..=1_000_000))]

@@ -88,7 +88,7 @@ pub struct ShapeArgs {
     #[arg(long, default_value = "bf16", value_name = "FORMAT")]
     pub kv_cache: KvCache,
     /// Whole picture, both panels: width x height
-    #[arg(long, default_value = "768x768", value_name = "WxH", value_parser = crate::commands::generate::parse_size)]
+    #[arg(long, default_value = "768x768", value_name = "WxH", value_parser = crate::units::parse_size)]
     pub size: (u32, u32),
     /// Pictures in the making at a time
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = slots)]

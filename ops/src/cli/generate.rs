@@ -66,7 +66,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
     /// Whole picture, both panels: width x height
-    #[arg(long, default_value = "768x768", value_name = "WxH", value_parser = crate::commands::generate::parse_size)]
+    #[arg(long, default_value = "768x768", value_name = "WxH", value_parser = crate::units::parse_size)]
     pub size: (u32, u32),
     /// Seed
     #[arg(long, default_value_t = 0)]

@@ -13,12 +13,13 @@ use nightshift_engine::random::Options;
 use nightshift_engine::{GuidanceSchedule, LoadOptions, Model, Request, Sampler, Weights, Window};
 use serde_json::{Value, json};
 
-use crate::cli::{BenchEngineArgs, BenchQueueArgs, BenchVerb, Format};
-use crate::commands::generate::threads;
-use crate::commands::model;
+use crate::cli::{BenchEngineArgs, BenchQueueArgs, BenchVerb};
 use crate::exit::{Exit, Failure};
+use crate::models;
 use crate::output;
+use crate::output::Format;
 use crate::ui::Ui;
+use crate::units::threads;
 
 /// What every picture shows.
 const CAPTION: &str =
@@ -67,7 +68,7 @@ fn bench_engine(ui: Ui, args: &BenchEngineArgs) -> anyhow::Result<Exit> {
             let folder = Folder::new()?;
             let dir = folder.0.join("model");
             ui.note("writing a random model");
-            model::write_random_with(&dir, &options(args)?)?;
+            models::write_random_with(&dir, &options(args)?)?;
             measure(ui, args, &dir, threads, &machine)?
         }
     };

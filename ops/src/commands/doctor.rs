@@ -3,10 +3,10 @@
 use nightshift_objects::{ConditionalPut, S3Uri};
 use serde_json::{Value, json};
 
-use super::Context;
-use crate::cli::Format;
 use crate::config::redact_url;
+use crate::context::Context;
 use crate::exit::Exit;
+use crate::output::Format;
 use crate::output::{column, rows};
 use crate::{connect, failure};
 

@@ -7,11 +7,12 @@ use nightshift_engine::image::png::{self, Pixels};
 use nightshift_engine::{Decoding, LoadOptions, Model, Window};
 use serde_json::json;
 
-use crate::cli::{DecodingName, EvalNanoArgs, EvalVerb, Format};
-use crate::commands::generate::threads;
+use crate::cli::{DecodingName, EvalNanoArgs, EvalVerb};
 use crate::exit::{Exit, Failure};
 use crate::output;
+use crate::output::Format;
 use crate::ui::Ui;
+use crate::units::threads;
 use nightshift_nano::eval::tasks::Task;
 use nightshift_nano::eval::{self, Drawings, Options};
 use nightshift_nano::sheet;

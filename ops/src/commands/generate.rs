@@ -13,6 +13,7 @@ use nightshift_jobs::{MAX_PROMPT_BYTES, MAX_SIDE};
 use crate::cli::{GenerateArgs, GenerateKind, GenerateTask};
 use crate::exit::{Exit, Failure};
 use crate::ui::Ui;
+use crate::units::threads;
 
 /// Draws the picture and writes it, its codes, or both.
 ///
@@ -157,23 +158,4 @@ fn given_panel(path: &Path, width: u32, height: u32) -> anyhow::Result<RgbImage>
     let upright = nightshift_engine::image::apply_orientation(&raw);
     let (panel, _crop) = nightshift_engine::image::fit::center_crop(&upright, width, height);
     Ok(panel)
-}
-
-/// `--threads`, 0 meaning one per core.
-#[must_use]
-pub fn threads(asked: usize) -> usize {
-    match asked {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => n,
-    }
-}
-
-/// `512x1024` as width and height.
-///
-/// # Errors
-/// Words for clap when it is not two positive numbers.
-pub fn parse_size(text: &str) -> Result<(u32, u32), String> {
-    let size = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
-    size.filter(|(w, h)| *w > 0 && *h > 0)
-        .ok_or_else(|| "expected width and height in pixels, such as 512x1024".to_owned())
 }

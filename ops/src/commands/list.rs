@@ -5,12 +5,13 @@ use std::io::Write;
 use nightshift_store::{ItemFilter, ItemRow, ItemStatus, JobFilter, JobState, JobView};
 use serde_json::{Value, json};
 
-use super::Context;
-use super::job::{at_a_shell, standing};
-use crate::cli::{Format, ItemsArgs};
+use crate::cli::ItemsArgs;
 use crate::connect;
+use crate::context::Context;
 use crate::exit::Exit;
+use crate::output::Format;
 use crate::output::{Column, column, rows};
+use crate::words::{at_a_shell, standing};
 
 /// Most jobs listed.
 const MAX_JOBS: i64 = 1_000;

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::Context;
-use super::job::time;
 use crate::cli::LogsArgs;
 use crate::connect;
+use crate::context::Context;
 use crate::exit::Exit;
+use crate::words::time;
 
 const POLL: Duration = Duration::from_secs(1);
 

@@ -29,19 +29,9 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Global, Verb};
 use crate::config::{Config, Surroundings};
+use crate::context::Context;
 use crate::exit::Exit;
 use crate::ui::Ui;
-
-/// What every verb gets.
-#[derive(Clone)]
-pub struct Context {
-    /// How to talk.
-    pub ui: Ui,
-    /// What is configured.
-    pub config: Config,
-    /// How often `-v` was given.
-    pub verbose: u8,
-}
 
 /// Does what was typed.
 ///

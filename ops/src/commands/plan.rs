@@ -7,10 +7,11 @@ use nightshift_jobs::{InputSpec, Item, JobSpec, JobVars, Parsed};
 use nightshift_scheduler::{PlanError, Survey};
 use serde_json::{Value, json};
 
-use super::Context;
-use crate::cli::{Format, PlanArgs};
+use crate::cli::PlanArgs;
 use crate::connect;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::output::Format;
 use crate::output::{self, thousands};
 use crate::spec_file::SpecFile;
 

@@ -8,11 +8,11 @@ use nightshift_scheduler::{Survey, forecast};
 use nightshift_store::{QueueRow, Store, WorkerView};
 use serde_json::{Value, json};
 
-use super::Context;
-use super::job::time;
 use crate::connect;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::spec_file::SpecFile;
+use crate::words::time;
 
 /// The forecast as JSON; `None` when no database is configured, or it does not answer, which is noted.
 ///

@@ -4,12 +4,13 @@ use nightshift_scheduler::{Forecast, forecast};
 use nightshift_store::QueueRow;
 use serde_json::{Value, json};
 
-use super::Context;
-use super::job::{at_a_shell, time};
-use crate::cli::{Format, QueueArgs};
+use crate::cli::QueueArgs;
 use crate::connect;
+use crate::context::Context;
 use crate::exit::Exit;
+use crate::output::Format;
 use crate::output::{Column, column, rows};
+use crate::words::{at_a_shell, time};
 
 /// Lists the jobs that are not over, in the order in which they will start.
 ///

@@ -10,9 +10,11 @@ use nightshift_jobs::ModelSpec;
 use nightshift_objects::{Put, S3Uri};
 use nightshift_store::{JobFilter, JobState, JobView, Submission};
 
-use super::{Context, serve, sheet, submit, wait};
+use super::{sheet, submit, wait};
 use crate::cli::RunArgs;
+use crate::config::worker::{parse_format, worker_config};
 use crate::connect;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::local::{BUCKET, Options, System};
 use crate::spec_file::SpecFile;
@@ -32,7 +34,7 @@ pub async fn run(context: Context, args: RunArgs) -> anyhow::Result<Exit> {
         .collect::<Result<_, _>>()?;
     let copies: Vec<(PathBuf, String)> =
         args.put.iter().map(|text| parse_put(text)).collect::<Result<_, _>>()?;
-    let mut worker = serve::worker_config(&context.config)?;
+    let mut worker = worker_config(&context.config)?;
     offer(&mut worker, &specs)?;
 
     let mut system = tokio::select! {
@@ -161,8 +163,7 @@ fn offer(worker: &mut nightshift_worker::Config, specs: &[SpecFile]) -> Result<(
         formats.insert(format!("{}/{}", model.weights, model.kv_cache));
     }
     worker.models = models.into_iter().collect();
-    let known =
-        |text: &String| serve::parse_format(text).expect("specs and engine name the same formats");
+    let known = |text: &String| parse_format(text).expect("specs and engine name the same formats");
     worker.formats = formats.iter().map(known).collect();
     Ok(())
 }

@@ -3,12 +3,13 @@
 use nightshift_store::ScheduleMove;
 use serde_json::{Value, json};
 
-use super::Context;
-use super::job::time;
-use crate::cli::{Format, ScheduleVerb};
+use crate::cli::ScheduleVerb;
 use crate::connect;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::output::Format;
 use crate::output::{Column, column, rows};
+use crate::words::time;
 
 const COLUMNS: [Column; 7] = [
     column("SCHEDULE", "id"),

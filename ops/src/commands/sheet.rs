@@ -11,8 +11,8 @@ use nightshift_engine::image::png::read_texts;
 use nightshift_objects::{Objects, S3Uri};
 use nightshift_store::{OutputView, Store};
 
-use super::Context;
 use crate::connect;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
 /// The largest picture that is read, in bytes.

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use nightshift_store::{Store, Submission};
 
-use super::{Context, wait};
+use super::wait;
 use crate::cli::SubmitArgs;
 use crate::connect;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::spec_file::SpecFile;
 use crate::ui::Ui;

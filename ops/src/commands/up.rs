@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use super::{Context, serve};
+use crate::config::worker::worker_config;
 use crate::connect;
+use crate::context::Context;
 use crate::exit::Exit;
 use crate::local::{Options, System};
 
@@ -12,7 +13,7 @@ use crate::local::{Options, System};
 /// # Errors
 /// What keeps the system from starting, or why it broke.
 pub async fn run(context: Context, s3_port: u16) -> anyhow::Result<Exit> {
-    let worker = serve::worker_config(&context.config)?;
+    let worker = worker_config(&context.config)?;
     let mut system = tokio::select! {
         system = System::start(&context, Options { s3_port, worker }) => system?,
         () = connect::interrupted() => return Ok(Exit::Interrupted),

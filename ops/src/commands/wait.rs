@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use nightshift_store::{Error, JobState, JobView, Store};
 
-use super::Context;
-use super::job::at_a_shell;
 use crate::connect;
+use crate::context::Context;
 use crate::exit::Exit;
 use crate::ui::{Progress, Ui};
+use crate::words::at_a_shell;
 
 /// Longest time between two looks at the job.
 const POLL: Duration = Duration::from_millis(500);
@@ -131,39 +131,9 @@ pub fn exit_of(state: JobState) -> Exit {
     }
 }
 
-/// `90s`, `10m`, `8h`, `2d` or plain seconds.
-///
-/// # Errors
-/// Words for clap.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0)];
-    let (number, unit) = units
-        .iter()
-        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))
-        .unwrap_or((text, 1.0));
-    match number.parse::<f64>() {
-        Ok(number) if number >= 0.0 => {
-            Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string())
-        }
-        _ => Err("expected a time such as 90s, 10m or 8h".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("8h"), Ok(Duration::from_secs(28_800)));
-        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
-        for bad in ["", "h", "-1s", "1 week", "nan", "1e300h"] {
-            assert!(parse_duration(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn every_final_state_has_its_code() {

@@ -7,6 +7,7 @@
 //! sees three panels: the model's, the tokenizer's copy of the true one (the bound), and a trivial one (the baseline).
 
 pub mod draw;
+mod measure;
 pub mod pose;
 pub mod read;
 pub mod report;

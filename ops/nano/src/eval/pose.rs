@@ -9,7 +9,7 @@ use nightshift_engine::RgbImage;
 use super::super::maps::BONES;
 use super::super::sample::Sample;
 use super::super::scene::SIDE;
-use super::score::{Score, nearest, pixels};
+use super::measure::{Score, nearest, pixels};
 
 /// Darker pixels are background.
 const LEAST_LIGHT: u8 = 110;

@@ -6,7 +6,7 @@ use super::super::metrics;
 use super::super::palette::Rgb;
 use super::super::sample::{Sample, mask};
 use super::super::scene::{Kind, Object};
-use super::score::Score;
+use super::measure::Score;
 
 fn share(yes: bool) -> f64 {
     f64::from(u8::from(yes))

@@ -8,11 +8,9 @@ use super::super::metrics;
 use super::super::palette::{self, Class, Rgb};
 use super::super::sample::Sample;
 use super::super::scene::Shape;
+use super::measure::{Score, nearest, pixels};
 use super::tasks::Task;
 use super::{pose, read};
-
-/// A measure's name and value.
-pub type Score = (&'static str, f64);
 
 /// From here a pixel of a hard edge map is an edge.
 const CANNY: u8 = 128;
@@ -34,12 +32,6 @@ pub fn score(task: Task, sample: &Sample, panel: &RgbImage) -> Vec<Score> {
         Task::Edit => read::edit(sample, &pixels(panel)),
         Task::Subject => read::subject(sample, &pixels(panel)),
     }
-}
-
-/// The panel as colours.
-#[must_use]
-pub fn pixels(panel: &RgbImage) -> Vec<Rgb> {
-    panel.as_raw().chunks_exact(3).map(|c| [c[0], c[1], c[2]]).collect()
 }
 
 /// The mean of a pixel's three values.
@@ -96,14 +88,4 @@ fn segmentation(sample: &Sample, panel: &RgbImage) -> f64 {
     let shares: Vec<f64> =
         present.map(|class| metrics::iou(&of(&drawn, class), &of(&truth, class))).collect();
     shares.iter().sum::<f64>() / shares.len().max(1) as f64
-}
-
-/// The index of the nearest colour.
-#[must_use]
-pub fn nearest(pixel: Rgb, colours: &[Rgb]) -> usize {
-    let off = |colour: &Rgb| -> i32 {
-        let parts = pixel.iter().zip(colour);
-        parts.map(|(a, b)| (i32::from(*a) - i32::from(*b)).pow(2)).sum()
-    };
-    (0..colours.len()).min_by_key(|i| off(&colours[*i])).unwrap_or(0)
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use nightshift_store::{LoginKind, Pruned, Store, TenantSettings};
 use serde_json::Value;
 
-use super::Context;
 use crate::cli::{
-    AdminVerb, Format, LoginVerb, MemberVerb, PasswordArgs, TenantSettingArgs, TenantVerb,
-    WorkerVerb,
+    AdminVerb, LoginVerb, MemberVerb, PasswordArgs, TenantSettingArgs, TenantVerb, WorkerVerb,
 };
 use crate::connect;
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::output::Format;
 use crate::output::{Column, column, one, rows};
 
 /// Does what was typed.

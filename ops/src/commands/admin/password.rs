@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use crate::cli::PasswordArgs;
 use crate::exit::{Exit, Failure};
-use crate::local::random_password;
+use crate::secret::random_password;
 
 /// A password, and the file that was made for it.
 pub(super) struct Password {

@@ -6,9 +6,10 @@ use nightshift_engine::budget::{Budget, Load, Shapes};
 use nightshift_engine::random::Options;
 use serde_json::{Value, json};
 
-use crate::cli::{Format, MemoryArgs, ShapeArgs};
+use crate::cli::{MemoryArgs, ShapeArgs};
 use crate::exit::{Exit, Failure};
 use crate::output;
+use crate::output::Format;
 
 /// Prints the budget.
 ///

@@ -4,6 +4,9 @@
 //! `/etc/nightshift/config.toml`, default. An unknown key in a file is an error. Credentials of the object store are not
 //! configuration: they come from the usual `AWS_*` variables or the shared credentials file.
 
+pub mod scheduler;
+pub mod worker;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
