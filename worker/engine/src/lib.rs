@@ -9,6 +9,7 @@ pub mod conform;
 pub mod decode;
 pub mod engine;
 pub mod error;
+mod files;
 pub mod image;
 pub mod kernels;
 pub mod model;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::checkpoint::{Dtype, NewTensor, Tensors, header};
 use crate::error::LoadError;
+use crate::files::{failed, make_dir, malformed};
 use crate::quant::{Int4Matrix, int4};
 use crate::transformer::config::Config;
 use crate::transformer::linear::{CODES, SCALES, ZEROS};
@@ -30,19 +31,15 @@ pub fn quantise(from: &Path, to: &Path) -> Result<(), LoadError> {
     let config = Config::read(&from.join("config.json"))?;
     let tensors = Tensors::of_model(from)?;
     if tensors.names().iter().any(|name| name.ends_with(CODES)) {
-        return Err(LoadError::Format {
-            path: from.to_owned(),
-            reason: "it is in 4 bits already".to_owned(),
-        });
+        return Err(malformed(from, "it is in 4 bits already"));
     }
     let parts = parts(&config);
-    std::fs::create_dir_all(to)
-        .map_err(|source| LoadError::File { path: to.to_owned(), source })?;
+    make_dir(to)?;
     let path = to.join("model.safetensors");
-    let fail = |source| LoadError::File { path: path.clone(), source };
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(fail)?);
+    let fail = failed(&path);
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(&fail)?);
     let written: Vec<NewTensor> = parts.iter().flat_map(Part::tensors).collect();
-    out.write_all(&header(&written)).map_err(fail)?;
+    out.write_all(&header(&written)).map_err(&fail)?;
     for part in &parts {
         part.write(&tensors, &mut out, &path)?;
     }
@@ -115,19 +112,19 @@ impl Part {
     }
 
     fn write(&self, tensors: &Tensors, to: &mut impl Write, path: &Path) -> Result<(), LoadError> {
-        let fail = |source| LoadError::File { path: path.to_owned(), source };
+        let fail = failed(path);
         match self {
             Self::Plain(name, shape) => {
                 for start in (0..shape[0]).step_by(ROWS) {
                     let rows = tensors.bf16_rows(name, shape, start..shape[0].min(start + ROWS))?;
-                    to.write_all(&rows).map_err(fail)?;
+                    to.write_all(&rows).map_err(&fail)?;
                 }
             }
             Self::Quantised(name, out, inputs) => {
                 let matrix =
                     Int4Matrix::quantise(&tensors.floats(name, &[*out, *inputs])?, *out, *inputs);
                 for bytes in [&matrix.codes, &matrix.scales, &matrix.zeros] {
-                    to.write_all(bytes).map_err(fail)?;
+                    to.write_all(bytes).map_err(&fail)?;
                 }
             }
         }
@@ -137,19 +134,15 @@ impl Part {
 
 /// Copies everything that is not the transformer's weights.
 fn copy_rest(from: &Path, to: &Path) -> Result<(), LoadError> {
-    let fail = |path: &Path| {
-        let path = path.to_owned();
-        move |source| LoadError::File { path, source }
-    };
-    for entry in std::fs::read_dir(from).map_err(fail(from))? {
-        let path = entry.map_err(fail(from))?.path();
+    for entry in std::fs::read_dir(from).map_err(failed(from))? {
+        let path = entry.map_err(failed(from))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let into = to.join(&name);
         if path.is_dir() {
-            std::fs::create_dir_all(&into).map_err(fail(&into))?;
+            make_dir(&into)?;
             copy_rest(&path, &into)?;
         } else if from.ends_with("movqgan") || copied(&path, &name) {
-            std::fs::copy(&path, &into).map_err(fail(&path))?;
+            std::fs::copy(&path, &into).map_err(failed(&path))?;
         }
     }
     Ok(())

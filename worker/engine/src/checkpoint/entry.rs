@@ -230,3 +230,18 @@ impl Source<'_> {
         Ok(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_of_absurd_size_do_not_overflow() {
+        assert!(
+            Entry::view(Dtype::F32, vec![usize::MAX, usize::MAX], vec![1, 1], 0, 0, 16).is_err()
+        );
+        assert!(Entry::view(Dtype::F32, vec![2], vec![usize::MAX], usize::MAX, 0, 16).is_err());
+        assert!(Entry::view(Dtype::F32, vec![1], vec![1], usize::MAX, 0, 16).is_err());
+        assert!(Entry::view(Dtype::F32, vec![0, 5], vec![5, 1], 0, 0, 0).is_ok());
+    }
+}

@@ -9,8 +9,6 @@ mod entry;
 mod pickle;
 mod safetensors;
 mod tensors;
-#[cfg(test)]
-mod tests;
 mod torch;
 mod zip;
 
@@ -24,6 +22,7 @@ pub(crate) use safetensors::{NewTensor, header};
 pub use tensors::{Tensors, weight_files};
 
 use crate::error::LoadError;
+use crate::files::{failed, malformed};
 use entry::Source;
 
 /// A weights file and its directory of tensors.
@@ -52,11 +51,10 @@ impl Checkpoint {
         path: &Path,
         directory: impl FnOnce(&Source<'_>) -> Result<BTreeMap<String, Entry>, String>,
     ) -> Result<Self, LoadError> {
-        let fail = |source| LoadError::File { path: path.to_owned(), source };
-        let file = File::open(path).map_err(fail)?;
-        let len = file.metadata().map_err(fail)?.len();
-        let entries = directory(&Source { file: &file, len })
-            .map_err(|reason| LoadError::Format { path: path.to_owned(), reason })?;
+        let file = File::open(path).map_err(failed(path))?;
+        let len = file.metadata().map_err(failed(path))?.len();
+        let entries = directory(&Source { file: &file, len });
+        let entries = entries.map_err(|reason| malformed(path, reason))?;
         Ok(Self { path: path.to_owned(), file, entries })
     }
 
@@ -100,8 +98,7 @@ impl Checkpoint {
     }
 
     fn read_exact_at(&self, to: &mut [u8], start: u64) -> Result<(), LoadError> {
-        let fail = |source| LoadError::File { path: self.path.clone(), source };
-        self.file.read_exact_at(to, start).map_err(fail)
+        self.file.read_exact_at(to, start).map_err(failed(&self.path))
     }
 }
 

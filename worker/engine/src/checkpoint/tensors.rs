@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::{Checkpoint, Dtype, Entry};
 use crate::error::LoadError;
+use crate::files::{failed, malformed, read_json};
 use crate::quant::{Bytes, bf16};
 
 /// Elements converted at once.
@@ -72,8 +73,7 @@ impl Tensors {
         )]
         // SAFETY: the file is only read. One that is cut short while mapped ends the process, as for any mapped file.
         let map = unsafe { Mmap::map(&checkpoint.file) };
-        let map = map.map_err(|source| LoadError::File { path: path.to_owned(), source })?;
-        self.shards.push(Shard { checkpoint, map: Arc::new(map) });
+        self.shards.push(Shard { checkpoint, map: Arc::new(map.map_err(failed(path))?) });
         Ok(())
     }
 
@@ -222,12 +222,7 @@ fn wrong(name: &str, reason: String) -> LoadError {
 pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let index = dir.join("model.safetensors.index.json");
     if index.exists() {
-        let text = std::fs::read(&index)
-            .map_err(|source| LoadError::File { path: index.clone(), source })?;
-        let parsed: Index = serde_json::from_slice(&text).map_err(|error| LoadError::Format {
-            path: index.clone(),
-            reason: error.to_string(),
-        })?;
+        let parsed: Index = read_json(&index)?;
         let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
         return Ok(names.into_iter().map(|name| dir.join(name)).collect());
     }
@@ -235,8 +230,7 @@ pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
     if single.exists() {
         return Ok(vec![single]);
     }
-    let entries = std::fs::read_dir(dir)
-        .map_err(|source| LoadError::File { path: dir.to_owned(), source })?;
+    let entries = std::fs::read_dir(dir).map_err(failed(dir))?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|ext| ext == "safetensors"))
@@ -246,10 +240,7 @@ pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
         .collect();
     files.sort_unstable();
     if files.is_empty() {
-        return Err(LoadError::Format {
-            path: dir.to_owned(),
-            reason: "no `*.safetensors` file in it".to_owned(),
-        });
+        return Err(malformed(dir, "no `*.safetensors` file in it"));
     }
     Ok(files)
 }

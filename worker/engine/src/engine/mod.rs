@@ -9,6 +9,7 @@ pub(crate) mod batch;
 pub mod budget;
 mod counters;
 mod painter;
+mod pass;
 mod prefix;
 pub(crate) mod slot;
 mod surprise;
@@ -25,26 +26,22 @@ use crate::error::EngineError;
 use crate::model::Model;
 use crate::request::{Decoding, Event, Picture, Request};
 use crate::sample::grid::Grid;
-use crate::sample::logits::{choose, guide, law};
-use crate::sample::rng;
-use crate::transformer::{BranchCache, Chunk, Scratch};
+use crate::transformer::{BranchCache, Chunk};
 use batch::{Branch, Turn};
 use painter::{Done, Painter, Task};
+use pass::{Pass, Wanted};
 use slot::{Running, Slot, check_panel, same_id};
 use window::Meter;
-
-/// The draw that defines the sequential token sequence.
-const NOISE_DRAW: u32 = 0;
 
 /// Runs requests on a model, several at a time.
 #[derive(Debug)]
 pub struct Engine {
     model: Arc<Model>,
     slots: Vec<Slot>,
-    scratch: Scratch,
-    logits: Vec<f32>,
+    pass: Pass,
     counters: Counters,
-    spent: Spent,
+    /// Seconds of whole steps.
+    stepping: f64,
     meter: Meter,
     /// Bytes of both caches of a slot, when they are limited.
     slot_bytes: Option<u64>,
@@ -54,17 +51,6 @@ pub struct Engine {
     reading: Vec<(u64, Request)>,
 }
 
-/// One cell that a step evaluates.
-#[derive(Debug, Clone, Copy)]
-struct Wanted {
-    slot: usize,
-    cell: usize,
-    scale: f32,
-    /// Rows among the computed scores.
-    conditional: usize,
-    unconditional: Option<usize>,
-}
-
 impl Engine {
     /// An engine with `slots` places. Caches are allocated when a slot takes its first request, and kept.
     pub fn new(model: Arc<Model>, slots: usize) -> Self {
@@ -72,10 +58,9 @@ impl Engine {
         Self {
             model,
             slots,
-            scratch: Scratch::default(),
-            logits: Vec::new(),
+            pass: Pass::default(),
             counters: Counters::default(),
-            spent: Spent::default(),
+            stepping: 0.0,
             meter: Meter::default(),
             slot_bytes: None,
             painter: None,
@@ -168,7 +153,7 @@ impl Engine {
 
     /// Where its time went so far.
     pub fn spent(&self) -> Spent {
-        Spent { transformer: self.scratch.spent(), ..self.spent }
+        self.pass.spent(self.stepping)
     }
 
     /// Drops a request, and says whether there was one.
@@ -196,8 +181,8 @@ impl Engine {
         });
         let turns: Vec<Option<Turn>> = turns.collect();
         let wanted = self.forward(&turns);
-        let mut choices =
-            wanted.iter().map(|wanted| wanted.slot).zip(self.choose(&wanted)).peekable();
+        let choices = self.pass.choices(&self.model, &wanted);
+        let mut choices = wanted.iter().map(|wanted| wanted.slot).zip(choices).peekable();
         let mut events = Vec::new();
         for (slot, turn) in turns.iter().enumerate() {
             if let Some(Turn::Decode { plan, .. }) = turn {
@@ -206,7 +191,7 @@ impl Engine {
                 events.extend(self.accept(slot, plan, mine));
             }
         }
-        self.spent.step += began.elapsed().as_secs_f64();
+        self.stepping += began.elapsed().as_secs_f64();
         let idle = events.is_empty() && self.running_slots() == 0;
         let ready = self.painter.as_mut().map(|painter| painter.ready(idle));
         for (id, done) in ready.unwrap_or_default() {
@@ -234,9 +219,9 @@ impl Engine {
         }
     }
 
-    /// Runs the rows of all turns and computes the scores of the wanted cells.
+    /// Feeds the rows of all turns and computes the scores of the wanted cells.
     fn forward(&mut self, turns: &[Option<Turn>]) -> Vec<Wanted> {
-        let (rows, wanted) = self.lay_out(turns);
+        let wanted = self.wanted(turns);
         let mut chunks = Vec::new();
         for (slot, turn) in self.slots.iter_mut().zip(turns) {
             let Some(turn) = turn else { continue };
@@ -252,83 +237,45 @@ impl Engine {
         if chunks.is_empty() {
             return wanted;
         }
-        self.counters.forwards += 1;
-        self.counters.rows += chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum::<u64>();
-        self.counters.scored += rows.len() as u64;
-        let (transformer, pool) = (self.model.transformer(), self.model.pool());
-        self.counters.weight_bytes += transformer.bytes_read(!rows.is_empty());
         let fed: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
         let context = chunks.iter().map(|chunk| chunk.cache.len()).sum::<usize>() / chunks.len();
+        let scored = wanted.iter().flat_map(Wanted::rows).count() as u64;
+        self.counters.forwards += 1;
+        self.counters.rows += fed as u64;
+        self.counters.scored += scored;
+        self.counters.weight_bytes += self.model.transformer().bytes_read(scored > 0);
         let began = Instant::now();
-        transformer.forward(pool, &mut chunks, &mut self.scratch, &mut |_, _, _| {});
-        transformer.logits(pool, &mut self.scratch, &rows, &mut self.logits, &mut |_, _, _| {});
+        self.pass.run(&self.model, &mut chunks, &wanted);
         self.meter.step(fed, context, began.elapsed().as_secs_f64() * 1e3);
         wanted
     }
 
-    /// Rows of the batch whose scores are wanted, and what they are for.
-    fn lay_out(&self, turns: &[Option<Turn>]) -> (Vec<usize>, Vec<Wanted>) {
-        let (mut rows, mut wanted, mut first_row) = (Vec::new(), Vec::new(), 0);
+    /// The cells whose scores the turns want, by their rows of the batch.
+    fn wanted(&self, turns: &[Option<Turn>]) -> Vec<Wanted> {
+        let (mut wanted, mut first_row) = (Vec::new(), 0);
         for (slot, turn) in turns.iter().enumerate() {
             let (Some(turn), Some(running)) = (turn, &self.slots[slot].running) else {
                 continue;
             };
             if let Turn::Decode { feeds, plan } = turn {
                 let prompt = running.stream.prompt().len();
-                for index in &plan.wanted {
-                    let mut at = first_row;
-                    let conditional = rows.len();
-                    for feed in feeds {
-                        rows.push(at + feed.row_of(*index, prompt));
-                        at += feed.tokens.len();
-                    }
-                    let unconditional = (feeds.len() == 2).then_some(conditional + 1);
-                    let cell = running.stream.cell(*index).unwrap_or_default();
-                    wanted.push(Wanted {
-                        slot,
-                        cell,
-                        scale: running.guidance[*index],
-                        conditional,
-                        unconditional,
-                    });
-                }
+                let (other, sampler) = (feeds[0].tokens.len(), &running.sampler);
+                wanted.extend(plan.wanted.iter().map(|index| Wanted {
+                    slot,
+                    cell: running.stream.cell(*index).unwrap_or_default(),
+                    conditional: first_row + feeds[0].row_of(*index, prompt),
+                    unconditional:
+                        feeds.get(1).map(|feed| first_row + other + feed.row_of(*index, prompt)),
+                    scale: running.guidance[*index],
+                    top_k: sampler.top_k,
+                    temperature: sampler.temperature,
+                    seed: running.seed,
+                    law: running.wants_laws(),
+                }));
             }
             first_row += turn.feeds().iter().map(|feed| feed.tokens.len()).sum::<usize>();
         }
-        (rows, wanted)
-    }
-
-    /// What each wanted cell comes to, by its scores and its own noise alone.
-    fn choose(&mut self, wanted: &[Wanted]) -> Vec<Choice> {
-        let began = Instant::now();
-        let width = self.model.token_ids().codes();
-        let row = |i: usize| &self.logits[i * width..(i + 1) * width];
-        let mut choices = vec![Choice::NotANumber; wanted.len()];
-        self.model.pool().chunks_mut(&mut choices, 1, |i, choice| {
-            let cell = &wanted[i];
-            let Some(running) = &self.slots[cell.slot].running else {
-                return;
-            };
-            let mut scores = row(cell.conditional).to_vec();
-            if let Some(unconditional) = cell.unconditional {
-                guide(&mut scores, row(unconditional), cell.scale);
-            }
-            let (top_k, temperature) = (running.sampler.top_k, running.sampler.temperature);
-            if running.wants_laws() {
-                if law(&mut scores, top_k, temperature) {
-                    choice[0] = Choice::Law(scores);
-                }
-                return;
-            }
-            let noise = |out: &mut [f32]| {
-                rng::gumbel_of_cell(running.seed, cell.cell as u32, NOISE_DRAW, out)
-            };
-            if let Some(code) = choose(&mut scores, top_k, temperature, noise) {
-                choice[0] = Choice::Code(code);
-            }
-        });
-        self.spent.choose += began.elapsed().as_secs_f64();
-        choices
+        wanted
     }
 
     fn accept(&mut self, slot: usize, plan: &Plan, choices: Vec<Choice>) -> Option<Event> {

@@ -16,8 +16,6 @@ mod orient;
 pub mod png;
 mod png_decode;
 pub mod resample;
-#[cfg(test)]
-mod tests;
 pub mod whiten;
 
 pub use canny::canny;
@@ -163,7 +161,11 @@ impl RawImage {
         Self::plain(image.width, image.height, Mode::Rgb, image.data)
     }
 
-    pub(crate) fn plain(width: u32, height: u32, mode: Mode, data: Vec<u8>) -> Self {
+    /// A picture of these pixels without palette, transparency, orientation or further frames.
+    ///
+    /// # Panics
+    /// When the pixels do not fill the size.
+    pub fn plain(width: u32, height: u32, mode: Mode, data: Vec<u8>) -> Self {
         assert_eq!(
             data.len(),
             width as usize * height as usize * mode.channels(),
@@ -195,7 +197,7 @@ impl RawImage {
     ///
     /// # Panics
     /// When the rectangle lies outside.
-    pub(crate) fn window(&self, left: u32, top: u32, width: u32, height: u32) -> Self {
+    pub fn window(&self, left: u32, top: u32, width: u32, height: u32) -> Self {
         assert!(
             left + width <= self.width && top + height <= self.height,
             "window inside the picture"

@@ -2,7 +2,7 @@
 //!
 //! **Promise.** Every function here gives the same bits for the same operands on every instruction set, with every number of
 //! threads, and for every batch: a row of a product depends on that row and the weights alone. Sums follow one law: eight
-//! lanes, fused multiply-add, one tree (see [`sum_lanes`]); `exp` and `ln` are our own.
+//! lanes, fused multiply-add, one tree (see [`lanes::tree`]); `exp` and `ln` are our own.
 //!
 //! **Main path.** A [`Pool`] made once, [`matmul_nt`] for products, [`softmax_in_place`], [`rms_norm`],
 //! [`layer_norm_in_place`], [`silu_mul_in_place`] for what lies between, [`top_k_threshold`] and [`argmax`] for the draw.
@@ -12,7 +12,7 @@
 //! **Must never know.** Models, caches, requests. Shapes come in as numbers.
 
 mod isa;
-mod lanes;
+pub(crate) mod lanes;
 mod math;
 mod matmul;
 mod norm;
@@ -23,12 +23,9 @@ mod stored;
 
 pub use isa::{Isa, UnsupportedIsa, current_isa, force_isa};
 pub(crate) use lanes::for_each_isa;
-pub use math::{exp, exp_in_place, ln, silu, silu_in_place, silu_mul_in_place};
+pub use math::{ln, silu, silu_mul_in_place};
 pub use matmul::{matmul_nt, matmul_nt_serial};
-pub use norm::{
-    add_in_place, add_weighted_rows, axpy, layer_norm_in_place, rms_norm, softmax_in_place, sum,
-    sum_lanes, weighted_rows,
-};
+pub use norm::{add_in_place, add_weighted_rows, layer_norm_in_place, rms_norm, softmax_in_place};
 pub use pool::Pool;
 pub use select::{argmax, top_k_threshold};
 pub use stored::{StoredRows, add_mixed, narrow_bf16, rotate_halves, scores};

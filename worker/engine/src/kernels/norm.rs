@@ -1,7 +1,7 @@
 //! Row-wise sums: softmax and the two norms, all by the law of eight lanes.
 #![expect(unsafe_code, reason = "the same body is compiled for each instruction set")]
 
-use super::lanes::{dot, for_each_isa, sum_of, tree};
+use super::lanes::{dot, for_each_isa, sum_of};
 use super::math::exp;
 
 /// Largest element, or negative infinity of an empty row; NaN elements are passed over.
@@ -84,51 +84,9 @@ for_each_isa! {
 }
 
 for_each_isa! {
-    /// `y[i] = fma(alpha, x[i], y[i])`.
-    pub fn axpy(alpha: f32, x: &[f32], y: &mut [f32]) {
-        assert_eq!(y.len(), x.len(), "same shape");
-        for (a, b) in y.iter_mut().zip(x) {
-            *a = alpha.mul_add(*b, *a);
-        }
-    }
-}
-
-for_each_isa! {
-    /// Weighted sum of rows, the second half of attention: `out = sum over j of weights[j] * values[j * stride ..][.. width]`,
-    /// width being `out.len()`. Each output is one chain of fused multiply-adds in ascending j, starting at +0.
-    ///
-    /// # Panics
-    /// When `values` is too short.
-    pub fn weighted_rows(weights: &[f32], values: &[f32], stride: usize, out: &mut [f32]) {
-        let width = out.len();
-        assert!(stride >= width, "rows do not overlap");
-        assert!(weights.is_empty() || values.len() >= (weights.len() - 1) * stride + width, "one row by weight");
-        // 64 outputs at a time stay in registers over the whole sum.
-        let (blocks, tail) = out.as_chunks_mut::<64>();
-        let tail_start = blocks.len() * 64;
-        for (b, block) in blocks.iter_mut().enumerate() {
-            let mut acc = [0.0_f32; 64];
-            for (j, w) in weights.iter().enumerate() {
-                let row = &values[j * stride + b * 64..][..64];
-                for l in 0..64 {
-                    acc[l] = w.mul_add(row[l], acc[l]);
-                }
-            }
-            *block = acc;
-        }
-        tail.fill(0.0);
-        for (j, w) in weights.iter().enumerate() {
-            let row = &values[j * stride + tail_start..][..tail.len()];
-            for (o, v) in tail.iter_mut().zip(row) {
-                *o = w.mul_add(*v, *o);
-            }
-        }
-    }
-}
-
-for_each_isa! {
-    /// Goes on with the sums of [`weighted_rows`]: `out += sum over j of weights[j] * values[j * stride ..][.. width]`, each
-    /// output one chain of fused multiply-adds that starts at what stands in `out`. So a sum may be cut anywhere.
+    /// Weighted sum of rows, the second half of attention: `out += sum over j of weights[j] * values[j * stride ..][.. width]`,
+    /// width being `out.len()`. Each output is one chain of fused multiply-adds in ascending j that starts at what stands in
+    /// `out`, so a sum may be cut anywhere.
     ///
     /// # Panics
     /// When `values` is too short.
@@ -136,6 +94,7 @@ for_each_isa! {
         let width = out.len();
         assert!(stride >= width, "rows do not overlap");
         assert!(weights.is_empty() || values.len() >= (weights.len() - 1) * stride + width, "one row by weight");
+        // 64 outputs at a time stay in registers over the whole sum.
         let (blocks, tail) = out.as_chunks_mut::<64>();
         let tail_start = blocks.len() * 64;
         for (b, block) in blocks.iter_mut().enumerate() {
@@ -155,18 +114,6 @@ for_each_isa! {
             }
         }
     }
-}
-
-for_each_isa! {
-    /// Sum of all elements by the law.
-    pub fn sum(x: &[f32]) -> f32 {
-        sum_of(x, |v| v)
-    }
-}
-
-/// The lanes of a sum added in the stated order; for callers that fill lanes themselves.
-pub fn sum_lanes(lanes: [f32; 8]) -> f32 {
-    tree(lanes)
 }
 
 #[cfg(test)]
@@ -226,12 +173,10 @@ mod tests {
                 rms_norm(&x, &w, 1e-5, &mut row);
                 bits.extend(row.iter().map(|v| v.to_bits()));
                 layer_norm_in_place(&mut row, &w, &b, 1e-5);
-                axpy(0.3, &x, &mut row);
                 bits.extend(row.iter().map(|v| v.to_bits()));
                 let values = wave(11 * n, 0.017);
-                weighted_rows(&wave(11, 0.9), &values, n, &mut row);
+                add_weighted_rows(&wave(11, 0.9), &values, n, &mut row);
                 bits.extend(row.iter().map(|v| v.to_bits()));
-                bits.push(sum(&x).to_bits());
             }
             bits
         };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::LoadError;
+use crate::files::failed;
 
 /// Raised whenever a change of the code changes the bits of any result.
 pub(super) const KERNEL_REVISION: u32 = 1;
@@ -21,8 +22,7 @@ pub(super) fn of(class: &str, files: &[(&str, PathBuf)]) -> Result<String, LoadE
     let mut hash = Sha256::new();
     hash.update(format!("nightshift engine {KERNEL_REVISION}\n{class}\n"));
     for (role, path) in files {
-        add_file(&mut hash, role, path)
-            .map_err(|source| LoadError::File { path: path.clone(), source })?;
+        add_file(&mut hash, role, path).map_err(failed(path))?;
     }
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

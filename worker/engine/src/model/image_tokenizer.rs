@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{EngineError, LoadError};
+use crate::files::malformed;
 use crate::image::RgbImage;
 use crate::kernels::Pool;
 use crate::movqgan::MoVqGan;
@@ -20,20 +21,18 @@ pub(crate) struct ImageTokenizer {
 impl ImageTokenizer {
     /// Loads a weights file whose codebook must have `codes` entries, those of the transformer.
     pub(crate) fn load(path: &Path, codes: usize, threads: usize) -> Result<Self, LoadError> {
-        let format = |reason: String| LoadError::Format { path: path.to_owned(), reason };
         let model = MoVqGan::open(path).map_err(|error| error.in_file(path))?;
         let config = model.config();
         if config.n_embed != codes {
-            return Err(format(format!(
-                "{} codes, but the transformer has {codes} image tokens",
-                config.n_embed
-            )));
+            let found = config.n_embed;
+            let reason = format!("{found} codes, but the transformer has {codes} image tokens");
+            return Err(malformed(path, reason));
         }
         if config.factor() != CODE_PIXELS {
-            return Err(format(format!(
-                "{} pixels a code, but the transformer's grids have {CODE_PIXELS}",
-                config.factor()
-            )));
+            let found = config.factor();
+            let reason =
+                format!("{found} pixels a code, but the transformer's grids have {CODE_PIXELS}");
+            return Err(malformed(path, reason));
         }
         Ok(Self { model, pool: Pool::new(threads) })
     }
@@ -77,9 +76,8 @@ pub(crate) fn image_tokenizer_file(dir: &Path) -> Result<PathBuf, LoadError> {
             entries(dir).into_iter().filter(|path| named(path) && is_checkpoint(path)).collect();
     }
     found.sort_unstable();
-    found.into_iter().next().ok_or_else(|| LoadError::Format {
-        path: dir.to_owned(),
-        reason: "no image tokenizer at movqgan/ or movqgan*.{ckpt,safetensors}".to_owned(),
+    found.into_iter().next().ok_or_else(|| {
+        malformed(dir, "no image tokenizer at movqgan/ or movqgan*.{ckpt,safetensors}")
     })
 }
 

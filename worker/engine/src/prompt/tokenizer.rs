@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::LoadError;
+use crate::files::{failed, malformed, read, read_json};
 use crate::transformer::config::Config;
 
 /// A byte-level BPE tokenizer in Hugging Face form. Text is always plain: names of special tokens inside a caption are
@@ -16,6 +17,7 @@ use crate::transformer::config::Config;
 pub struct Tokenizer {
     plain: tokenizers::Tokenizer,
     added: HashMap<String, u32>,
+    /// The token before every prompt: `bos_token` of `tokenizer_config.json`, or `eos_token` where there is none.
     bos: u32,
 }
 
@@ -51,10 +53,8 @@ impl Tokenizer {
     /// A file is missing or not what its name says, or there is neither a begin nor an end token.
     pub fn read(dir: &Path) -> Result<Self, LoadError> {
         let (path, text) = read_tokenizer(dir)?;
-        let format =
-            |path: &Path, reason: String| LoadError::Format { path: path.to_owned(), reason };
         let mut json: Value =
-            serde_json::from_slice(&text).map_err(|error| format(&path, error.to_string()))?;
+            serde_json::from_slice(&text).map_err(|error| malformed(&path, error))?;
         let mut added = HashMap::new();
         for token in json["added_tokens"].as_array().into_iter().flatten() {
             if let (Some(name), Some(id)) = (token["content"].as_str(), token["id"].as_u64()) {
@@ -64,8 +64,8 @@ impl Tokenizer {
         // Without its added tokens the tokenizer cannot match any inside a text.
         json["added_tokens"] = Value::Array(Vec::new());
         let bytes = json.to_string();
-        let plain = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|error| format(&path, error.to_string()))?;
+        let plain =
+            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| malformed(&path, error))?;
         let mut tokenizer = Self { plain, added, bos: 0 };
         tokenizer.bos = tokenizer.read_bos(&dir.join("tokenizer_config.json"))?;
         Ok(tokenizer)
@@ -86,11 +86,6 @@ impl Tokenizer {
     /// The id of a token by its name.
     pub fn id(&self, name: &str) -> Option<u32> {
         self.added.get(name).copied().or_else(|| self.plain.token_to_id(name))
-    }
-
-    /// Id of the token before every prompt: `bos_token` of `tokenizer_config.json`, or `eos_token` where there is none.
-    pub fn bos(&self) -> u32 {
-        self.bos
     }
 
     /// The structuring ids, all by name.
@@ -124,12 +119,7 @@ impl Tokenizer {
     }
 
     fn read_bos(&self, path: &Path) -> Result<u32, LoadError> {
-        let text = std::fs::read(path)
-            .map_err(|source| LoadError::File { path: path.to_owned(), source })?;
-        let config: Value = serde_json::from_slice(&text).map_err(|error| LoadError::Format {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let config: Value = read_json(path)?;
         // A token is written as its text or as an object that holds it.
         let named = |key: &str| config[key].as_str().or_else(|| config[key]["content"].as_str());
         let name = named("bos_token").or_else(|| named("eos_token"));
@@ -162,14 +152,13 @@ fn read_tokenizer(dir: &Path) -> Result<(PathBuf, Vec<u8>), LoadError> {
     let plain = dir.join("tokenizer.json");
     let packed = dir.join("tokenizer.json.gz");
     if !plain.exists() && packed.exists() {
-        let file = |source| LoadError::File { path: packed.clone(), source };
         let mut text = Vec::new();
-        let reader = std::fs::File::open(&packed).map_err(file)?;
-        flate2::read::GzDecoder::new(reader).read_to_end(&mut text).map_err(file)?;
+        let bytes = read(&packed)?;
+        let mut unpacked = flate2::read::GzDecoder::new(&bytes[..]);
+        unpacked.read_to_end(&mut text).map_err(failed(&packed))?;
         return Ok((packed, text));
     }
-    let text =
-        std::fs::read(&plain).map_err(|source| LoadError::File { path: plain.clone(), source })?;
+    let text = read(&plain)?;
     Ok((plain, text))
 }
 

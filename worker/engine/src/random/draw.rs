@@ -7,6 +7,7 @@ use half::bf16;
 
 use crate::checkpoint::{Dtype, NewTensor, header};
 use crate::error::LoadError;
+use crate::files::failed;
 use crate::sample::rng::philox4x32_10;
 
 /// One tensor to draw: `mean + std * noise`, stored in bf16 or f32.
@@ -32,10 +33,10 @@ impl Spec {
 
 /// Writes a safetensors file. A tensor depends on the seed and its name alone.
 pub(super) fn write_file(path: &Path, specs: &[Spec], seed: u64) -> Result<(), LoadError> {
-    let file = |source| LoadError::File { path: path.to_owned(), source };
-    let mut out = BufWriter::with_capacity(1 << 20, std::fs::File::create(path).map_err(file)?);
-    write_tensors(&mut out, specs, seed).map_err(file)?;
-    out.flush().map_err(file)
+    let mut out =
+        BufWriter::with_capacity(1 << 20, std::fs::File::create(path).map_err(failed(path))?);
+    write_tensors(&mut out, specs, seed).map_err(failed(path))?;
+    out.flush().map_err(failed(path))
 }
 
 fn write_tensors(out: &mut impl Write, specs: &[Spec], seed: u64) -> std::io::Result<()> {

@@ -14,6 +14,7 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 
 use crate::error::LoadError;
+use crate::files::{failed, make_dir};
 use crate::transformer::config::Config;
 use draw::Spec;
 
@@ -203,13 +204,8 @@ fn config_json(config: &Config, ids: &tokenizer::Ids) -> Value {
     })
 }
 
-fn make_dir(dir: &Path) -> Result<(), LoadError> {
-    std::fs::create_dir_all(dir).map_err(|source| LoadError::File { path: dir.to_owned(), source })
-}
-
 fn write_json(path: &Path, value: &Value) -> Result<(), LoadError> {
-    std::fs::write(path, value.to_string())
-        .map_err(|source| LoadError::File { path: path.to_owned(), source })
+    std::fs::write(path, value.to_string()).map_err(failed(path))
 }
 
 #[cfg(test)]
@@ -218,7 +214,7 @@ mod tests {
     use crate::model::{LoadOptions, Model};
     use crate::prompt::{PromptTask, text};
     use crate::request::{Request, Sampler};
-    use crate::{RgbImage, generate};
+    use crate::{RgbImage, generate, surprise};
 
     fn request(size: u32, given: Option<RgbImage>) -> Request {
         Request {
@@ -268,50 +264,14 @@ mod tests {
 
     /// Mean entropy in nats of the laws along a generated picture: guidance 4, all codes, temperature 1.
     fn mean_entropy(sharp: bool) -> f64 {
-        use crate::quant::KvCache;
-        use crate::sample::grid::{Grid, Place};
-        use crate::sample::logits::{guide, law};
-        use crate::transformer::{Chunk, Scratch};
-
         let dir = tempfile::tempdir().unwrap();
         let image_tokenizer = ImageTokenizerSize::Small;
         let options = Options { preset: Preset::Tiny, seed: 3, sharp, image_tokenizer };
         write_with(dir.path(), &options).unwrap();
-        let model =
-            Model::load(dir.path(), &LoadOptions { codes_only: true, ..LoadOptions::default() })
-                .unwrap();
-        let asked = request(64, None);
-        let prompt = model.prompt_ids(&asked.prompt).unwrap();
-        let made = generate(&model, asked).unwrap();
-        let grid = Grid::of_pixels(64, 64).unwrap();
-        let image = [grid.opening(&[], model.token_ids()).unwrap(), made.generated].concat();
-        let cells: Vec<usize> =
-            (0..image.len()).filter(|i| matches!(grid.place(*i), Place::Cell(_))).collect();
-        let scores = |prefix: &[u32]| {
-            let tokens = [prefix, &image].concat();
-            let mut cache = model.transformer().cache(tokens.len(), KvCache::F32);
-            let (mut scratch, mut logits) = (Scratch::default(), Vec::new());
-            let mut chunks = [Chunk { cache: &mut cache, tokens: &tokens }];
-            model.transformer().forward(model.pool(), &mut chunks, &mut scratch, &mut |_, _, _| {});
-            let rows: Vec<usize> = cells.iter().map(|index| prefix.len() + index - 1).collect();
-            model.transformer().logits(
-                model.pool(),
-                &mut scratch,
-                &rows,
-                &mut logits,
-                &mut |_, _, _| {},
-            );
-            logits
-        };
-        let (mut conditional, unconditional) = (scores(&prompt), scores(&[]));
-        let width = model.token_ids().codes();
-        let rows = conditional.chunks_mut(width).zip(unconditional.chunks(width));
-        let entropies = rows.map(|(row, other)| {
-            guide(row, other, 4.0);
-            assert!(law(row, width, 1.0));
-            row.iter().map(|p| f64::from(*p)).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum::<f64>()
-        });
-        entropies.sum::<f64>() / cells.len() as f64
+        let codes_only = LoadOptions { codes_only: true, ..LoadOptions::default() };
+        let model = Model::load(dir.path(), &codes_only).unwrap();
+        let codes = generate(&model, request(64, None)).unwrap().codes;
+        surprise(&model, &request(64, None), &codes).unwrap().expected / codes.len() as f64
     }
 
     #[test]

@@ -41,13 +41,8 @@ pub fn uniform(seed: u64, cell: u32, code: u32, draw: u32) -> f64 {
     to_uniform(word(seed, cell, code, draw))
 }
 
-/// Gumbel noise `-ln(-ln u)` of (seed, cell, code, draw), taken in f64 by our own `ln` and rounded to f32.
-pub fn gumbel(seed: u64, cell: u32, code: u32, draw: u32) -> f32 {
-    to_gumbel(word(seed, cell, code, draw))
-}
-
 for_each_isa! {
-    /// [`gumbel`] of the codes `0 .. out.len()` of one cell.
+    /// Gumbel noise `-ln(-ln u)` of the codes `0 .. out.len()` of one cell, taken in f64 by our own `ln` and rounded to f32.
     pub fn gumbel_of_cell(seed: u64, cell: u32, draw: u32, out: &mut [f32]) {
         // Words first, logarithms after: both loops then fill vector registers.
         const BLOCK: usize = 64;
@@ -110,6 +105,10 @@ mod tests {
         for i in 0..4 {
             assert_eq!(word(seed, 7, 12 + i, 2), block[i as usize]);
         }
+    }
+
+    fn gumbel(seed: u64, cell: u32, code: u32, draw: u32) -> f32 {
+        to_gumbel(word(seed, cell, code, draw))
     }
 
     /// Pinned: a change of any bit here changes every picture.

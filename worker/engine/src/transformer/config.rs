@@ -1,12 +1,14 @@
 //! `config.json` of the transformer: the fields that inference needs, checked once.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::error::LoadError;
+use crate::files::{malformed, read_json};
 
 /// Image tokens of the released vocabulary, used when no name tells where they are.
 const RELEASED_IMAGE_TOKENS: Range<u32> = 155_000..171_384;
@@ -111,22 +113,18 @@ impl Generation {
     /// # Errors
     /// The file cannot be read, is no JSON object, or publishes a window that nobody could ask for.
     pub fn read(path: &Path) -> Result<Self, LoadError> {
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        let read: Self = match read_json(path) {
+            Err(LoadError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 return Ok(Self::default());
             }
-            Err(source) => {
-                return Err(LoadError::File { path: path.to_owned(), source });
-            }
+            read => read?,
         };
-        let wrong = |reason: String| LoadError::Format { path: path.to_owned(), reason };
-        let read: Self = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         match read.coupled_window {
-            Some(n) if !(1..=Self::WINDOW_MAX).contains(&n) => Err(wrong(format!(
-                "`coupled_window` is {n}; it is a number from 1 to {}",
-                Self::WINDOW_MAX
-            ))),
+            Some(n) if !(1..=Self::WINDOW_MAX).contains(&n) => {
+                let most = Self::WINDOW_MAX;
+                let reason = format!("`coupled_window` is {n}; it is a number from 1 to {most}");
+                Err(malformed(path, reason))
+            }
             _ => Ok(read),
         }
     }
@@ -138,12 +136,7 @@ impl Config {
     /// # Errors
     /// The file cannot be read, is not such a configuration, or asks for something that does not exist.
     pub fn read(path: &Path) -> Result<Self, LoadError> {
-        let text = std::fs::read(path)
-            .map_err(|source| LoadError::File { path: path.to_owned(), source })?;
-        let config: Self = serde_json::from_slice(&text).map_err(|error| LoadError::Format {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let config: Self = read_json(path)?;
         config.check()?;
         Ok(config)
     }

@@ -114,12 +114,4 @@ impl Embedding {
             }
         }
     }
-
-    /// Bytes held in memory or mapped.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::F32(values) => values.len() * 4,
-            Self::Bf16(bytes) => bytes.len(),
-        }
-    }
 }

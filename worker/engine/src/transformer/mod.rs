@@ -194,13 +194,6 @@ impl Transformer {
         BranchCache::new(&self.config, positions, format, self.rope(positions))
     }
 
-    /// Bytes of all weights, in memory or mapped.
-    pub fn bytes(&self) -> u64 {
-        let layers: usize =
-            self.layers.iter().map(|layer| layer.attention.bytes() + layer.mlp.bytes()).sum();
-        (layers + self.embed.bytes() + self.head.bytes()) as u64
-    }
-
     /// Numbers in the matrices of all layers, and in the head.
     pub fn weights(&self) -> (u64, u64) {
         let layers =

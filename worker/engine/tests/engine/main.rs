@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod checkpoint;
 mod conform;
+mod image;
 mod invariance;
 mod matrix;
 

@@ -17,7 +17,7 @@ fn by_the_law(x: &[f32], w: &[f32], bias: f32) -> f32 {
     for (i, (a, b)) in x.iter().zip(w).enumerate() {
         lanes[i % 8] = a.mul_add(*b, lanes[i % 8]);
     }
-    crate::kernels::sum_lanes(lanes) + bias
+    crate::kernels::lanes::tree(lanes) + bias
 }
 
 fn formats(weight: &[f32], bias: &[f32], out: usize, k: usize) -> Vec<Linear> {

@@ -2,9 +2,9 @@
 
 use sha2::{Digest, Sha256};
 
-use super::super::npy;
-use super::super::png::{Pixels, TEXT_LIMIT_BYTES, Text, read_texts, write};
 use super::{Noise, open, photo};
+use nightshift_engine::image::npy;
+use nightshift_engine::image::png::{Pixels, TEXT_LIMIT_BYTES, Text, read_texts, write};
 
 fn text(key: &str, value: &str) -> Text {
     Text { key: key.to_owned(), value: value.to_owned() }

@@ -1,8 +1,10 @@
 //! Crops and fits beyond what the fixtures hold.
 
-use super::super::resample::{Filter, Window, resize, resize_window};
-use super::super::{Border, Mode, RawImage, Rect, center_crop, crop_sizes, fit, var_center_crop};
 use super::{Noise, photo};
+use nightshift_engine::image::resample::{Filter, Window, resize, resize_window};
+use nightshift_engine::image::{
+    Border, Mode, RawImage, Rect, center_crop, crop_sizes, fit, var_center_crop,
+};
 
 fn raw(width: u32, height: u32, mode: Mode) -> RawImage {
     let mut noise = Noise(u64::from(width * 7 + height));

@@ -1,8 +1,8 @@
 //! Every stored mode becomes the mode that the reference's reader gives, and whitening sees it right.
 
-use super::super::whiten::whiten;
-use super::super::{Mode, apply_orientation};
 use super::{chunk, encoded, open, png};
+use nightshift_engine::image::whiten::whiten;
+use nightshift_engine::image::{Mode, apply_orientation};
 
 fn stored(lines: &[&[u8]]) -> Vec<u8> {
     let raw: Vec<u8> = lines.iter().flat_map(|line| [&[0], *line].concat()).collect();

@@ -3,7 +3,7 @@ mod modes;
 mod poison;
 mod writer;
 
-use super::{DecodeError, Limits, RawImage, decode};
+use nightshift_engine::image::{DecodeError, Limits, RawImage, decode};
 
 /// Decodes within the default limits.
 fn open(bytes: &[u8]) -> Result<RawImage, DecodeError> {

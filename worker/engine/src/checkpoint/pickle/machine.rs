@@ -1,121 +1,13 @@
-//! A pickle reader that can only build data: dicts, lists, tuples, numbers, strings, and the few PyTorch callables of a
-//! state dict. It runs nothing; any other import or opcode is refused by name.
-//!
-//! Every opcode consumes input and makes at most one value, so memory is bounded by the length of the pickle. Values live in
-//! one arena and refer to each other by index, because pickled objects are shared and filled after they were shared.
+//! The opcodes that plain state dicts consist of, and the imports that they name.
 
-use super::entry::Dtype;
-
-/// Index into [`Unpickled::values`].
-pub(super) type Id = usize;
-
-/// What a pickle can hold here.
-#[derive(Debug, Clone)]
-pub(super) enum Value {
-    None,
-    Bool(bool),
-    /// Integers of at most 128 bits; larger ones are refused.
-    Int(i128),
-    Float,
-    Str(String),
-    Bytes,
-    Tuple(Vec<Id>),
-    List(Vec<Id>),
-    Dict(Vec<(Id, Id)>),
-    Set,
-    Callable(Callable),
-    Storage(Storage),
-    Tensor(Tensor),
-}
-
-/// A storage as named by a persistent id.
-#[derive(Debug, Clone)]
-pub(super) struct Storage {
-    pub(super) dtype: Dtype,
-    pub(super) key: String,
-    /// Elements, as the pickle claims.
-    pub(super) len: usize,
-}
-
-/// A view of a storage.
-#[derive(Debug, Clone)]
-pub(super) struct Tensor {
-    pub(super) storage: Storage,
-    pub(super) offset: usize,
-    pub(super) shape: Vec<usize>,
-    pub(super) strides: Vec<usize>,
-}
-
-/// The imports that are understood.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Callable {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    Size,
-    Storage(Dtype),
-}
-
-fn callable(module: &str, name: &str) -> Result<Callable, String> {
-    Ok(match (module, name) {
-        ("collections", "OrderedDict") => Callable::OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2") => Callable::RebuildTensor,
-        ("torch._utils", "_rebuild_parameter") => Callable::RebuildParameter,
-        ("torch", "Size") => Callable::Size,
-        ("torch", "DoubleStorage") => Callable::Storage(Dtype::F64),
-        ("torch", "FloatStorage") => Callable::Storage(Dtype::F32),
-        ("torch", "HalfStorage") => Callable::Storage(Dtype::F16),
-        ("torch", "BFloat16Storage") => Callable::Storage(Dtype::Bf16),
-        ("torch", "LongStorage") => Callable::Storage(Dtype::I64),
-        ("torch", "IntStorage") => Callable::Storage(Dtype::I32),
-        ("torch", "ShortStorage") => Callable::Storage(Dtype::I16),
-        ("torch", "CharStorage") => Callable::Storage(Dtype::I8),
-        ("torch", "ByteStorage") => Callable::Storage(Dtype::U8),
-        ("torch", "BoolStorage") => Callable::Storage(Dtype::Bool),
-        _ => {
-            let shown: String =
-                format!("{module}.{name}").chars().filter(|c| !c.is_control()).take(120).collect();
-            return Err(format!(
-                "the pickle imports `{shown}`, which is refused: only plain state dicts are read"
-            ));
-        }
-    })
-}
-
-/// One unpickled object.
-#[derive(Debug)]
-pub(super) struct Unpickled {
-    pub(super) values: Vec<Value>,
-    pub(super) root: Id,
-    /// Bytes up to and including STOP.
-    pub(super) consumed: usize,
-}
+use super::super::entry::Dtype;
+use super::{Callable, Id, Storage, Tensor, Value};
 
 /// Values of one pickle; a state dict of a thousand tensors needs some twenty thousand.
 const VALUES_MAX: usize = 2_000_000;
 
-/// Reads one pickle from the start of `bytes`.
-pub(super) fn unpickle(bytes: &[u8]) -> Result<Unpickled, String> {
-    let mut machine = Machine {
-        bytes,
-        at: 0,
-        values: Vec::new(),
-        stack: Vec::new(),
-        marks: Vec::new(),
-        memo: Vec::new(),
-    };
-    let root = loop {
-        let at = machine.at;
-        match machine.step() {
-            Ok(Some(root)) => break root,
-            Ok(None) => {}
-            Err(reason) => return Err(format!("pickle byte {at}: {reason}")),
-        }
-    };
-    Ok(Unpickled { values: machine.values, root, consumed: machine.at })
-}
-
-struct Machine<'a> {
+/// The state of reading one pickle.
+pub(super) struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     values: Vec<Value>,
@@ -125,9 +17,30 @@ struct Machine<'a> {
     memo: Vec<Option<Id>>,
 }
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            at: 0,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: Vec::new(),
+        }
+    }
+
+    /// Bytes read so far.
+    pub(super) fn consumed(&self) -> usize {
+        self.at
+    }
+
+    /// Everything that was built.
+    pub(super) fn into_values(self) -> Vec<Value> {
+        self.values
+    }
+
     /// Runs one opcode; the root at STOP.
-    fn step(&mut self) -> Result<Option<Id>, String> {
+    pub(super) fn step(&mut self) -> Result<Option<Id>, String> {
         let op = self.take(1)?[0];
         match op {
             b'.' => return self.pop().map(Some),
@@ -450,4 +363,31 @@ impl Machine<'_> {
             _ => Err("it sets the state of something that is no dict".to_owned()),
         }
     }
+}
+
+/// The callable of an import; any other is refused by name.
+fn callable(module: &str, name: &str) -> Result<Callable, String> {
+    Ok(match (module, name) {
+        ("collections", "OrderedDict") => Callable::OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2") => Callable::RebuildTensor,
+        ("torch._utils", "_rebuild_parameter") => Callable::RebuildParameter,
+        ("torch", "Size") => Callable::Size,
+        ("torch", "DoubleStorage") => Callable::Storage(Dtype::F64),
+        ("torch", "FloatStorage") => Callable::Storage(Dtype::F32),
+        ("torch", "HalfStorage") => Callable::Storage(Dtype::F16),
+        ("torch", "BFloat16Storage") => Callable::Storage(Dtype::Bf16),
+        ("torch", "LongStorage") => Callable::Storage(Dtype::I64),
+        ("torch", "IntStorage") => Callable::Storage(Dtype::I32),
+        ("torch", "ShortStorage") => Callable::Storage(Dtype::I16),
+        ("torch", "CharStorage") => Callable::Storage(Dtype::I8),
+        ("torch", "ByteStorage") => Callable::Storage(Dtype::U8),
+        ("torch", "BoolStorage") => Callable::Storage(Dtype::Bool),
+        _ => {
+            let shown: String =
+                format!("{module}.{name}").chars().filter(|c| !c.is_control()).take(120).collect();
+            return Err(format!(
+                "the pickle imports `{shown}`, which is refused: only plain state dicts are read"
+            ));
+        }
+    })
 }
