@@ -6,16 +6,16 @@ use std::time::Instant;
 /// Jobs that are planned side by side, so that a listing of millions does not hold up a small job.
 pub(crate) const MAX_PLANNING: usize = 8;
 
-/// What happens with a submitted job now.
+/// What happens to a submitted job in this tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Start to plan it.
     Plan,
-    /// Leave it for now.
+    /// Not in this tick.
     Wait(Waiting),
 }
 
-/// Why a submitted job is left for now.
+/// Why a submitted job is not planned in this tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
     /// It is being planned.

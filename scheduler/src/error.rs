@@ -22,7 +22,7 @@ impl InputProblem {
     pub fn render(&self, name: &str, text: &str) -> String {
         match self {
             Self::Spec(diagnostics) => SpecErrors::new(name, text, diagnostics.clone()).to_string(),
-            // The manifest's line is not shown: it may be of any length, and somebody else's data.
+            // The manifest's line is not shown: it may be very long, and it is another person's data.
             Self::Manifest { uri, diagnostic } => diagnostic.render(uri, ""),
         }
     }
@@ -37,7 +37,7 @@ impl From<Diagnostic> for InputProblem {
 /// Why a job could not be planned.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// The spec, its input or its destination are wrong: tell the user these words. Trying again does not help.
+    /// The spec, its input or its destination are wrong: show this text to the user. Trying again does not help.
     #[error("{0}")]
     Rejected(String),
     /// The object store did not answer, or the input changed while it was read: try again later.

@@ -15,7 +15,7 @@ const HORIZON_MS: i64 = 366 * 86_400_000;
 /// Changes that are followed: openings, closings, ends of jobs.
 const MAX_STEPS: usize = 5_000;
 
-/// What becomes of one job, in Unix milliseconds. `None`: not within a year, or nobody can say.
+/// When one job runs, in Unix milliseconds. `None`: not within a year, or it cannot be computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Forecast {
     /// When its next item is begun.

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 /// Upper bounds of the buckets of tick durations, in seconds.
 const BUCKETS: [f64; 9] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
-/// A client that says nothing for so long is let go.
+/// A client that is silent for this long is disconnected.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Help of the figures that the store gives: name, type, help, label.
@@ -161,7 +161,7 @@ impl Page {
             write!(self.0, "# HELP nightshift_{name} {help}\n# TYPE nightshift_{name} {kind}\n");
     }
 
-    /// Labels are words of ours: nothing in them needs escaping.
+    /// Labels are fixed words, so nothing needs escaping.
     fn line(&mut self, name: &str, label: &str, label_value: &str, value: f64) {
         let labels = match label {
             "" => String::new(),

@@ -80,7 +80,7 @@ struct Lead {
     ended: Vec<Ended>,
     jobs: HashMap<Id, (i64, Headline)>,
     failures: BTreeMap<i64, Failures>,
-    /// What a leader does beside its ticks; ends with the term.
+    /// The leader's other tasks, which end with its term.
     _beside: JoinSet<()>,
 }
 
@@ -113,7 +113,7 @@ impl Scheduler {
     /// Runs until `stop` is ready, then gives leadership back. An unreachable database or object store is waited for.
     ///
     /// # Errors
-    /// What waiting cannot help: the login is refused, or the database is of another version.
+    /// Errors that waiting cannot cure: the login is refused, or the database has another version.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), StoreError> {
         tokio::pin!(stop);
         let mut beside = JoinSet::new();
@@ -224,7 +224,7 @@ impl Scheduler {
         lead.jobs.insert(task.id(), planned);
     }
 
-    /// Deals with the planning tasks that have ended.
+    /// Handles the planning tasks that have ended.
     async fn collect(&self, lead: &mut Lead, term: &LeaderTerm) -> Result<(), StoreError> {
         while let Some(ended) = lead.ended.pop().or_else(|| lead.tasks.try_join_next_with_id()) {
             let (task, result) = match ended {

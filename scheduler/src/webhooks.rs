@@ -127,7 +127,7 @@ impl Sender {
         };
         match tokio::time::timeout(TIMEOUT, self.client.request(request)).await {
             Err(_) => failed(None, format!("no answer within {} s", TIMEOUT.as_secs())),
-            // The address may hold a secret: only what went wrong is told.
+            // The URL may hold a secret, so only the cause is reported.
             Ok(Err(error)) => failed(None, chain(&error)),
             Ok(Ok(response)) if response.status().is_success() => {
                 Outcome { status: Some(response.status().as_u16()), error: None }

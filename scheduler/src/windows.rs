@@ -1,4 +1,4 @@
-//! Keeps the windows of jobs ahead of the database's clock. Nothing depends on it between two ticks: the database starts nothing
+//! Keeps the stored windows of jobs ahead of the database's clock. Nothing depends on it between two ticks: the database starts nothing
 //! outside the window it was told.
 
 use nightshift_jobs::TimeWindow;

@@ -12,7 +12,7 @@ pub struct Config {
     pub name: String,
     /// What jobs may ask for with `resources.labels`.
     pub labels: std::collections::BTreeMap<String, String>,
-    /// What jobs may ask for with `resources.gpu.min_memory`, in bytes; 0: not said.
+    /// What jobs may ask for with `resources.gpu.min_memory`, in bytes; 0: not configured.
     pub memory_bytes: u64,
     /// Folder with one folder per model.
     pub models_dir: PathBuf,

@@ -13,7 +13,7 @@ pub(crate) struct Failure {
     pub(crate) code: String,
     /// One sentence for people.
     pub(crate) message: String,
-    /// The input is to blame, so that `on_bad_input` decides.
+    /// Whether the input is to blame: then `on_bad_input` decides.
     pub(crate) bad_input: bool,
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Origin<'a> {
 }
 
 impl Job {
-    /// Reads what the store says of a job. `offer` gives what this worker's engine has for a model.
+    /// Checks what the store returns for a job. `offer` gives what this worker's engine has for a model.
     ///
     /// # Errors
     /// [`ShardError`]: `bad_spec`, `no_such_model`, `dest_forbidden`.
@@ -96,7 +96,7 @@ impl Job {
         Ok(item)
     }
 
-    /// What of the job stands inside its files.
+    /// The facts of the job that its files carry.
     pub(crate) fn origin(&self) -> Origin<'_> {
         Origin {
             model: &self.model,

@@ -1,4 +1,4 @@
-//! What everybody inside a worker may use.
+//! Handles and settings that all parts of a worker share.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

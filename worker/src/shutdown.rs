@@ -39,7 +39,7 @@ impl Shutdown {
         *self.0.borrow()
     }
 
-    /// Returns when the level has grown beyond `level`; never when nobody can ask any more. Safe to drop.
+    /// Returns when the level has grown beyond `level`; never if the handle was dropped. Safe to drop.
     pub(crate) async fn beyond(&mut self, level: Level) -> Level {
         // Copied out first: the guard must not live across the await below, or this future could not move between threads.
         let now = self.0.wait_for(|now| *now > level).await.map(|now| *now);

@@ -15,7 +15,7 @@ use crate::retry::patiently;
 use crate::shared::Shared;
 use crate::trouble::Doing;
 
-/// Bytes of a plan.json that somebody may have put there.
+/// Largest plan.json that is read.
 const PLAN_BYTES_MAX: u64 = 1 << 20;
 /// Jobs whose destination is remembered as prepared.
 const TOUCHED_MAX: usize = 1_000;
@@ -100,7 +100,7 @@ impl<'a> Work<'a> {
         self.shared.conditions.get().copied().unwrap_or(false)
     }
 
-    /// Finds that out below `scratch`, once per worker.
+    /// Finds out, below `scratch` and once per worker, whether they can.
     async fn probe(&self, scratch: &str) -> Result<(), ShardError> {
         if self.shared.conditions.initialized() {
             return Ok(());
@@ -190,7 +190,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// The owner of a plan.json in words.
+/// The owner of a plan.json, for messages.
 fn named(owner: &Value) -> String {
     match (&owner["job"], owner["name"].as_str()) {
         (Value::Number(job), Some(name)) => format!("job {job} ({name})"),

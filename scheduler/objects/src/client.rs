@@ -163,7 +163,7 @@ impl Objects {
                     Err(failure) => failure,
                 },
                 Err(Failure::Condition) if how.create_only => {
-                    // Perhaps our own earlier attempt, of which we never heard.
+                    // Perhaps it is our own earlier attempt, whose answer was lost.
                     let ours = unknown && self.holds(uri, &sha256).await?;
                     return Ok(if ours { PutOutcome::Created } else { PutOutcome::AlreadyExists });
                 }
@@ -219,7 +219,7 @@ impl Objects {
             Err(failure) if failure.is_not_found() => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        // `abc=-2` is a sum over the sums of two parts, which says nothing of the bytes.
+        // `abc=-2` is a sum over the sums of two parts, which does not describe the bytes.
         let sha256 = found
             .checksum_sha256()
             .and_then(|sum| STANDARD.decode(sum).ok())

@@ -21,7 +21,7 @@ pub enum Error {
     Unauthenticated {
         /// What was asked for.
         uri: S3Uri,
-        /// The endpoint's words.
+        /// The endpoint's message.
         detail: String,
     },
     /// The endpoint knows us and refuses, or does not say whether it does. Final until a person changes something.
@@ -31,7 +31,7 @@ pub enum Error {
     Denied {
         /// What was asked for.
         uri: S3Uri,
-        /// The endpoint's words.
+        /// The endpoint's message.
         detail: String,
     },
     /// Requests go to the wrong place: no host of that name, a certificate that is not trusted, a bucket of another region. Final until
@@ -84,7 +84,7 @@ pub enum Error {
         status: u16,
         /// S3 error code, such as `InvalidRequest`.
         code: String,
-        /// The endpoint's words.
+        /// The endpoint's message.
         detail: String,
     },
     /// The request could not even be made: a key or a metadata value that S3 cannot carry, or a setting that makes no sense.
@@ -120,7 +120,7 @@ impl Error {
     pub fn is_of_the_place(&self) -> bool {
         match self {
             Self::NotFound { hint, .. } => hint.is_some(),
-            // Not words of S3 about this object, or words about the way there.
+            // The answer does not come from S3, or it is not about this object.
             Self::Refused { code, .. } => PASSING.contains(&code.as_str()),
             Self::Unauthenticated { .. }
             | Self::Denied { .. }

@@ -94,7 +94,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The sha256 of a body as it stands in rows, manifests and metadata: lower-case hex.
+/// The sha256 of a body in the form used in rows, manifests and metadata: lower-case hex.
 #[must_use]
 pub fn sha256_hex(body: &[u8]) -> String {
     hex(&Sha256::digest(body))

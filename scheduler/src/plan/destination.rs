@@ -1,4 +1,4 @@
-//! What lies at a destination before anything is planned: one question, so that a job hears one answer and not each of its items.
+//! Checks a destination before anything is planned, so that the job is refused once instead of each of its items.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use nightshift_jobs::OnExisting;
 use nightshift_objects::{Error, Objects, S3Uri};
 use serde_json::Value;
 
-/// Where every job writes whose the destination is.
+/// The file in which every job records that it owns the destination.
 const OWNER: &str = "_nightshift/plan.json";
-/// More than a worker ever writes there.
+/// More than a worker ever writes to that file.
 const OWNER_BYTES_MAX: u64 = 1 << 20;
-/// A store that is silent for this long is left to the workers: jobs of other stores wait for the same few places in the planner.
+/// A store that is silent for this long is left to the workers: other jobs wait for the planner's few places.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Why a new job may not write there, in the form `output.dest: what is wrong; what to do`.
+/// Why a new job may not write to a destination, in the form `output.dest: what is wrong; what to do`.
 ///
 /// What the scheduler may not read, and a store that does not answer, is not a reason to refuse: the workers have their own credentials.
 pub(crate) async fn refusal(objects: &Objects, dest: &str, how: OnExisting) -> Option<String> {
@@ -42,7 +42,7 @@ pub(crate) async fn refusal(objects: &Objects, dest: &str, how: OnExisting) -> O
     }
 }
 
-/// The owner in words. A job of another database may have the same number as one of this.
+/// The owner's name for messages. A job of another database may have the same number.
 fn owner(plan: &[u8]) -> String {
     let plan: Value = serde_json::from_slice(plan).unwrap_or_default();
     let owner = &plan["owner"];

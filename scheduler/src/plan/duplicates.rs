@@ -53,7 +53,7 @@ impl Duplicates {
         Ok(None)
     }
 
-    /// Looks for ids that stand in several runs: the places of the first repetition, the earlier one first.
+    /// Looks for ids that occur in several runs. Returns the two places of the first repetition, the earlier one first.
     ///
     /// # Errors
     /// The file cannot be written or read.

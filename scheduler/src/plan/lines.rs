@@ -5,7 +5,7 @@ use futures::{Stream, StreamExt};
 /// The longest line or CSV record, in bytes.
 pub(crate) const MAX_LINE_BYTES: usize = 1 << 20;
 
-/// Why there is no next line.
+/// Why the next line cannot be read.
 #[derive(Debug)]
 pub(crate) enum LineError<E> {
     /// The stream failed.

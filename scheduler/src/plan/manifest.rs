@@ -198,7 +198,7 @@ fn uri_of(parsed: &Parsed) -> (&str, ManifestFormat) {
     }
 }
 
-/// serde_json's words, shortened where ours are plainer.
+/// serde_json's message, or a shorter one.
 fn plain(message: &str) -> &str {
     if message.starts_with("control character") { "control character in string" } else { message }
 }

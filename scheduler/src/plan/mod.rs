@@ -68,7 +68,7 @@ pub async fn survey(
     Ok(survey)
 }
 
-/// The words in which a valid spec is refused that asks for what this build lacks; `None` when it can be run.
+/// Why a valid spec cannot be run by this build; `None` when it can.
 #[must_use]
 pub fn cannot_run(name: &str, text: &str, parsed: &Parsed) -> Option<String> {
     if parsed.cannot_run.is_empty() {
@@ -79,7 +79,7 @@ pub fn cannot_run(name: &str, text: &str, parsed: &Parsed) -> Option<String> {
     Some(words.join("\n\n"))
 }
 
-/// Makes a submitted job ready, or says why not. Starting again after an interruption starts from the first row.
+/// Makes a submitted job ready, or returns why it cannot be. Starting again after an interruption starts from the first row.
 ///
 /// `term` holds the leader's newest term: a long snapshot outlives many of them.
 ///
@@ -247,7 +247,7 @@ fn check_prefixes(job: &Submitted, parsed: &Parsed, dest: &str) -> Result<(), In
     }
 }
 
-/// The words of the store or of a template about the destination or the input, at the place they are about. The store's
+/// A refusal of the store or of a template, located at the part of the spec that it is about. The store's
 /// words have the form `output.dest: what is wrong; what to do`.
 fn refusal(parsed: &Parsed, words: &str) -> InputProblem {
     let mut diagnostic = if words.starts_with("input:") {

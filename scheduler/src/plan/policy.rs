@@ -1,4 +1,4 @@
-//! What a spec says about where and when it may run, in the words of the store.
+//! Where and when a spec may run, in the store's terms.
 
 use nightshift_jobs::Running;
 use nightshift_store::Policy;

@@ -1,11 +1,11 @@
-//! Why there is no next row, and where that is said.
+//! Why the next row cannot be read, and how that is reported.
 
 use nightshift_jobs::{InputSpec, Parsed};
 use nightshift_objects::Error as ObjectsError;
 
 use crate::error::InputProblem;
 
-/// Why there is no next row.
+/// Why the next row cannot be read.
 #[derive(Debug)]
 pub(crate) enum RowError {
     /// The input is wrong.

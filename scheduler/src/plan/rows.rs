@@ -1,4 +1,4 @@
-//! Where the input rows of a job come from, as one stream in bounded memory.
+//! The input rows of a job as one stream, in bounded memory.
 
 use nightshift_jobs::{InputRow, InputSpec, Parsed, plan_errors};
 use nightshift_objects::Objects;
@@ -129,7 +129,7 @@ impl<'a> Rows<'a> {
         Ok(Some(row))
     }
 
-    /// The next row as it stands there, and its line, where there are lines.
+    /// The next row, unchecked, and its line number if the input has lines.
     async fn read(&mut self) -> Result<Option<(InputRow, Option<u64>)>, RowError> {
         let next = match &mut self.source {
             Source::Inline(rows) => rows.next().cloned().map(|row| (row, None)),
@@ -147,7 +147,7 @@ impl<'a> Rows<'a> {
         Ok(next)
     }
 
-    /// At the end: whether an id or a key stands in two places, however far apart. The input is read again for the words.
+    /// Checks at the end whether an id or a key occurs twice, however far apart. The input is read again to name the places.
     async fn compare_distant(&mut self) -> Result<(), RowError> {
         let spec = &self.parsed.spec;
         let distant = |seen: Option<Duplicates>| {
@@ -158,7 +158,7 @@ impl<'a> Rows<'a> {
             (distant(self.ids.take())?, spec.input())
         {
             let mut rows = Self::open(self.objects.as_ref(), self.parsed).await?;
-            // Without such a line it is shorter by now: somebody changed it.
+            // If that line is gone, the manifest was changed meanwhile.
             let mut repeated = InputRow::default();
             while let Some((row, line)) = rows.read().await? {
                 if line == Some(second) {

@@ -23,7 +23,7 @@ struct Machine {
     lease: Option<Lease>,
     /// The item in the slot, and since when.
     slot: Option<(i64, i64)>,
-    /// Items of the lease that nobody has begun.
+    /// Items of the lease that have not begun.
     next_item: i64,
     draining: bool,
     claimed: Vec<i64>,

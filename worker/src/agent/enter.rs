@@ -36,7 +36,7 @@ impl Agent {
             || (self.held.values()).any(|held| held.entering.iter().any(|item| held.is_alone(item)))
     }
 
-    /// Gives everything else back, so that an item that may kill this process takes nothing with it; then the database is told.
+    /// Gives everything else back, so that an item that may kill this process takes nothing with it, and reports the item first.
     pub(super) fn clear_the_way(&mut self) {
         let Some(token) = self.alone.as_ref().map(|prepared| prepared.token) else {
             return;

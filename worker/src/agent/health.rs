@@ -1,4 +1,4 @@
-//! What a worker says about itself with its reports.
+//! The worker's health, which its reports carry.
 
 use std::time::Instant;
 

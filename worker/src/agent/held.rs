@@ -1,4 +1,4 @@
-//! One lease in the agent's hands: what is being done for it, and what news of it mean.
+//! One lease in the agent's hands: what is being done for it, and what its tasks' answers mean.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::retry::jitter;
 /// Items of one report; the store takes 10,000.
 const REPORT_ITEMS_MAX: usize = 5_000;
 
-/// What is to become of a lease.
+/// What the agent is doing with a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Work until all items are final.
@@ -34,7 +34,7 @@ pub(super) enum Mode {
     Failing { code: &'static str, message: String },
 }
 
-/// What the agent does after news of a lease.
+/// What the agent does after a task of a lease has answered.
 pub(super) enum Then {
     Nothing,
     Turn(Mode),
@@ -44,7 +44,7 @@ pub(super) enum Then {
     Over {
         finished: bool,
     },
-    /// The database knows of these items: they go into their slots.
+    /// These items were reported to the database: they go into their slots.
     Admit(Vec<Prepared>),
     /// This machine is in trouble: the lease is given back, and this worker claims more slowly.
     Rest(String),
@@ -63,7 +63,7 @@ pub(super) struct Held {
     pub(super) task: Option<AbortHandle>,
     /// Items of the range that are not final yet; for a close shard 1 until its files are written.
     pub(super) remaining: u64,
-    /// Items that enter the engine once the database was told.
+    /// Items that enter the engine once they have been reported to the database.
     pub(super) entering: Vec<Prepared>,
     /// Tickets in the engine, and their item indices.
     pub(super) in_slots: BTreeMap<u64, i64>,
@@ -141,7 +141,7 @@ impl Held {
         std::mem::take(&mut self.in_slots).into_keys().collect()
     }
 
-    /// How the lease is to be ended now, if at all.
+    /// How to end the lease now, if it is due.
     pub(super) fn due_end(&self, now: Instant) -> Option<End> {
         if self.calling
             || now < self.not_before
@@ -182,7 +182,7 @@ impl Held {
         at
     }
 
-    /// Changes what is to become of the lease, never back to something milder. Returns the tickets that the engine should forget.
+    /// Changes the mode, never to a milder one. Returns the tickets that the engine should forget.
     pub(super) fn turn(&mut self, mode: Mode) -> Vec<u64> {
         match (&self.mode, &mode) {
             (Mode::Running, _) => {}

@@ -37,7 +37,7 @@ impl Agent {
         Ok(())
     }
 
-    /// News of a lease that is gone are dropped.
+    /// Handles an answer about a lease; one about a lease that is gone is dropped.
     fn hear(&mut self, token: i64, news: News) {
         let every = self.shared.config.progress_every;
         let Some(held) = self.held.get_mut(&token) else {
@@ -96,7 +96,7 @@ impl Agent {
         }
     }
 
-    /// Drops leases that are not trusted any more: nothing more is published or said for them.
+    /// Drops leases that are not trusted any more: nothing more is published or reported for them.
     pub(super) fn check_trust(&mut self, now: Instant) {
         let late = self.held.iter().filter(|(_, held)| !held.lease.is_trusted(now));
         for token in late.map(|(token, _)| *token).collect::<Vec<_>>() {
@@ -130,7 +130,7 @@ impl Agent {
         }
     }
 
-    /// What every report says of the worker.
+    /// The worker's health, which every report carries.
     fn health_now(&self) -> Value {
         let items = self.tickets.values().map(|ticket| &ticket.prepared);
         let items: Vec<String> =

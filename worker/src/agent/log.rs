@@ -7,7 +7,7 @@ const WAITING_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one line.
 const LINE_BYTES_MAX: usize = 2_000;
 
-/// Lines that were not sent yet. Times are seconds since the attempt began: the database knows when that was.
+/// Lines that were not sent yet. Times are seconds since the attempt began, which the database records.
 #[derive(Debug)]
 pub(crate) struct AttemptLog {
     began: Instant,

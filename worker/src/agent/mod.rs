@@ -40,10 +40,10 @@ const NOTES: usize = 64;
 /// How long the last calls of a worker that must end at once may take.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
-/// Why a worker ended although nobody asked it to.
+/// Why a worker ended without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The database does not want this worker: wrong version, wrong login. The message says what to do.
+    /// The database rejects this worker: wrong version or wrong login. The message says what to do.
     #[error(transparent)]
     Store(#[from] nightshift_store::Error),
     /// The object store does not accept the worker's credentials. A worker that went on would fail every job there is.
@@ -111,7 +111,7 @@ struct Agent {
     registering: bool,
     /// Leases by token.
     held: BTreeMap<i64, Held>,
-    /// Busy slots. A cancelled one stays busy until the engine says so.
+    /// Busy slots. A cancelled one stays busy until the engine confirms it.
     tickets: BTreeMap<u64, Ticket>,
     next_ticket: u64,
     /// An item that waits until nothing else is in hand; nothing else starts meanwhile.

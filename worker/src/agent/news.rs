@@ -7,7 +7,7 @@ use crate::failure::ShardError;
 /// The answer of a store call; `None` when it took too long to wait for.
 pub(super) type Answer<T> = Option<Result<T, StoreError>>;
 
-/// How a lease ends from our side.
+/// How this worker ends a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     Finish,

@@ -11,7 +11,7 @@ use crate::item::feed::Prepared;
 use crate::shutdown::Level;
 
 impl Agent {
-    /// What the engine says.
+    /// Handles a result of the engine.
     pub(super) fn collect(&mut self, outcome: Option<Outcome>) {
         match outcome {
             Some(Outcome::Finished { ticket, picture, busy }) => {
@@ -43,7 +43,7 @@ impl Agent {
         }
     }
 
-    /// Items that have been in their slots for longer than their job allows fail. A slot is free when the engine says so.
+    /// Items that have been in their slots for longer than their job allows fail. Their slots become free when the engine confirms it.
     pub(super) fn end_slow_items(&mut self, now: Instant) {
         for (number, ticket) in &mut self.tickets {
             if ticket.until.is_none_or(|until| now < until) {

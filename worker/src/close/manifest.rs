@@ -62,7 +62,7 @@ pub(super) async fn delete_stale(work: &Work<'_>, keep: &KeySet) -> Result<(), S
     Ok(())
 }
 
-/// The key of a manifest line, when nobody needs its object any more.
+/// The key of a manifest line whose object is no longer needed.
 fn stale(line: &[u8], keep: &KeySet) -> Option<String> {
     let entry: Value = serde_json::from_slice(line).ok()?;
     let key = entry["key"].as_str()?;

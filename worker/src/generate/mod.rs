@@ -27,7 +27,7 @@ pub trait Generator: Send {
     /// The request is refused; it takes no slot.
     fn admit(&mut self, ticket: u64, model: &str, request: Request) -> Result<(), EngineError>;
 
-    /// Works for a moment and says what happened. Called only while something runs.
+    /// Runs one step and returns what happened. Called only while something runs.
     fn step(&mut self) -> Vec<Event>;
 
     /// Drops a request; unknown tickets are ignored.
@@ -149,7 +149,7 @@ impl Thread {
                 match admitted {
                     Ok(Ok(())) => drop(self.running.insert(ticket, Duration::ZERO)),
                     Ok(Err(error)) => self.fail(ticket, error.code(), error.to_string()),
-                    // Nothing else runs on half a state: the request alone is to blame.
+                    // Nothing else was in a slot, so this request alone is to blame.
                     Err(_) => self.fail(
                         ticket,
                         "engine_panic",

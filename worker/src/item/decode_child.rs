@@ -31,7 +31,7 @@ pub(crate) struct Order {
     pub(crate) cpu_seconds: u64,
 }
 
-/// What the decoder says before the pixels.
+/// The decoder's answer, which precedes the pixels.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
@@ -54,7 +54,7 @@ pub(crate) struct Facts {
     pub(crate) crop: CropBox,
 }
 
-/// Decodes what stands on stdin. Returns failure only when the orders cannot be read or the answer not be written.
+/// Decodes the image on stdin. Returns failure only when the order cannot be read or the answer cannot be written.
 #[must_use]
 pub fn main() -> ExitCode {
     match work() {
@@ -93,7 +93,7 @@ fn decode(bytes: &[u8], order: &Order) -> Result<(RgbImage, Facts), image::Decod
     let mut raw = image::decode(bytes, &limits)?;
     let orientation = raw.orientation;
     if orientation != 1 {
-        // The reference ignores it; people expect their photographs upright.
+        // The reference ignores the orientation; people expect their photographs upright.
         raw = apply_orientation(&raw);
     }
     let (panel, crop) = match order.fit {

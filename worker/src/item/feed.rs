@@ -32,7 +32,7 @@ pub(crate) struct Prepared {
     pub(crate) given: Option<Arc<Given>>,
 }
 
-/// What a feeder tells the agent.
+/// What a feeder reports to the agent.
 pub(crate) enum Fed {
     /// So many items of the shard were final before.
     Known(u64),
@@ -148,7 +148,7 @@ async fn items(
     Ok((items, failures))
 }
 
-/// A few of the inputs, far from each other.
+/// A few of the shard's inputs, far apart from each other.
 fn neighbours(items: &[Item]) -> Vec<S3Uri> {
     let mut uris: Vec<&str> = items
         .iter()

@@ -1,4 +1,4 @@
-//! What goes in: the rows of a shard, and the image of an item, fetched and fitted.
+//! Inputs: the rows of a shard, and the image of an item, fetched and fitted.
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -40,7 +40,7 @@ pub(crate) async fn publish(
     Ok(spent.on(row))
 }
 
-/// Off the async threads: encoding takes longer than a poll may.
+/// Runs off the async threads: encoding takes longer than a poll may.
 async fn render(prepared: &Prepared, picture: Box<Picture>) -> Result<Vec<File>, Failure> {
     let (job, item, given) =
         (Arc::clone(&prepared.job), prepared.item.clone(), prepared.given.clone());

@@ -100,7 +100,7 @@ fn encode(
             png::write(png::Pixels::Rgb8(&shown.data), width, height, &texts)
         }
         Encoding::DepthPng16 => {
-            // The factor stands in the file, whatever else is embedded: without it the numbers mean nothing.
+            // The file always carries the factor: the numbers mean nothing without it.
             texts.push(text("depth:encoding", "affine_0_1 as png16, 0 is near, 65535 is far"));
             png::write(png::Pixels::Gray16(&maps::depth_16(shown)), width, height, &texts)
         }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::inputs::GivenFacts;
 use crate::job::Job;
 
-/// The row of an item whose objects are stored; what the engine spent is for the caller to add.
+/// The row of an item whose objects are stored; the caller adds what the engine spent.
 pub(super) fn ok(
     job: &Job,
     item: &Item,
@@ -32,7 +32,7 @@ pub(super) fn ok(
     }
 }
 
-/// What the row says beside its columns: the input that was read, and the window that is part of a coupled result.
+/// The row's `info`: the input that was read, and the window that is part of a coupled result.
 fn info(item: &Item, given: Option<&GivenFacts>) -> Option<Value> {
     let mut info = Map::new();
     if let Some(facts) = given {
