@@ -2,6 +2,10 @@
 //!
 //! The crate knows no job, no database and no network. Its promise: a picture is a function of (model fingerprint, prompt, size,
 //! given panel, sampler, seed), the same bytes alone, in any batch, with any number of threads and after any retry.
+//!
+//! To follow a picture, read [`engine`] (the step loop, then its slots and one pass), [`decode`] and [`sample`] (which code), and
+//! [`transformer`] with [`quant`] and [`kernels`] below it (the scores); [`movqgan`] turns codes into pixels. A model comes from
+//! [`model`], which reads a folder by [`checkpoint`].
 
 pub mod checkpoint;
 #[path = "../conform/mod.rs"]

@@ -1,4 +1,4 @@
-//! Element types, where the elements of a tensor lie in a file, and reading of a file's directories.
+//! Element types, the place of a tensor's elements in a file, and bounded reads of a file's directory.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -59,7 +59,7 @@ impl Dtype {
         matches!(self, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16)
     }
 
-    /// Appends elements that lie side by side, as f32.
+    /// Appends contiguous elements, as f32.
     pub(super) fn append_f32(self, bytes: &[u8], to: &mut Vec<f32>) {
         match self {
             Dtype::F32 => {
@@ -91,7 +91,7 @@ impl Dtype {
     }
 }
 
-/// Where a tensor's elements lie.
+/// The place of a tensor's elements in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Element type.
@@ -100,7 +100,7 @@ pub struct Entry {
     pub shape: Vec<usize>,
     /// Distance between neighbours of each dimension, in elements.
     pub(super) strides: Vec<usize>,
-    /// Byte of the file at which the view's first element lies.
+    /// Byte of the file at which the view's first element begins.
     pub(super) start: u64,
     /// Elements from the first to the last, both included; 0 for an empty tensor.
     pub(super) span: usize,
@@ -129,8 +129,8 @@ impl Entry {
         };
         let span = if count == 0 { 0 } else { last.saturating_add(1) };
         let end = span.checked_add(offset as u64);
-        // A view may name an element twice, but not more elements than the storage has: nobody stores weights expanded,
-        // and a few bytes must not ask for terabytes.
+        // A view may name an element twice, but not more elements than the storage has: weights are not stored
+        // expanded, and a few bytes must not ask for terabytes.
         if count > capacity || end.is_none_or(|end| count > 0 && end > capacity) {
             return Err(format!(
                 "the view {shape:?} with strides {strides:?} does not fit its storage of {capacity} elements"
@@ -171,7 +171,7 @@ impl Entry {
         self.shape.iter().product()
     }
 
-    /// Whether the elements lie side by side in row-major order.
+    /// Whether the elements are contiguous and in row-major order.
     pub(super) fn is_row_major(&self) -> bool {
         let mut expected = 1;
         self.span == self.count()

@@ -67,7 +67,7 @@ impl Checkpoint {
     /// acceptable is the caller's decision, see [`Entry::dtype`].
     ///
     /// # Errors
-    /// [`LoadError::Tensor`] when there is none of that name, [`LoadError::File`] when reading fails.
+    /// [`LoadError::Tensor`] when no tensor has that name, [`LoadError::File`] when reading fails.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, LoadError> {
         let (entry, bytes) = self.bytes_of(name)?;
         if !entry.is_row_major() {

@@ -1,7 +1,8 @@
 //! Tensors of safetensors files, one or many. Shapes and element types are checked where they are asked for, and every error
 //! names its tensor.
 //!
-//! What is converted is read in blocks, what is used as it lies is mapped: so that memory beside the result stays small.
+//! Tensors that are converted are read in blocks; those used as stored are mapped. Either way little memory is needed beside the
+//! result.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -43,7 +44,7 @@ impl Tensors {
     /// every `*.safetensors` file directly in the folder.
     ///
     /// # Errors
-    /// There is none, or one cannot be read.
+    /// The folder holds no weights, or a file cannot be read.
     pub fn of_model(dir: &Path) -> Result<Self, LoadError> {
         Self::open(&weight_files(dir)?)
     }
@@ -64,7 +65,7 @@ impl Tensors {
         let checkpoint = Checkpoint::open_safetensors(path)?;
         for name in checkpoint.entries.keys() {
             if self.places.insert(name.clone(), self.shards.len()).is_some() {
-                return Err(wrong(name, "it stands in two files".to_owned()));
+                return Err(wrong(name, "two files hold it".to_owned()));
             }
         }
         #[expect(
@@ -134,7 +135,7 @@ impl Tensors {
         Ok(Bytes::mapped(Arc::clone(&shard.map), range))
     }
 
-    /// A tensor of exactly this type and shape as it lies in the file, mapped.
+    /// A tensor of exactly this type and shape as it is stored, mapped.
     ///
     /// # Errors
     /// It is missing or has another shape or type.
@@ -149,7 +150,7 @@ impl Tensors {
         Ok(Bytes::mapped(Arc::clone(&shard.map), start..start + entry.bytes()))
     }
 
-    /// Calls `take` with the rows as f32, a block at a time, read beside the map so that no page of it is touched.
+    /// Calls `take` with the rows as f32, a block at a time, read from the file so that no page of the map is touched.
     fn each_block(
         &self,
         name: &str,
@@ -218,7 +219,7 @@ fn wrong(name: &str, reason: String) -> LoadError {
 /// The weight files of a model folder, sorted by name.
 ///
 /// # Errors
-/// The folder holds none, or the index cannot be read.
+/// The folder holds no weights, or the index cannot be read.
 pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let index = dir.join("model.safetensors.index.json");
     if index.exists() {

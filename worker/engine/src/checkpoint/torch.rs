@@ -16,7 +16,8 @@ pub(super) fn zipped(source: &Source<'_>) -> Result<BTreeMap<String, Entry>, Str
         entries.iter().filter(|(name, _)| *name == "data.pkl" || name.ends_with("/data.pkl"));
     let (Some((name, pickle)), None) = (pickles.next(), pickles.next()) else {
         return Err(
-            "it is a zip file without exactly one data.pkl, so no PyTorch checkpoint".to_owned()
+            "it is a zip file without exactly one data.pkl, so it is not a PyTorch checkpoint"
+                .to_owned(),
         );
     };
     let root = &name[..name.len() - "data.pkl".len()];
@@ -72,7 +73,7 @@ pub(super) fn legacy(source: &Source<'_>) -> Result<BTreeMap<String, Entry>, Str
     };
     for &key in order {
         let Value::Str(key) = &keys.values[key] else {
-            return Err("a storage key is no string".to_owned());
+            return Err("a storage key is not a string".to_owned());
         };
         let storage =
             lengths.get(key.as_str()).ok_or_else(|| format!("storage `{key}` has no tensor"))?;
@@ -120,10 +121,10 @@ fn collect(
     unpickled: &Unpickled,
     storage_of: impl Fn(&Storage) -> Result<Stored, String>,
 ) -> Result<BTreeMap<String, Entry>, String> {
-    let top = dict(unpickled, unpickled.root).ok_or("its top level is no dict")?;
+    let top = dict(unpickled, unpickled.root).ok_or("its top level is not a dict")?;
     let wrapped = top.iter().rev().find(|(key, _)| text(unpickled, *key) == Some("state_dict"));
     let items = match wrapped {
-        Some(&(_, inner)) => dict(unpickled, inner).ok_or("its `state_dict` is no dict")?,
+        Some(&(_, inner)) => dict(unpickled, inner).ok_or("its `state_dict` is not a dict")?,
         None => top,
     };
     let mut entries = BTreeMap::new();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::entry::Source;
 
-/// Where an entry's bytes lie in the file.
+/// Where an entry's bytes are in the file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stored {
     pub(super) start: u64,
@@ -46,7 +46,7 @@ pub(super) fn entries(source: &Source<'_>) -> Result<BTreeMap<String, Stored>, S
 fn locate(source: &Source<'_>, head: &[u8], extra: &[u8]) -> Result<Stored, String> {
     let (mut bytes, mut packed, mut offset) =
         (u32_at(head, 24), u32_at(head, 20), u32_at(head, 42));
-    // Zip64: fields that overflow 32 bits stand in the extra block 1, in this order, only those that overflowed.
+    // Zip64: fields that overflow 32 bits are stored in extra block 1, in this order.
     let mut wide = zip64_block(extra).chunks_exact(8).map(|b| u64_at(b, 0));
     for field in [&mut bytes, &mut packed, &mut offset] {
         if *field == u64::from(u32::MAX) {

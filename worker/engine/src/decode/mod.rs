@@ -4,7 +4,7 @@
 //! when everything before it was right. So [`jacobi`] returns exactly the tokens of [`sequential`], and [`coupled`] tokens of
 //! the same law.
 //!
-//! **Main path.** [`Stream`] holds the tokens; `plan` says what to feed and where scores are wanted; `accept` takes the choices.
+//! **Main path.** [`Stream`] holds the tokens; `plan` gives what to feed and where scores are wanted; `accept` takes the choices.
 //!
 //! **Must never know.** Weights, caches, scores.
 

@@ -49,7 +49,7 @@ impl Stream {
         self.grid.len() - self.opening
     }
 
-    /// Whether image end stands.
+    /// Whether image end has been reached.
     pub fn is_finished(&self) -> bool {
         self.image.len() == self.grid.len()
     }

@@ -74,8 +74,8 @@ impl Engine {
         Self { slot_bytes: Some(share), ..Self::new(model, slots) }
     }
 
-    /// Places that a request can take now. None while as many pictures as there are slots wait to be decoded: tokens must not
-    /// run away from a slower image tokenizer.
+    /// Places that a request can take now. None while as many pictures as there are slots wait to be decoded: token generation
+    /// must not outrun a slower image tokenizer.
     pub fn free_slots(&self) -> usize {
         let (slots, reading) = (self.slots.len(), self.reading.len());
         let pending = self.painter.as_ref().map_or(0, Painter::pending);
@@ -156,7 +156,7 @@ impl Engine {
         self.pass.spent(self.stepping)
     }
 
-    /// Drops a request, and says whether there was one.
+    /// Drops a request; false when there is none of this id.
     pub fn cancel(&mut self, id: u64) -> bool {
         let running = |slot: &&mut Slot| slot.running.as_ref().is_some_and(|r| r.id == id);
         if let Some(slot) = self.slots.iter_mut().find(running) {

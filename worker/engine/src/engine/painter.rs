@@ -1,4 +1,4 @@
-//! Pictures from codes, and codes of given panels, on a thread of their own, so that the slots go on drawing tokens meanwhile.
+//! Pictures from codes, and codes of given panels, on a thread of their own, so that the slots keep drawing tokens.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl Painter {
     /// Starts the thread; it ends with its owner, after the picture at hand.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system cannot start a thread.
     pub(crate) fn start(model: &Arc<Model>) -> Result<Self, EngineError> {
         let (tasks, inbox) = channel::<(u64, Task)>();
         let (outbox, done) = channel();
@@ -57,7 +57,9 @@ impl Painter {
                 }
             }
         });
-        spawned.map_err(|error| EngineError::ImageTokenizer(format!("no thread: {error}")))?;
+        spawned.map_err(|error| {
+            EngineError::ImageTokenizer(format!("its thread cannot be started: {error}"))
+        })?;
         Ok(Self { tasks, done, pending: Vec::new() })
     }
 
@@ -105,7 +107,7 @@ impl Painter {
     }
 }
 
-/// A panic fails its own request; the weights are not changed by this work, so the next one is none the worse.
+/// A panic fails its own request; this work does not change the weights, so the next request is not affected.
 fn work(model: &Model, id: u64, task: Task) -> Done {
     match task {
         Task::Paint { grid, mut picture } => {

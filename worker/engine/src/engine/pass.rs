@@ -1,7 +1,7 @@
-//! One pass: the rows that a step feeds go through the transformer, and the wanted cells come to codes or laws.
+//! One pass: the rows that a step feeds go through the transformer, and each wanted cell gets a code or a law.
 //!
 //! Together with [`BranchCache`](crate::transformer::BranchCache) this is all that a step asks of the machine that computes;
-//! slots, prefixes, turns and windows lie above it and know none.
+//! slots, prefixes, turns and windows know no machine.
 
 use std::time::Instant;
 
@@ -39,7 +39,7 @@ impl Wanted {
         std::iter::once(self.conditional).chain(self.unconditional)
     }
 
-    /// What it comes to by its scores, and by its own noise alone. `unconditional` is read with guidance only.
+    /// Its code or law, from its scores and its own noise alone. `unconditional` is read with guidance only.
     fn choice(&self, conditional: &[f32], unconditional: &[f32]) -> Choice {
         let mut scores = conditional.to_vec();
         if self.unconditional.is_some() {
@@ -78,7 +78,7 @@ impl Pass {
         transformer.logits(pool, &mut self.scratch, &rows, &mut self.scores, &mut |_, _, _| {});
     }
 
-    /// What each of the cells that [`Self::run`] was given comes to.
+    /// The code or law of each cell that [`Self::run`] was given.
     pub(super) fn choices(&mut self, model: &Model, wanted: &[Wanted]) -> Vec<Choice> {
         let began = Instant::now();
         let width = model.token_ids().codes();

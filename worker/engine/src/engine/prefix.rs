@@ -7,7 +7,7 @@ use crate::transformer::{BranchCache, common};
 /// Tokens that are worth waiting a step for.
 const WORTH_WAITING: usize = 16;
 
-/// Copies into caches that have not begun what others hold of their sequences. Says for each slot whether it shall run now:
+/// Copies into caches that have not begun what others hold of their sequences. Returns for each slot whether it runs now:
 /// one that begins with what an earlier slot is still computing waits for it.
 pub(crate) fn share(slots: &mut [Slot], counters: &mut Counters) -> Vec<bool> {
     let mut ready = vec![true; slots.len()];

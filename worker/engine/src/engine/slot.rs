@@ -49,7 +49,7 @@ enum Decoder {
     },
 }
 
-/// The draws of one round of coupled decoding: 1 + 2 round decides, 2 + 2 round replaces and draws anew.
+/// The draws of one round of coupled decoding: draw 1 + 2 round decides, draw 2 + 2 round replaces and starts cells.
 struct RoundDraws {
     seed: u64,
     round: u32,
@@ -166,7 +166,7 @@ impl Running {
             codes.iter().for_each(|code| stream.push(*code));
             return Ok(plan.wanted[codes.len() - 1]);
         }
-        // Codes behind a wrong guess do not count, so a bad cell among them is no error; the first always counts.
+        // Codes behind a wrong guess do not count, so a bad cell among them is not an error; the first always counts.
         let codes: Vec<u32> = choices.into_iter().map_while(Choice::code).collect();
         let code = *codes.first().ok_or_else(bad)?;
         Ok(match &mut self.decoder {
@@ -265,18 +265,18 @@ fn check_sampler(sampler: &Sampler) -> Result<(), EngineError> {
         return fail("the temperature is negative or not a finite number");
     }
     if sampler.top_k == 0 {
-        return fail("top_k is 0; it keeps at least one code");
+        return fail("top_k is 0; it must keep at least one code");
     }
     match sampler.decoding {
         Decoding::Jacobi { window: Window::Fixed(0) }
         | Decoding::Coupled { window: Window::Fixed(0) } => {
-            fail("the window is 0; it holds at least one position")
+            fail("the window is 0; it must hold at least one position")
         }
         _ => Ok(()),
     }
 }
 
-/// The model that several slots share, and an id that none of them has.
+/// Whether a slot runs a request of this id.
 pub(crate) fn same_id(slots: &[Slot], id: u64) -> bool {
     slots.iter().filter_map(|slot| slot.running.as_ref()).any(|running| running.id == id)
 }
@@ -284,7 +284,7 @@ pub(crate) fn same_id(slots: &[Slot], id: u64) -> bool {
 /// Whether the upper panel of a request can be given.
 ///
 /// # Errors
-/// There is no image tokenizer to read it, or it has not the size of the upper half.
+/// There is no image tokenizer to read it, or its size is not that of the upper half.
 pub(crate) fn check_panel(
     model: &Model,
     request: &Request,
@@ -296,7 +296,7 @@ pub(crate) fn check_panel(
     let (w, h) = (panel.width, panel.height);
     if !request.height.is_multiple_of(64) {
         return Err(EngineError::BadRequest(format!(
-            "a height of {}: with a given panel it is a multiple of 64",
+            "the height is {}; with a given panel it must be a multiple of 64",
             request.height
         )));
     }

@@ -16,7 +16,7 @@ use crate::transformer::{Chunk, Scratch};
 /// Sums over the generated codes of a picture, in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Surprise {
-    /// `-ln p` of the codes that stand there. Infinite when the law excludes one.
+    /// `-ln p` of the picture's codes. Infinite when the law excludes one.
     pub seen: f64,
     /// Entropies of their laws.
     pub expected: f64,
@@ -89,7 +89,7 @@ pub fn surprise(
         caches.iter_mut().zip(sequences).map(|(cache, tokens)| Chunk { cache, tokens }).collect();
     let places = (stream.opening()..stream.grid().len()).filter(|i| stream.cell(*i).is_some());
     let places: Vec<usize> = places.collect();
-    // The scores of a token stand in the row of the token before it.
+    // The scores of a token are those of the row of the token before it.
     let rows = places.iter().flat_map(|index| {
         let conditional = prompt + index - 1;
         [conditional, tokens.len() + index - 1].into_iter().take(branches)

@@ -32,7 +32,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError> {
         Format::Tiff => formats::tiff(bytes, limits),
         Format::Bmp => formats::bmp(bytes, limits),
     };
-    // The decoders are other people's code and the bytes are anybody's: a panic is one bad input, not the end of a process.
+    // The decoders are third-party code and the bytes are untrusted: a panic means one bad input and must not end the process.
     std::panic::catch_unwind(by_format).unwrap_or_else(|_| {
         Err(DecodeError::TruncatedImage { reason: "the decoder panicked on it".to_owned() })
     })

@@ -46,7 +46,7 @@ pub(super) fn gif(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError
     let mut options = ::gif::DecodeOptions::new();
     options.set_color_output(::gif::ColorOutput::Indexed);
     options.check_lzw_end_code(true);
-    // The canvas size stands in the first ten bytes: check it before the decoder allocates anything.
+    // The first ten bytes hold the canvas size: check it before the decoder allocates anything.
     let Some(&[w1, w2, h1, h2]) = bytes.get(6..10) else {
         return Err(DecodeError::TruncatedImage {
             reason: "the file ends inside its header".to_owned(),

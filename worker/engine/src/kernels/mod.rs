@@ -2,7 +2,7 @@
 //!
 //! **Promise.** Every function here gives the same bits for the same operands on every instruction set, with every number of
 //! threads, and for every batch: a row of a product depends on that row and the weights alone. Sums follow one law: eight
-//! lanes, fused multiply-add, one tree (see [`lanes::tree`]); `exp` and `ln` are our own.
+//! lanes, fused multiply-add, one tree (see `lanes`); `exp` and `ln` are our own.
 //!
 //! **Main path.** A [`Pool`] made once, [`matmul_nt`] for products, [`softmax_in_place`], [`rms_norm`],
 //! [`layer_norm_in_place`], [`silu_mul_in_place`] for what lies between, [`top_k_threshold`] and [`argmax`] for the draw.

@@ -197,7 +197,7 @@ impl Shared {
         }
     }
 
-    /// Lets nobody in any more and waits until those inside have left.
+    /// Closes the loop and waits until the workers inside have left.
     fn close(&self) {
         let mut state = self.state.fetch_and(!OPEN, Ordering::AcqRel);
         let mut spins = 0u32;

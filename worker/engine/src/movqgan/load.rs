@@ -140,7 +140,7 @@ fn decoder(loader: &Loader<'_>, embed_dim: usize) -> Result<(Decoder, Vec<usize>
 const PARTS: [&str; 5] = ["encoder.", "decoder.", "quantize.", "quant_conv.", "post_quant_conv."];
 /// Groups of every norm.
 const GROUPS: usize = 32;
-/// More levels or blocks than this are no MoVQGAN.
+/// A file with more levels or blocks than this is not a MoVQGAN.
 const COUNT_MAX: usize = 64;
 
 /// Hands out tensors and remembers which.

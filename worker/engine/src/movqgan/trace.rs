@@ -1,4 +1,4 @@
-//! Activations for whoever compares them, under the reference's module names; nothing is computed for nobody.
+//! Activations for comparisons, under the reference's module names; nothing is computed unless it is asked for.
 
 use super::map::Map;
 
@@ -8,7 +8,7 @@ pub(crate) struct Trace<'a>(Option<Sink<'a>>);
 type Sink<'a> = &'a mut dyn FnMut(&str, &Map);
 
 impl<'a> Trace<'a> {
-    /// Nobody looks.
+    /// Drops every activation.
     pub(crate) fn off() -> Self {
         Self(None)
     }

@@ -50,7 +50,7 @@ impl Tokenizer {
     /// Reads `tokenizer.json` (or `tokenizer.json.gz`) and `tokenizer_config.json` of a folder.
     ///
     /// # Errors
-    /// A file is missing or not what its name says, or there is neither a begin nor an end token.
+    /// A file is missing or malformed, or neither a begin nor an end token is set.
     pub fn read(dir: &Path) -> Result<Self, LoadError> {
         let (path, text) = read_tokenizer(dir)?;
         let mut json: Value =
@@ -94,9 +94,9 @@ impl Tokenizer {
     /// Names the token that is missing.
     pub fn token_ids(&self, config: &Config) -> Result<TokenIds, LoadError> {
         let need = |name: &str| {
-            let id = self
-                .id(name)
-                .ok_or_else(|| LoadError::Tokenizer(format!("no token is named `{name}`")))?;
+            let id = self.id(name).ok_or_else(|| {
+                LoadError::Tokenizer(format!("the vocabulary has no token `{name}`"))
+            })?;
             if id as usize >= config.vocab_size {
                 let reason =
                     format!("`{name}` has id {id}, outside a vocabulary of {}", config.vocab_size);
@@ -126,7 +126,8 @@ impl Tokenizer {
         let name = name.ok_or_else(|| {
             LoadError::Tokenizer("neither `bos_token` nor `eos_token` is set".to_owned())
         })?;
-        self.id(name).ok_or_else(|| LoadError::Tokenizer(format!("no token is named `{name}`")))
+        self.id(name)
+            .ok_or_else(|| LoadError::Tokenizer(format!("the vocabulary has no token `{name}`")))
     }
 }
 

@@ -53,7 +53,9 @@ impl FromStr for Weights {
         [Self::F32, Self::Bf16, Self::Int4]
             .into_iter()
             .find(|format| format.as_str() == name)
-            .ok_or_else(|| format!("no weights are named `{name}`; there are f32, bf16 and int4"))
+            .ok_or_else(|| {
+                format!("unknown weights format `{name}`; the formats are f32, bf16 and int4")
+            })
     }
 }
 
@@ -64,6 +66,8 @@ impl FromStr for KvCache {
         [Self::Bf16, Self::F32, Self::Int8]
             .into_iter()
             .find(|format| format.as_str() == name)
-            .ok_or_else(|| format!("no cache is named `{name}`; there are bf16, f32 and int8"))
+            .ok_or_else(|| {
+                format!("unknown cache format `{name}`; the formats are bf16, f32 and int8")
+            })
     }
 }

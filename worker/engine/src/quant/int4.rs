@@ -67,7 +67,7 @@ impl Int4Matrix {
     /// A matrix from its stored parts.
     ///
     /// # Errors
-    /// Says which part has not the length that the shape implies.
+    /// Names the part whose length is not the one that the shape implies.
     pub fn from_parts(
         codes: Bytes,
         scales: Bytes,

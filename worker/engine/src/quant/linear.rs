@@ -83,7 +83,7 @@ impl Linear {
         Self::Int4 { weight: Int4Matrix::quantise(weight, out, inputs), bias }
     }
 
-    /// bf16 weights (out, in) as they lie in a file.
+    /// bf16 weights (out, in) as stored in a file.
     ///
     /// # Panics
     /// As [`Self::from_f32`].
@@ -100,7 +100,7 @@ impl Linear {
     /// Stored 4-bit weights.
     ///
     /// # Panics
-    /// When the bias has not one entry by output.
+    /// When the bias does not have one entry for each output.
     pub fn from_int4(weight: Int4Matrix, bias: Option<Vec<f32>>) -> Self {
         assert!(bias.as_ref().is_none_or(|b| b.len() == weight.out), "one bias by output");
         Self::Int4 { weight, bias }

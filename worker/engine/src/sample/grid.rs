@@ -1,4 +1,4 @@
-//! Where the tokens of a picture stand: header, rows of codes with their ends, image end.
+//! The layout of a picture's tokens: header, rows of codes with their ends, image end.
 
 use crate::error::EngineError;
 use crate::prompt::tokenizer::TokenIds;
@@ -19,7 +19,7 @@ pub struct Grid {
     pub cols: usize,
 }
 
-/// What stands at one index of the image part (index 0 is image start).
+/// What one index of the image part holds (index 0 is image start).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// Image start.
@@ -45,7 +45,7 @@ impl Grid {
         let fits = |side: u32| side > 0 && side.is_multiple_of(GRID_PIXELS);
         if !fits(width) || !fits(height) {
             return Err(EngineError::BadRequest(format!(
-                "a picture of {width}x{height}: sides must be multiples of 32"
+                "the picture is {width}x{height}; its sides must be multiples of 32"
             )));
         }
         Ok(Self::of_grids((height / GRID_PIXELS) as usize, (width / GRID_PIXELS) as usize))
@@ -76,7 +76,7 @@ impl Grid {
         HEADER + row * (self.cols + 1)
     }
 
-    /// What stands at an index.
+    /// What an index holds.
     ///
     /// # Panics
     /// Behind image end.

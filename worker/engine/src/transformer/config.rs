@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::error::LoadError;
 use crate::files::{malformed, read_json};
 
-/// Image tokens of the released vocabulary, used when no name tells where they are.
+/// Image tokens of the released vocabulary, used when no token name gives their place.
 const RELEASED_IMAGE_TOKENS: Range<u32> = 155_000..171_384;
 
 /// Shape of the transformer. Defaults are those of the model class, as the reference implementation has them.
@@ -49,7 +49,7 @@ pub struct Config {
     pub swin_norm: bool,
     /// Whether the head is the embedding.
     pub tie_word_embeddings: bool,
-    /// Token name to id; tells where the image tokens are.
+    /// Token name to id; gives the place of the image tokens.
     pub vocabulary_map: Option<BTreeMap<String, u32>>,
 }
 
@@ -111,7 +111,7 @@ impl Generation {
     /// Reads the file; a folder without it publishes nothing.
     ///
     /// # Errors
-    /// The file cannot be read, is no JSON object, or publishes a window that nobody could ask for.
+    /// The file cannot be read, is not a JSON object, or publishes a window that no request may have.
     pub fn read(path: &Path) -> Result<Self, LoadError> {
         let read: Self = match read_json(path) {
             Err(LoadError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
@@ -201,7 +201,7 @@ impl Config {
     /// released vocabulary has them.
     ///
     /// # Errors
-    /// The named ids are not contiguous, or no rule tells where the tokens are.
+    /// The named ids are not contiguous, or no rule gives their place.
     pub fn image_tokens(&self, names: &[(String, u32)]) -> Result<Range<u32>, LoadError> {
         let is_code = |name: &str| name.starts_with("<MOVQGAN");
         let mapped = self

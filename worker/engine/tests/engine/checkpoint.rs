@@ -103,7 +103,7 @@ fn imports_and_opcodes_are_refused_by_name() {
     assert!(file(b"\x80\x02(i os\nsystem\n.").contains("opcode 0x69 is refused"));
     assert!(file(b"\x80\x02}}b}\x8a\xff.").contains("an integer of 255 bytes"));
     assert!(file(b"(dp0\n.").contains("opcode 0x64 is refused"));
-    assert!(file(b"\x80\x02N.").contains("top level is no dict"));
+    assert!(file(b"\x80\x02N.").contains("top level is not a dict"));
     assert!(file(b"\x80\x02}.").contains("there is no tensor in it"));
     assert!(file(b"\x80\x02}r\xff\xff\xff\x7f.").contains("memo index"));
 }

@@ -7,6 +7,8 @@ mod conform;
 mod image;
 mod invariance;
 mod matrix;
+mod quantise;
+mod random;
 
 use std::path::PathBuf;
 

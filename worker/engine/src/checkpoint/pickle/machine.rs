@@ -213,7 +213,7 @@ impl<'a> Machine<'a> {
     fn append(&mut self, items: Vec<Id>) -> Result<(), String> {
         match self.top()? {
             Value::List(list) => list.extend(items),
-            _ => return Err("it appends to something that is no list".to_owned()),
+            _ => return Err("it appends to something that is not a list".to_owned()),
         }
         Ok(())
     }
@@ -224,7 +224,7 @@ impl<'a> Machine<'a> {
         };
         match self.top()? {
             Value::Dict(dict) => dict.extend(pairs.iter().map(|&[key, value]| (key, value))),
-            _ => return Err("it sets items of something that is no dict".to_owned()),
+            _ => return Err("it sets items of something that is not a dict".to_owned()),
         }
         Ok(())
     }
@@ -274,7 +274,7 @@ impl<'a> Machine<'a> {
                 let callable = callable(module, name)?;
                 self.push(Value::Callable(callable))
             }
-            _ => Err("an import whose name is no string".to_owned()),
+            _ => Err("an import whose name is not a string".to_owned()),
         }
     }
 
@@ -308,7 +308,7 @@ impl<'a> Machine<'a> {
 
     fn size(&self, id: Id) -> Result<usize, String> {
         match self.values[id] {
-            Value::Int(n) => usize::try_from(n).map_err(|_| format!("{n} is no size")),
+            Value::Int(n) => usize::try_from(n).map_err(|_| format!("{n} is not a size")),
             _ => Err("a size is expected".to_owned()),
         }
     }
@@ -360,7 +360,7 @@ impl<'a> Machine<'a> {
         self.pop()?;
         match self.top()? {
             Value::Dict(_) => Ok(()),
-            _ => Err("it sets the state of something that is no dict".to_owned()),
+            _ => Err("it sets the state of something that is not a dict".to_owned()),
         }
     }
 }

@@ -261,7 +261,7 @@ pub(super) unsafe fn copy_row(row: &[f32], steps: usize, to: *mut f32) {
     }
 }
 
-/// Rounds to bf16, ties to even: the result stands in the upper halves, the lower ones hold rests. Finite values only.
+/// Rounds to bf16, ties to even: the result is in the upper halves; the lower ones hold the remainder. Finite values only.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 pub(crate) fn round_to_bf16(v: __m256) -> __m256i {

@@ -109,7 +109,7 @@ unsafe fn read_bf16(at: *const u8) -> __m512 {
     _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
 }
 
-/// As `panel::round_to_bf16`: the result stands in the upper halves, the lower ones hold rests. Finite values only.
+/// As `panel::round_to_bf16`: the result is in the upper halves; the lower ones hold the remainder. Finite values only.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn round_to_bf16(v: __m512) -> __m512i {
