@@ -74,7 +74,7 @@ pub fn ln(x: f64) -> f64 {
     k * LN2_HI - ((half_square - (s * (half_square + r) + k * LN2_LO)) - f)
 }
 
-/// `x / (1 + exp(-x))`, by our own [`exp`].
+/// `x / (1 + exp(-x))`, by our own `exp`.
 #[inline(always)]
 pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
