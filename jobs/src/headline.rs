@@ -1,7 +1,7 @@
 //! What a spec calls itself, however wrong it is otherwise.
 
-use crate::read::node::Node;
-use crate::read::scan::scan;
+use crate::yaml::node::Node;
+use crate::yaml::scan::scan;
 
 /// Longer texts are no names for a list of jobs.
 const MAX_CHARS: usize = 100;

@@ -6,55 +6,53 @@
 //! every default is filled, no range needs another check, and it travels as JSON. [`JobSpec::item`] is a pure function of
 //! (spec, input row, item number), so that a job of ten million items costs nothing to plan.
 //!
-//! The main path: [`parse`] scans the text into positioned nodes (`scan`), checks them against the schema of the raw types
-//! (`walk`), resolves every combination of the matrix (`sweep`), validates (`validate`) and returns a [`Parsed`].
+//! The main path: [`parse`] scans the text into positioned nodes (`yaml`), checks them against the schema of the raw types
+//! (`keys`, `read/check`), reads each block for every combination of the matrix (`read`) and returns a [`Parsed`].
 //!
 //! This crate does no input or output, knows no clock, no database and no model: the strings that the model was trained with
 //! live in the engine.
 
-mod cron;
-mod diagnostic;
-mod expand;
 mod globs;
 mod headline;
 mod ids;
-mod input;
 mod item;
-mod key;
-mod notify;
-pub mod plan_errors;
+#[expect(
+    dead_code,
+    reason = "keys that cannot run, or have one value only, are checked for their form alone"
+)]
+mod keys;
+mod parse;
+pub mod places;
 mod prefix;
 mod read;
-mod runnable;
-mod running;
-mod schedule;
 mod spec;
-mod sweep;
 mod template;
+mod time;
 mod units;
-mod validate;
-mod window;
 mod words;
+mod yaml;
 
-pub use cron::Cron;
-pub use diagnostic::{Diagnostic, Severity, SpecErrors};
-pub use expand::MAX_PROMPT_BYTES;
 pub use globs::Globs;
 pub use headline::Headline;
 pub use ids::{canonical_json, seed};
-pub use input::{InputRow, InputSpec, ManifestFormat, OnBadInput, Subjects};
-pub use item::{Embed, Encoding, GivenPanel, Item, ItemError, JobVars, Output, Role};
-pub use notify::{Notify, NotifyEvent};
+pub use item::expand::MAX_PROMPT_BYTES;
+pub use item::{Encoding, GivenPanel, Item, ItemError, JobVars, Output, Role};
+pub use keys::runnable::{Features, THIS_BUILD};
+pub use keys::schema::json_schema;
+pub use parse::{Parsed, parse};
 pub use prefix::is_allowed;
-pub use read::schema::json_schema;
-pub use runnable::{Features, THIS_BUILD};
-pub use running::{Backoff, Running};
+pub use read::cells::MAX_SIDE;
+pub use spec::input::{InputRow, InputSpec, ManifestFormat, OnBadInput, Subjects};
+pub use spec::notify::{Notify, NotifyEvent};
+pub use spec::running::{Backoff, Running};
 pub use spec::{
     Cell, Decoding, Fit, GuidanceSchedule, ItemLimit, JobSpec, Kind, KvCache, MapKind, MaxFailed,
-    ModelSpec, NormalFrame, OnExisting, OutputSpec, Parsed, Restore, Sampler, Seeds, Sidecar, Size,
-    Task, Weights, Window, parse,
+    ModelSpec, NormalFrame, OnExisting, OutputSpec, Restore, Sampler, Seeds, Sidecar, Size, Task,
+    Weights, Window,
 };
 pub use template::Template;
-pub use validate::MAX_SIDE;
-pub use window::{Opening, TimeWindow};
-pub use words::{Day, RetryClass, WhenStillRunning, WhenWindowCloses};
+pub use time::cron::Cron;
+pub use time::window::{Opening, TimeWindow};
+
+pub use words::{Day, Embed, RetryClass, WhenStillRunning, WhenWindowCloses};
+pub use yaml::diagnostic::{Diagnostic, Severity, SpecErrors};

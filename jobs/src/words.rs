@@ -254,3 +254,12 @@ names!(GuidanceSchedule { Constant => "constant", Reference => "reference" });
 names!(Fit { CenterCrop => "center_crop", Pad => "pad" });
 names!(WhenStillRunning { Wait => "wait", Skip => "skip", Overlap => "overlap" });
 names!(RetryClass { WorkerLost => "worker_lost", Oom => "oom", Storage => "storage", Other => "other" });
+
+/// What stands inside the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Embed {
+    /// PNG text chunks `parameters` and `nightshift`.
+    pub png_text: bool,
+    /// Whether the prompt is left out of what is embedded.
+    pub redact_prompt: bool,
+}

@@ -1,6 +1,6 @@
 //! Mistakes that show only at planning have the words and the form of those of the text.
 
-use nightshift_jobs::{Globs, Parsed, parse, plan_errors};
+use nightshift_jobs::{Globs, Parsed, parse, places};
 
 const TEXT: &str = "\
 apiVersion: nightshift/v1
@@ -60,15 +60,15 @@ fn mistakes_of_a_manifest_point_into_it() {
     let uri = "s3://data/x.jsonl";
     for (found, expected) in [
         (
-            plan_errors::manifest_line(8123, 17, "control character in string", 8122),
+            places::manifest_line(8123, 17, "control character in string", 8122),
             "s3://data/x.jsonl:8123:17: invalid JSON (control character in string); 8122 rows before it are fine",
         ),
         (
-            plan_errors::duplicate_id(911, "a17", 44),
+            places::duplicate_id(911, "a17", 44),
             "s3://data/x.jsonl:911:1: id \"a17\" was already used on line 44",
         ),
         (
-            plan_errors::duplicate_row(9, 4),
+            places::duplicate_row(9, 4),
             "s3://data/x.jsonl:9:1: this row is the same as the one on line 4\nhelp: give the rows ids with columns.id",
         ),
     ] {

@@ -121,7 +121,7 @@ impl<'a> Manifest<'a> {
     fn json(&self, record: &Line) -> Result<BTreeMap<String, Value>, RowError> {
         let at = |column: usize, what: &str| {
             let line = usize::try_from(record.number).unwrap_or(usize::MAX);
-            self.at(nightshift_jobs::plan_errors::manifest_line(line, column, what, self.rows))
+            self.at(nightshift_jobs::places::manifest_line(line, column, what, self.rows))
         };
         let value: Value = serde_json::from_str(&record.text).map_err(|error| {
             let text = error.to_string();
@@ -177,7 +177,7 @@ impl<'a> Manifest<'a> {
     }
 
     fn record_error(&self, line: u64, reason: &str) -> Diagnostic {
-        nightshift_jobs::plan_errors::manifest_record(
+        nightshift_jobs::places::manifest_record(
             usize::try_from(line).unwrap_or(usize::MAX),
             reason,
             self.rows,

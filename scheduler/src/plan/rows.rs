@@ -1,6 +1,6 @@
 //! The input rows of a job as one stream, in bounded memory.
 
-use nightshift_jobs::{InputRow, InputSpec, Parsed, plan_errors};
+use nightshift_jobs::{InputRow, InputSpec, Parsed, places};
 use nightshift_objects::Objects;
 
 use super::duplicates::{Duplicates, ROOM};
@@ -206,8 +206,8 @@ impl<'a> Rows<'a> {
 fn duplicate(uri: &str, row: &InputRow, line: u64, first: u64) -> InputProblem {
     let at = |line: u64| usize::try_from(line).unwrap_or(usize::MAX);
     let diagnostic = match &row.id {
-        Some(id) => plan_errors::duplicate_id(at(line), id, at(first)),
-        None => plan_errors::duplicate_row(at(line), at(first)),
+        Some(id) => places::duplicate_id(at(line), id, at(first)),
+        None => places::duplicate_row(at(line), at(first)),
     };
     InputProblem::Manifest { uri: uri.to_owned(), diagnostic: Box::new(diagnostic) }
 }

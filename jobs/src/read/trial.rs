@@ -4,11 +4,11 @@
 
 use std::collections::HashMap;
 
-use crate::input::{InputRow, InputSpec};
 use crate::item::{ItemError, JobVars};
-use crate::read::cx::Cx;
-use crate::read::node::{Pos, quoted};
 use crate::spec::JobSpec;
+use crate::spec::input::{InputRow, InputSpec};
+use crate::yaml::findings::Cx;
+use crate::yaml::node::{Pos, quoted};
 
 pub(crate) fn check(cx: &mut Cx<'_>, spec: &JobSpec) {
     match &spec.input {

@@ -5,7 +5,7 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::schedule::{TimeError, first_at, zone};
+use crate::time::{TimeError, first_at, zone};
 
 /// Days that are looked through for the next time: February 29 comes again within eight years.
 const LOOK_AHEAD: i64 = 366 * 8;

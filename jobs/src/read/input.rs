@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value as Json;
 
 use crate::globs::Globs;
-use crate::input::{InputRow, InputSpec, ManifestFormat, Subjects};
-use crate::key;
-use crate::read::cx::Cx;
-use crate::read::node::quoted;
-use crate::read::raw::{RawInput, RawSpec, RawSubjects};
+use crate::item::key;
+use crate::keys::{RawInput, RawSpec, RawSubjects};
 use crate::spec::Kind;
+use crate::spec::input::{InputRow, InputSpec, ManifestFormat, Subjects};
+use crate::yaml::findings::Cx;
+use crate::yaml::node::quoted;
 
 /// The input and what is known of it from the text alone.
 pub(crate) struct Input {

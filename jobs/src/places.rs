@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::diagnostic::{Diagnostic, Severity};
-use crate::input::InputSpec;
-use crate::read::cx::Cx;
-use crate::read::node::{Pos, quoted};
-use crate::validate::texts::Texts;
+use crate::spec::input::InputSpec;
+use crate::yaml::diagnostic::{Diagnostic, Severity};
+use crate::yaml::findings::Cx;
+use crate::yaml::node::{Pos, quoted};
 
 /// A column of a manifest that the spec uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,14 +50,14 @@ const PATHS: [&str; 10] = [
 ];
 
 impl Places {
-    pub(crate) fn new(cx: &Cx<'_>, input: &InputSpec, texts: &Texts) -> Self {
+    /// `columns` are those that the captions and names of the spec use.
+    pub(crate) fn new(cx: &Cx<'_>, input: &InputSpec, mut columns: Vec<ColumnUse>) -> Self {
         let place = |pos: Pos| (pos.line, pos.column, pos.width);
         let mut at: BTreeMap<&'static str, _> =
             PATHS.into_iter().map(|path| (path, place(cx.value_at(path)))).collect();
         for path in ["notify", "input", "input.prefix", "input.manifest", "input.subjects.prefix"] {
             at.insert(path, place(cx.key_at(path)));
         }
-        let mut columns = texts.columns.clone();
         let source = match input {
             InputSpec::Manifest { uri, columns: mapped, id_column, .. } => {
                 let uses = mapped

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use crate::ids::canonical_json;
-use crate::read::cx::Cx;
-use crate::read::nearest::nearest;
-use crate::read::node::{Content, Node, quoted};
+use crate::yaml::findings::Cx;
+use crate::yaml::nearest::nearest;
+use crate::yaml::node::{Content, Node, quoted};
 
 /// The most combinations, when the spec does not say.
 const DEFAULT_MAX: u64 = 64;
@@ -141,7 +141,7 @@ fn is_reserved(key: &str) -> bool {
     matches!(key, "include" | "exclude" | "max_combinations")
 }
 
-fn check_name(cx: &mut Cx<'_>, key: &str, at: crate::read::node::Pos, path: &str) {
+fn check_name(cx: &mut Cx<'_>, key: &str, at: crate::yaml::node::Pos, path: &str) {
     let good = key.starts_with(|c: char| c.is_ascii_alphabetic())
         && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if !good || key.len() > 63 {

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::diagnostic::{Diagnostic, Severity};
-use crate::read::node::{Node, Pos};
+use crate::yaml::diagnostic::{Diagnostic, Severity};
+use crate::yaml::node::{Node, Pos};
 
 /// Findings of one spec.
 pub(crate) struct Cx<'t> {

@@ -1,44 +1,39 @@
-//! From raw to valid: what depends on the kind, on other keys, on the matrix. Ranges and words are checked before, by the walk.
+//! From the text of a spec to a valid spec, or to all its mistakes.
 //!
-//! `parse` recites: scan, walk, header, combinations, cells, input, texts, output, the rest. Each part writes every mistake it
+//! The order: scan, check, header, combinations, cells, input, captions, output, running. Each part writes every mistake it
 //! finds and goes on with what is left.
 
-mod cells;
-mod expand;
-mod header;
-mod inputs;
-mod outputs;
-mod rest;
-pub(crate) mod texts;
-mod unique;
+use crate::keys::RawSpec;
+use crate::keys::runnable::{Features, THIS_BUILD};
+use crate::keys::schema::schema;
+use crate::places::Places;
+use crate::read::check::Walk;
+use crate::read::{captions, cells, header, input, matrix, output, running, trial, unique};
+use crate::spec::input::InputSpec;
+use crate::spec::{JobSpec, Kind, OutputSpec};
+use crate::yaml::diagnostic::{Diagnostic, Severity, SpecErrors};
+use crate::yaml::findings::Cx;
+use crate::yaml::node::{Content, Node};
+use crate::yaml::scan;
 
-use std::sync::OnceLock;
-
-use serde_json::Value as Json;
-
-use crate::diagnostic::{Severity, SpecErrors};
-use crate::input::InputSpec;
-use crate::plan_errors::Places;
-use crate::read::cx::Cx;
-use crate::read::node::{Content, Node};
-use crate::read::raw::RawSpec;
-use crate::read::scan;
-use crate::read::schema::json_schema;
-use crate::read::walk::Walk;
-use crate::runnable::{Features, THIS_BUILD};
-use crate::spec::{JobSpec, Kind, OutputSpec, Parsed};
-use crate::sweep;
-
-pub use cells::MAX_SIDE;
-
-/// The schema is the same for every spec.
-fn schema() -> &'static Json {
-    static SCHEMA: OnceLock<Json> = OnceLock::new();
-    SCHEMA.get_or_init(json_schema)
+/// A spec that was read without mistakes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    /// The resolved spec.
+    pub spec: JobSpec,
+    /// What is probably not meant so.
+    pub warnings: Vec<Diagnostic>,
+    /// What this build cannot run; a job is submitted only when this is empty.
+    pub cannot_run: Vec<Diagnostic>,
+    /// Where things stand, for mistakes that show only when inputs and destinations are known.
+    pub places: Places,
 }
 
-/// Reads a spec for this build.
-pub(crate) fn parse(name: &str, text: &str) -> Result<Parsed, SpecErrors> {
+/// Reads a spec. `name` is the file name that mistakes are shown with.
+///
+/// # Errors
+/// All mistakes of the text, in its order.
+pub fn parse(name: &str, text: &str) -> Result<Parsed, SpecErrors> {
     parse_for(name, text, &THIS_BUILD)
 }
 
@@ -99,18 +94,18 @@ fn build(cx: &mut Cx<'_>, features: &Features) -> Option<(JobSpec, Places)> {
     let root = cx.root.clone();
     let raw = raw(cx, &root)?;
     let header = header::read(cx, &raw);
-    rest::check(cx, &raw);
+    running::check(cx, &raw);
     let kind = header.kind?;
     header::refuse_keys_of_other_kinds(cx, kind);
-    let combinations = sweep::combinations(cx);
+    let combinations = matrix::combinations(cx);
     let cells = combinations
         .as_deref()
         .and_then(|combinations| cells::read(cx, &raw, kind, combinations, features));
-    let input = inputs::read(cx, &raw, kind);
+    let input = input::read(cx, &raw, kind);
     let draw = cells::drawing(cx, &raw, kind);
     let texts =
-        texts::read(cx, &raw, kind, input.as_ref(), combinations.as_deref().unwrap_or_default());
-    let output = outputs::read(cx, &raw, kind, input.as_ref(), combinations.as_deref());
+        captions::read(cx, &raw, kind, input.as_ref(), combinations.as_deref().unwrap_or_default());
+    let output = output::read(cx, &raw, kind, input.as_ref(), combinations.as_deref());
     let combinations = combinations.unwrap_or_default();
     if let (Some(input), Some(draw), Some(texts), Some((output, _))) =
         (&input, &draw, &texts, &output)
@@ -124,10 +119,10 @@ fn build(cx: &mut Cx<'_>, features: &Features) -> Option<(JobSpec, Places)> {
     if cx.is_clean() {
         unused_dimensions(cx, &root, &draw, kind);
     }
-    let places = Places::new(cx, &input.spec, &texts);
+    let places = Places::new(cx, &input.spec, texts.columns.clone());
     let spec = resolved(raw, header, input.spec, cells, draw, texts, output)?;
     if cx.is_clean() {
-        expand::check(cx, &spec);
+        trial::check(cx, &spec);
     }
     Some((spec, places))
 }
@@ -139,10 +134,10 @@ fn resolved(
     input: InputSpec,
     cells: cells::Cells,
     draw: cells::Drawing,
-    texts: texts::Texts,
+    texts: captions::Texts,
     output: OutputSpec,
 ) -> Option<JobSpec> {
-    let running = rest::running(&raw);
+    let running = running::running(&raw);
     let resources = raw.resources.unwrap_or_default();
     let limits = raw.limits.unwrap_or_default();
     let input_block = raw.input.unwrap_or_default();
@@ -167,9 +162,9 @@ fn resolved(
         shard_items: resources.shard_items,
         max_attempts: raw.retry.and_then(|retry| retry.max_attempts).unwrap_or(3),
         max_items: limits.max_items,
-        max_failed_items: limits.max_failed_items.as_ref().and_then(rest::max_failed),
+        max_failed_items: limits.max_failed_items.as_ref().and_then(running::max_failed),
         running,
-        notify: raw.notify.unwrap_or_default().into_iter().filter_map(rest::notify).collect(),
+        notify: raw.notify.unwrap_or_default().into_iter().filter_map(running::notify).collect(),
     })
 }
 

@@ -2,15 +2,15 @@
 
 use serde_json::Value as Json;
 
-use crate::read::cx::Cx;
-use crate::read::node::{Content, Entry, Node, quoted};
-use crate::read::raw::{ControlSource, RawCell, RawFit, RawSampler, RawSpec};
-use crate::read::walk::Walk;
-use crate::runnable::Features;
+use crate::keys::runnable::Features;
+use crate::keys::schema::schema;
+use crate::keys::{ControlSource, RawCell, RawFit, RawSampler, RawSpec};
+use crate::read::check::Walk;
+use crate::read::matrix::{self, Combination};
 use crate::spec::{Cell, Decoding, Fit, Kind, MapKind, ModelSpec, Sampler, Seeds, Size, Window};
-use crate::sweep::{self, Combination};
 use crate::units;
-use crate::validate::schema;
+use crate::yaml::findings::Cx;
+use crate::yaml::node::{Content, Entry, Node, quoted};
 
 /// The name under which workers offer the model when the spec does not say.
 const DEFAULT_MODEL: &str = "lumina-mgpt-2.0";
@@ -72,7 +72,7 @@ fn resolve(
     let mut blocks: Vec<Entry> = Vec::new();
     for entry in document.entries().iter().filter(|entry| BLOCKS.contains(&&*entry.key)) {
         let mut entry = entry.clone();
-        entry.value = sweep::substitute(cx, &entry.value, combination, &entry.key);
+        entry.value = matrix::substitute(cx, &entry.value, combination, &entry.key);
         blocks.push(entry);
     }
     if kind == Kind::Controllable {
@@ -127,7 +127,7 @@ fn read_cell(
     };
     let model = raw.model.unwrap_or_default();
     let name = model.name.unwrap_or_else(|| DEFAULT_MODEL.to_owned());
-    if !crate::validate::header::is_name(&name) {
+    if !crate::read::header::is_name(&name) {
         cx.error(
             "model.name",
             "spec::bad_name",

@@ -2,10 +2,12 @@
 //!
 //! `x-matrix: true` marks a scalar that may be `"{{ matrix.KEY }}"`.
 
+use std::sync::OnceLock;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::read::raw::RawSpec;
+use crate::keys::RawSpec;
 
 /// The JSON Schema (2020-12) of a spec, for editors. Checked in as `jobs/spec.schema.json`.
 pub fn json_schema() -> Value {
@@ -128,4 +130,10 @@ pub(crate) fn matrix(_: &mut SchemaGenerator) -> Schema {
         },
         "additionalProperties": { "type": "array", "items": value, "minItems": 1 },
     })
+}
+
+/// The schema is the same for every spec.
+pub(crate) fn schema() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(json_schema)
 }

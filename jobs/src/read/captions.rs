@@ -1,15 +1,15 @@
 //! Captions, prompts, descriptions, names and destinations: every template is read and every path in it checked.
 
-use crate::input::{InputSpec, ManifestFormat};
-use crate::plan_errors::ColumnUse;
-use crate::read::cx::Cx;
-use crate::read::nearest::nearest;
-use crate::read::node::{Pos, quoted};
-use crate::read::raw::{KeepTurns, RawSpec};
+use crate::keys::{KeepTurns, RawSpec};
+use crate::places::ColumnUse;
+use crate::read::input::{Input, is_from_image};
+use crate::read::matrix::Combination;
 use crate::spec::Kind;
-use crate::sweep::Combination;
+use crate::spec::input::{InputSpec, ManifestFormat};
 use crate::template::Template;
-use crate::validate::inputs::{Input, is_from_image};
+use crate::yaml::findings::Cx;
+use crate::yaml::nearest::nearest;
+use crate::yaml::node::{Pos, quoted};
 
 /// The texts of a job.
 pub(crate) struct Texts {
@@ -170,10 +170,10 @@ impl Checker<'_, '_> {
         first.into_iter().collect()
     }
 
-    fn turn_words(&mut self, path: &str, turn: &crate::read::raw::RawTurn, earlier: &[String]) {
+    fn turn_words(&mut self, path: &str, turn: &crate::keys::RawTurn, earlier: &[String]) {
         if let Some(name) = &turn.name {
             let at = format!("{path}.name");
-            if !crate::validate::header::is_name(name) {
+            if !crate::read::header::is_name(name) {
                 self.cx.error(
                     &at,
                     "spec::bad_name",
@@ -215,11 +215,11 @@ impl Checker<'_, '_> {
     /// Reads a template; every path in it is checked, every mistake reported.
     pub(crate) fn read(&mut self, path: &str, text: &str, scope: Scope) -> Option<Template> {
         let at = self.cx.value_at(path);
-        if text.len() > crate::expand::MAX_PROMPT_BYTES {
+        if text.len() > crate::item::expand::MAX_PROMPT_BYTES {
             let message = format!(
                 "{path} has {} bytes, limit {}",
                 text.len(),
-                crate::expand::MAX_PROMPT_BYTES
+                crate::item::expand::MAX_PROMPT_BYTES
             );
             self.cx.error(path, "spec::too_long", message, None);
             return None;
@@ -433,11 +433,11 @@ impl Checker<'_, '_> {
                 .fields
                 .get(column)
                 .and_then(serde_json::Value::as_str)
-                .is_some_and(|text| text.len() > crate::expand::MAX_PROMPT_BYTES)
+                .is_some_and(|text| text.len() > crate::item::expand::MAX_PROMPT_BYTES)
             {
                 good = false;
                 let message =
-                    format!("{cell} has more than {} bytes", crate::expand::MAX_PROMPT_BYTES);
+                    format!("{cell} has more than {} bytes", crate::item::expand::MAX_PROMPT_BYTES);
                 self.cx.error(&cell, "spec::too_long", message, None);
             }
         }

@@ -5,10 +5,10 @@
 use serde_json::Value as Json;
 use serde_yaml::{Mapping, Value};
 
-use crate::read::cx::Cx;
-use crate::read::nearest::nearest;
-use crate::read::node::{Node, is_whole_number, quoted};
-use crate::sweep;
+use crate::read::matrix;
+use crate::yaml::findings::Cx;
+use crate::yaml::nearest::nearest;
+use crate::yaml::node::{Node, is_whole_number, quoted};
 
 /// From this many mistakes on, nobody reads suggestions.
 const HELPED_MISTAKES: usize = 100;
@@ -33,7 +33,7 @@ impl Walk<'_, '_> {
             }
             return self.wrong_type(node, &variants, path);
         }
-        if is_matrix(schema) && node.text().is_some_and(|text| sweep::reference(text).is_some()) {
+        if is_matrix(schema) && node.text().is_some_and(|text| matrix::reference(text).is_some()) {
             return None;
         }
         if self.is_secret(node, path) {
@@ -42,7 +42,7 @@ impl Walk<'_, '_> {
         let sort = match (node.text(), node.entries().is_empty()) {
             (Some(_), _) => return self.scalar(node, &variants, path),
             (None, false) => "object",
-            (None, true) if matches!(node.content, crate::read::node::Content::Map(_)) => "object",
+            (None, true) if matches!(node.content, crate::yaml::node::Content::Map(_)) => "object",
             (None, true) => "array",
         };
         match variants.iter().find(|variant| is_type(variant, sort)).copied() {
@@ -84,7 +84,7 @@ impl Walk<'_, '_> {
         Value::Mapping(passed)
     }
 
-    fn unknown_key(&mut self, entry: &crate::read::node::Entry, known: Vec<&str>, path: &str) {
+    fn unknown_key(&mut self, entry: &crate::yaml::node::Entry, known: Vec<&str>, path: &str) {
         let key = entry.key.to_lowercase();
         if ["secret", "password", "token", "api_key", "secret_key", "access_key"]
             .contains(&key.as_str())
@@ -242,7 +242,7 @@ fn check_scalar(node: &Node, value: &Value, schema: &Json, path: &str) -> Verdic
     if !words.is_empty() {
         return if words.contains(&text) { Verdict::Fits } else { Verdict::WrongType };
     }
-    let plain = matches!(node.content, crate::read::node::Content::Scalar { plain: true, .. });
+    let plain = matches!(node.content, crate::yaml::node::Content::Scalar { plain: true, .. });
     let numeric = is_type(schema, "integer") || is_type(schema, "number");
     if numeric && plain && is_whole_number(text) {
         return check_whole(text, schema, path);

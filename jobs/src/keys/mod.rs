@@ -1,8 +1,10 @@
-//! What may be written in a spec: the raw types. Their schema is what `walk` checks and what editors use, so the comments here
+//! What may be written in a spec: the raw types. Their schema is what `read/check` checks and what editors use, so the comments here
 //! are what a user reads there. Every field is optional: what is required depends on the kind, and validation says so.
 
 mod output;
+pub(crate) mod runnable;
 mod running;
+pub(crate) mod schema;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +13,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::OnBadInput;
-use crate::read::schema;
 use crate::spec::{Decoding, GuidanceSchedule, Kind, KvCache, MapKind, Restore, Weights};
 
 pub(crate) use output::*;

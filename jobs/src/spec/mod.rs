@@ -1,5 +1,9 @@
 //! A valid spec: every default filled, every combination of the matrix resolved, as JSON what a worker reads back.
 
+pub(crate) mod input;
+pub(crate) mod notify;
+pub(crate) mod running;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -7,30 +11,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::diagnostic::Diagnostic;
 use crate::ids::{self, json_seed};
-use crate::input::{InputSpec, OnBadInput};
-use crate::item::Embed;
-use crate::notify::Notify;
-use crate::running::Running;
+use crate::spec::input::{InputSpec, OnBadInput};
+use crate::spec::notify::Notify;
+use crate::spec::running::Running;
 use crate::template::Template;
+use crate::words::Embed;
 pub use crate::words::{
     Decoding, Fit, GuidanceSchedule, Kind, KvCache, MapKind, NormalFrame, OnExisting, Restore,
     Sidecar, Weights, Window,
 };
-
-/// A spec that was read without mistakes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Parsed {
-    /// The resolved spec.
-    pub spec: JobSpec,
-    /// What is probably not meant so.
-    pub warnings: Vec<Diagnostic>,
-    /// What this build cannot run; a job is submitted only when this is empty.
-    pub cannot_run: Vec<Diagnostic>,
-    /// Where things stand, for mistakes that show only when inputs and destinations are known.
-    pub places: crate::plan_errors::Places,
-}
 
 /// What the model is asked for, in words of the engine's prompts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -400,12 +390,4 @@ impl JobSpec {
         let digest = Sha256::digest(ids::canonical_json(&decides).as_bytes());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
-}
-
-/// Reads a spec. `name` is the file name that mistakes are shown with.
-///
-/// # Errors
-/// All mistakes of the text, in its order.
-pub fn parse(name: &str, text: &str) -> Result<Parsed, crate::SpecErrors> {
-    crate::validate::parse(name, text)
 }

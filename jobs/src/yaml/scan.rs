@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use crate::diagnostic::{Diagnostic, Severity};
-use crate::read::node::{Content, Entry, Node, Pos, quoted};
+use crate::yaml::diagnostic::{Diagnostic, Severity};
+use crate::yaml::node::{Content, Entry, Node, Pos, quoted};
 
 /// The largest spec, in bytes.
 const MAX_BYTES: usize = 1 << 20;

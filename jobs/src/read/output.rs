@@ -1,21 +1,21 @@
 //! Where results go, how they are named and how they are written.
 
-use crate::input::InputSpec;
-use crate::item::Embed;
-use crate::key;
-use crate::plan_errors::ColumnUse;
-use crate::read::cx::Cx;
-use crate::read::nearest::nearest;
-use crate::read::node::quoted;
-use crate::read::raw::{
+use crate::item::key;
+use crate::keys::{
     DepthEncoding, DepthRange, Format, Layout, NormalEncoding, RawEmbed, RawNormalFrame, RawOutput,
     RawSpec,
 };
+use crate::places::ColumnUse;
+use crate::read::captions::{Checker, Scope};
+use crate::read::input::Input;
+use crate::read::matrix::Combination;
+use crate::spec::input::InputSpec;
 use crate::spec::{Kind, OutputSpec, Sidecar};
-use crate::sweep::Combination;
 use crate::template::Template;
-use crate::validate::inputs::Input;
-use crate::validate::texts::{Checker, Scope};
+use crate::words::Embed;
+use crate::yaml::findings::Cx;
+use crate::yaml::nearest::nearest;
+use crate::yaml::node::quoted;
 
 /// The output, and the columns that its names use.
 pub(crate) fn read(
@@ -231,7 +231,7 @@ fn formats(cx: &mut Cx<'_>, output: &RawOutput, kind: Kind) {
     if let Some(format) = lossy {
         match kind {
             Kind::DensePrediction => {
-                let message = crate::read::walk::lossy_depth(format);
+                let message = crate::read::check::lossy_depth(format);
                 cx.error("output.format", "spec::lossy_depth", message, None);
             }
             Kind::ImagePairs => {
@@ -271,7 +271,7 @@ fn cannot_run(cx: &mut Cx<'_>, output: &RawOutput, combinations: &[Combination],
     }
     if let Some(shard) = &output.shard {
         if let Some(bytes) = &shard.max_bytes {
-            crate::validate::rest::check_bytes(cx, "output.shard.max_bytes", bytes);
+            crate::read::running::check_bytes(cx, "output.shard.max_bytes", bytes);
         }
         if matches!(output.layout, Some(Layout::Webdataset | Layout::Parquet)) {
             cx.cannot_run("output.shard", "output.shard");

@@ -1,10 +1,13 @@
 //! Times in a spec: a zone's wall clock, instants, and what is wrong with a text that should be one of them.
 
+pub(crate) mod cron;
+pub(crate) mod window;
+
 use jiff::Timestamp;
 use jiff::civil::{DateTime, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
-use crate::read::nearest::nearest;
+use crate::yaml::nearest::nearest;
 
 /// What is wrong with a time, and the part of the text that is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,8 @@
 //! One unit of output, computed from its number.
 
+pub(crate) mod expand;
+pub(crate) mod key;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +10,7 @@ use serde_json::Value;
 
 use crate::ids::json_seed;
 use crate::spec::{Fit, Kind, NormalFrame, Restore, Sampler, Size, Task};
+use crate::words::Embed;
 
 /// What is known of a job only after it was submitted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -154,15 +158,6 @@ impl Encoding {
             _ => "image/png",
         }
     }
-}
-
-/// What stands inside the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Embed {
-    /// PNG text chunks `parameters` and `nightshift`.
-    pub png_text: bool,
-    /// Whether the prompt is left out of what is embedded.
-    pub redact_prompt: bool,
 }
 
 /// Why one item cannot be made; it becomes a failed item with this code.

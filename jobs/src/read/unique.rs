@@ -3,13 +3,13 @@
 //! What varies is row, combination, prompt, map, k and turn. A name must mention each one that has more than one value; whether
 //! two rows happen to give the same text is seen when they are read.
 
-use crate::input::InputSpec;
-use crate::read::cx::Cx;
+use crate::read::captions::Texts;
+use crate::read::cells::Drawing;
+use crate::read::input::Input;
+use crate::read::matrix::Combination;
+use crate::spec::input::InputSpec;
 use crate::spec::{Kind, OutputSpec, Seeds};
-use crate::sweep::Combination;
-use crate::validate::cells::Drawing;
-use crate::validate::inputs::Input;
-use crate::validate::texts::Texts;
+use crate::yaml::findings::Cx;
 
 pub(crate) fn check(
     cx: &mut Cx<'_>,
@@ -84,7 +84,7 @@ fn refuse(cx: &mut Cx<'_>, output: &OutputSpec, missing: Vec<(&str, u64, &str)>)
 fn mentioned(output: &OutputSpec, combinations: &[Combination]) -> Vec<String> {
     let folder = |dimension: &String| {
         let in_matrix = combinations.iter().any(|one| one.values.contains_key(dimension));
-        let path = crate::expand::partition_path(dimension);
+        let path = crate::item::expand::partition_path(dimension);
         if in_matrix { format!("matrix.{dimension}") } else { path.to_owned() }
     };
     let name = output.name.places().map(|place| place.path.clone());

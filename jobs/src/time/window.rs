@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::schedule::{TimeError, clock, first_at, zone};
+use crate::time::{TimeError, clock, first_at, zone};
 use crate::words::{Day, WhenWindowCloses};
 
 /// How many days ahead an opening is looked for: rare days and nights on which the clock jumps over the window included.

@@ -2,17 +2,15 @@
 
 use serde_json::Value as Json;
 
-use crate::cron::Cron;
-use crate::notify::{DEFAULT_EVENTS, Notify};
-use crate::read::cx::Cx;
-use crate::read::raw::{
-    Jitter, RawLimits, RawNotify, RawResources, RawRetry, RawSchedule, RawSpec,
-};
-use crate::running::{Backoff, Running};
-use crate::schedule::{self, TimeError};
+use crate::keys::{Jitter, RawLimits, RawNotify, RawResources, RawRetry, RawSchedule, RawSpec};
 use crate::spec::MaxFailed;
+use crate::spec::notify::{DEFAULT_EVENTS, Notify};
+use crate::spec::running::{Backoff, Running};
+use crate::time::cron::Cron;
+use crate::time::window::TimeWindow;
+use crate::time::{self, TimeError};
 use crate::units;
-use crate::window::TimeWindow;
+use crate::yaml::findings::Cx;
 
 pub(crate) fn check(cx: &mut Cx<'_>, raw: &RawSpec) {
     if let Some(schedule) = &raw.schedule {
@@ -77,7 +75,7 @@ fn check_schedule(cx: &mut Cx<'_>, schedule: &RawSchedule) {
         }
     }
     if let Some(not_before) = &schedule.not_before
-        && let Err(error) = schedule::instant(not_before)
+        && let Err(error) = time::instant(not_before)
     {
         let path = "schedule.not_before";
         time_error(cx, path, "schedule.not_before: ", error);
@@ -106,7 +104,7 @@ fn check_resources(cx: &mut Cx<'_>, resources: &RawResources) {
         if bad(key) || bad(value) || key.contains('=') {
             let message = format!(
                 "resources.labels: {} is no label",
-                crate::read::node::quoted(&format!("{key}={value}"))
+                crate::yaml::node::quoted(&format!("{key}={value}"))
             );
             let help = "a key and a value have 1 to 63 characters, no comma; a key has no =";
             let path = format!("resources.labels.{key}");
@@ -120,7 +118,7 @@ pub(crate) fn check_bytes(cx: &mut Cx<'_>, path: &str, text: &str) {
     if units::bytes(text).is_none() {
         let message = format!(
             "{path}: expected a size such as 512MiB, got {}",
-            crate::read::node::quoted(text)
+            crate::yaml::node::quoted(text)
         );
         cx.error(
             path,
@@ -160,7 +158,7 @@ fn check_duration(cx: &mut Cx<'_>, path: &str, text: Option<&str>) {
         None => {
             let message = format!(
                 "{path}: expected a duration such as 10s, got {}",
-                crate::read::node::quoted(text)
+                crate::yaml::node::quoted(text)
             );
             let help = "units are ms, s, m, h, d".to_owned();
             cx.error(path, "spec::bad_duration", message, Some(help));
@@ -196,7 +194,7 @@ pub(crate) fn running(raw: &RawSpec) -> Running {
     let limits = raw.limits.clone().unwrap_or_default();
     let backoff = retry.backoff.unwrap_or_default();
     let instant = |text: Option<String>| {
-        let at = schedule::instant(&text?).ok()?;
+        let at = time::instant(&text?).ok()?;
         Some(at.as_millisecond())
     };
     let memory = resources.gpu.and_then(|gpu| gpu.min_memory);
@@ -238,7 +236,7 @@ fn whole(number: f64) -> u64 {
 fn check_limits(cx: &mut Cx<'_>, limits: &RawLimits) {
     check_duration(cx, "limits.item_timeout", limits.item_timeout.as_deref());
     if let Some(stop_at) = &limits.stop_at
-        && let Err(error) = schedule::instant(stop_at)
+        && let Err(error) = time::instant(stop_at)
     {
         time_error(cx, "limits.stop_at", "limits.stop_at: ", error);
     }

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::notify::NotifyEvent;
-use crate::read::schema;
+use crate::keys::schema;
+use crate::spec::notify::NotifyEvent;
 use crate::words::{Day, RetryClass, WhenStillRunning, WhenWindowCloses};
 
 /// When the job may run.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cron::Cron;
-use crate::window::TimeWindow;
+use crate::time::cron::Cron;
+use crate::time::window::TimeWindow;
 use crate::words::{RetryClass, WhenStillRunning};
 
 /// What `schedule`, `resources`, `retry` and `limits` of a spec ask for. The default is: anywhere, at any time.

@@ -1,8 +1,8 @@
 //! `apiVersion`, `kind`, `metadata`, and which keys belong to which kind.
 
-use crate::read::cx::Cx;
-use crate::read::raw::RawSpec;
+use crate::keys::RawSpec;
 use crate::spec::Kind;
+use crate::yaml::findings::Cx;
 
 /// What the head of a spec says.
 pub(crate) struct Header {
@@ -45,7 +45,7 @@ fn check_labels(cx: &mut Cx<'_>, raw: &RawSpec) {
         if !is_name(key) || value.len() > 200 || value.chars().any(char::is_control) {
             let message = format!(
                 "label {} must have a simple name and at most 200 bytes",
-                crate::read::node::quoted(key)
+                crate::yaml::node::quoted(key)
             );
             cx.error("metadata.labels", "spec::bad_name", message, None);
         }

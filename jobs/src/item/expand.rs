@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::ids;
-use crate::input::{InputRow, InputSpec};
+use crate::item::key;
 use crate::item::{Encoding, GivenPanel, Item, ItemError, JobVars, Output, Role};
-use crate::key;
+use crate::spec::input::{InputRow, InputSpec};
 use crate::spec::{Cell, JobSpec, Kind, MapKind, Seeds, Task};
 use crate::template::Template;
 
