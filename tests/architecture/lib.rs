@@ -4,6 +4,7 @@
 #![cfg(test)]
 #![forbid(unsafe_code)]
 
+mod harness;
 mod made_up;
 mod packages;
 mod reader;

@@ -33,11 +33,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("nightshift", &["*"]),
     ("nightshift-tests", &["*"]),
+    ("nightshift-lab", &["nightshift-local", "nightshift-store"]),
     ("nightshift-architecture", &[]),
 ];
 
-/// Packages whose tests may start real servers.
-const MAY_TEST_WITH_LOCAL: &[&str] =
+/// Packages whose tests may start real servers, by the harness and by themselves.
+const MAY_TEST_WITH_SERVERS: &[&str] =
     &["nightshift-store", "nightshift-scheduler", "nightshift-worker", "nightshift-objects"];
 
 /// Library -> the only packages that may declare it.
@@ -92,8 +93,9 @@ fn violations(arrows: &[Arrow]) -> Vec<String> {
                 found.push(format!("{from} is not a package of the layout"));
                 continue;
             };
-            let for_tests =
-                *dev && to == "nightshift-local" && MAY_TEST_WITH_LOCAL.contains(&from.as_str());
+            let for_tests = *dev
+                && matches!(to.as_str(), "nightshift-local" | "nightshift-lab")
+                && MAY_TEST_WITH_SERVERS.contains(&from.as_str());
             if !targets.contains("*") && !targets.contains(to.as_str()) && !for_tests {
                 found.push(format!("{from} may not depend on {to}"));
             }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
-use nightshift_tests::{System, cluster};
+use nightshift_tests::{System, psql, try_psql};
 use serde_json::{Value, json};
 
 /// What a verb said, by an administrator.
@@ -132,10 +132,7 @@ async fn logins_get_their_passwords_in_secret() {
     assert!(!printed.contains(&password), "{printed}");
     let as_carol =
         system.database.url_as("lab_user").replace("lab_user:test", &format!("{carol}:{password}"));
-    assert_eq!(
-        cluster::psql(&as_carol, "select string_agg(name, ' ') from nightshift.tenants"),
-        "blue"
-    );
+    assert_eq!(psql(&as_carol, "select string_agg(name, ' ') from nightshift.tenants"), "blue");
     // An existing file is left alone, and a login that is not made leaves none behind.
     refused(
         &system,
@@ -161,10 +158,7 @@ async fn logins_get_their_passwords_in_secret() {
     // A second tenant needs no new password; leaving a tenant counts at once.
     done(&system, &["member", "add", "green", &carol]);
     done(&system, &["member", "remove", "blue", &carol]);
-    assert_eq!(
-        cluster::psql(&as_carol, "select string_agg(name, ' ') from nightshift.tenants"),
-        "green"
-    );
+    assert_eq!(psql(&as_carol, "select string_agg(name, ' ') from nightshift.tenants"), "green");
     let members: Value = done(&system, &["member", "list", "green", "-o", "json"]).parse().unwrap();
     assert_eq!(members, json!([{"login": carol, "kind": "tenant", "tenants": ["green"]}]));
 
@@ -186,7 +180,7 @@ async fn logins_get_their_passwords_in_secret() {
         refused(&system, &["login", "drop", name], 3, "there is no login");
     }
     refused(&system, &["login", "drop", "nightshift_owner"], 3, "there is no login");
-    assert!(cluster::try_psql(&as_carol, "select 1").is_err());
+    assert!(try_psql(&as_carol, "select 1").is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

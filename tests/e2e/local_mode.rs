@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nightshift_objects::{Objects, Put, S3Uri, StoreConfig};
-use nightshift_tests::{Process, specs, until};
+use nightshift_tests::{Process, Signal, specs, until};
 use serde_json::Value;
 
 fn nightshift(data: &Path) -> Command {
@@ -190,6 +190,6 @@ async fn up_serves_the_examples_and_its_owner_as_the_readme_says() {
         let (out, err) = said(&command[1..]);
         assert!(!out.is_empty() || !err.is_empty(), "{command:?} says nothing");
     }
-    up.signal("TERM");
+    up.signal(Signal::TERM);
     assert!(up.wait(Duration::from_secs(60)).success());
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use nightshift_store::JobState;
-use nightshift_tests::{System, cluster};
+use nightshift_tests::{System, psql};
 
 const LINES: usize = 2_345;
 
@@ -27,7 +27,7 @@ async fn a_manifest_is_stored_in_chunks_of_a_thousand_rows() {
     let ready = |view: &nightshift_store::JobView| view.state == JobState::Ready;
     let view = system.until(job, "it is planned", ready).await;
     assert_eq!(view.n_items, Some(2 * LINES as i64));
-    let sql = |query: &str| cluster::psql(&system.database.url(), query);
+    let sql = |query: &str| psql(&system.database.url(), query);
     let chunks = sql("select first_row, n_rows from nightshift.input_chunk order by 1");
     assert_eq!(chunks, "0|1000\n1000|1000\n2000|345");
     // Nothing is written for an item before it is claimed.

@@ -1,7 +1,7 @@
 //! `nightshift queue` and `nightshift schedule` through the real program.
 
 use nightshift_store::JobState;
-use nightshift_tests::{System, cluster, specs};
+use nightshift_tests::{System, psql, specs};
 use serde_json::Value;
 
 /// What a verb printed: standard output, and standard error.
@@ -60,7 +60,7 @@ async fn the_queue_says_in_words_why_jobs_wait_and_predicts_when_they_run() {
     let in_a_month = "date_trunc('minute', now() at time zone 'UTC') + interval '30 days'";
     let month = |form: &str| {
         let query = format!("select to_char({in_a_month}, '{form}')");
-        cluster::psql(&system.database.url(), &query)
+        psql(&system.database.url(), &query)
     };
     let not_before = month("YYYY-MM-DD\"T\"HH24:MI");
     let later = format!("schedule: {{not_before: \"{not_before} UTC\"}}\n");
@@ -100,7 +100,7 @@ async fn the_queue_says_in_words_why_jobs_wait_and_predicts_when_they_run() {
     assert_eq!(names, ["later", "held"], "a job that nobody lets run comes last");
     let (later_row, held_row) = (&rows[0].1, &rows[1].1);
     let query = format!("select extract(epoch from timestamptz '{until} UTC')::bigint * 1000");
-    let starts: i64 = cluster::psql(&system.database.url(), &query).parse().unwrap();
+    let starts: i64 = psql(&system.database.url(), &query).parse().unwrap();
     assert_eq!(later_row["job"], later);
     assert_eq!(later_row["starts_unix_ms"], starts);
     let finishes = later_row["finishes_unix_ms"].as_i64().unwrap();

@@ -1,7 +1,7 @@
 //! psql as a first-class way in.
 
 use nightshift_store::JobState;
-use nightshift_tests::{System, cluster, specs};
+use nightshift_tests::{System, psql, specs};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_goes_in_and_comes_out_by_sql_alone() {
@@ -10,18 +10,14 @@ async fn a_job_goes_in_and_comes_out_by_sql_alone() {
     let _worker = system.worker("worker", 1);
     let url = system.database.url_as("lab_user");
     let spec = specs::prompts("by-sql", 2, "s3://lab/by-sql/");
-    let id = cluster::psql(&url, &format!("select nightshift.submit($spec${spec}$spec$)"));
+    let id = psql(&url, &format!("select nightshift.submit($spec${spec}$spec$)"));
     let job: i64 = id.parse().unwrap();
     assert_eq!(system.wait(job).await.state, JobState::Finished);
-    let counts = cluster::psql(
-        &url,
-        &format!("select state, n_ok, n_failed from nightshift.jobs where id = {job}"),
-    );
+    let counts =
+        psql(&url, &format!("select state, n_ok, n_failed from nightshift.jobs where id = {job}"));
     assert_eq!(counts, "finished|2|0");
-    let outputs = cluster::psql(
-        &url,
-        &format!("select uri from nightshift.outputs where job_id = {job} order by 1"),
-    );
+    let outputs =
+        psql(&url, &format!("select uri from nightshift.outputs where job_id = {job} order by 1"));
     assert!(outputs.lines().all(|uri| uri.starts_with("s3://lab/by-sql/data/")), "{outputs}");
     assert_eq!(outputs.lines().count(), 2);
 }

@@ -23,8 +23,7 @@ async fn a_job_outlives_a_restart_of_postgres() {
                 .iter()
                 .any(|words| worker.output().contains(words))
     });
-    let folder = system.folder.path().to_owned();
-    system.database.start_again(&folder).await;
+    system.database.start_again().await;
     let view = system.wait(job).await;
     assert_eq!((view.state, view.n_ok), (JobState::Finished, 16));
     assert!(scheduler.runs() && worker.runs(), "no process gave up");

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use nightshift_store::JobState;
-use nightshift_tests::{Hole, Process, System, specs};
+use nightshift_tests::{Hole, Process, Signal, System, specs};
 
 /// How long everything may take to go on by itself.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -87,8 +87,8 @@ async fn processes_end_in_time_while_nothing_answers() {
         system.system.until(job, "it is far enough", |view| view.n_ok >= at_work).await;
         system.postgres.swallow_everything();
         system.s3.swallow_everything();
-        system.scheduler.signal("TERM");
-        system.worker.signal("TERM");
+        system.scheduler.signal(Signal::TERM);
+        system.worker.signal(Signal::TERM);
         // Last words to the database take three seconds at most.
         system.scheduler.wait(Duration::from_secs(10));
         system.worker.wait(GRACE + Duration::from_secs(12));

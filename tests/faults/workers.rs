@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nightshift_store::{AttemptOutcome, ItemStatus, JobState};
-use nightshift_tests::{System, specs};
+use nightshift_tests::{Signal, System, specs};
 
 /// Pictures a worker's log says it drew.
 fn drawn(output: &str) -> usize {
@@ -71,7 +71,7 @@ async fn a_worker_asked_to_stop_finishes_what_it_draws_and_gives_the_rest_back()
     let job =
         system.submit(&specs::sized_prompts("drained", ITEMS, "96x96", "s3://lab/drained/")).await;
     system.until(job, "some items are finished", |view| view.n_ok >= 2).await;
-    first.signal("TERM");
+    first.signal(Signal::TERM);
     let status = first.wait(Duration::from_secs(30));
     assert!(status.success(), "a drained worker ends well: {status}");
     let between = system.job(job).await;
@@ -106,20 +106,20 @@ async fn a_worker_frozen_past_its_lease_publishes_nothing_more() {
     let job =
         system.submit(&specs::sized_prompts("frozen", ITEMS, "96x96", "s3://lab/frozen/")).await;
     system.until(job, "some items are finished", |view| view.n_ok >= 2).await;
-    frozen.signal("STOP");
+    frozen.signal(Signal::STOP);
     let second = system.worker("second", 2);
     let ended = system.wait(job).await;
     assert_eq!(ended.state, JobState::Finished);
     let rows_before = format!("{:?}", system.items(job).await);
     let objects_before = system.list("frozen/").await;
 
-    frozen.signal("CONT");
+    frozen.signal(Signal::CONT);
     nightshift_tests::until(
         Duration::from_secs(30),
         "the frozen worker sees that its lease is lost",
         || frozen.output().contains("lost a lease"),
     );
-    frozen.signal("TERM");
+    frozen.signal(Signal::TERM);
     frozen.wait(Duration::from_secs(30));
     assert_eq!(format!("{:?}", system.items(job).await), rows_before, "no row changed");
     assert_eq!(system.list("frozen/").await, objects_before, "no object appeared");

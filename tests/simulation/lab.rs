@@ -3,7 +3,6 @@
 use nightshift_store::{DatabaseConfig, Plan, Policy, Registration, Store, WorkerId};
 use nightshift_tests::Database;
 use sqlx::{Connection, PgConnection};
-use tempfile::TempDir;
 
 /// The model that all jobs need and all workers have.
 const MODEL: &str = "tiny/f32/f32";
@@ -20,30 +19,20 @@ pub(crate) struct Lab {
     pub(crate) now: i64,
     /// Dropped after the connections.
     database: Database,
-    _folder: TempDir,
 }
 
 impl Lab {
     pub(crate) async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let database = Database::create(folder.path()).await;
-        let mut admin = PgConnection::connect(&database.url()).await.unwrap();
-        sqlx::raw_sql(
-            "create schema lab;
-            grant usage on schema lab to nightshift_owner;
-            create table lab.clock (at timestamptz not null);
-            insert into lab.clock values (to_timestamp(1800000000));
-            grant select on lab.clock to nightshift_owner;
-            create or replace function nightshift.clock() returns timestamptz language plpgsql stable
-                as $$ begin return (select at from lab.clock); end $$;
+        let database = Database::fresh().await;
+        database.take_clock();
+        let _done = database.sql(
+            "update lab.clock set at = to_timestamp(1800000000);
             create function lab.ms(at timestamptz) returns bigint language sql immutable
                 as $$ select case at when 'infinity' then 9223372036854775807 when '-infinity' then -9223372036854775808
-                    else (extract(epoch from at) * 1000)::bigint end $$;
-            set jit = off",
-        )
-        .execute(&mut admin)
-        .await
-        .unwrap();
+                    else (extract(epoch from at) * 1000)::bigint end $$",
+        );
+        let mut admin = PgConnection::connect(&database.url()).await.unwrap();
+        sqlx::raw_sql("set jit = off").execute(&mut admin).await.unwrap();
         Self {
             user: connect(&database.url_as("lab_user")).await,
             worker: connect(&database.url_as("lab_worker")).await,
@@ -51,7 +40,6 @@ impl Lab {
             admin,
             now: START_MS,
             database,
-            _folder: folder,
         }
     }
 

@@ -4,7 +4,6 @@
 //! Main path: [`System::start`] makes a box with a database and an object store; [`System::scheduler`] and [`System::worker`] start
 //! processes in it; [`System::submit`] and [`System::wait`] drive a job. Nothing here replaces a part of the system by a fake.
 
-pub mod cluster;
 pub mod hole;
 pub mod pgbouncer;
 pub mod process;
@@ -12,8 +11,9 @@ pub mod proxy;
 pub mod specs;
 pub mod system;
 
-pub use cluster::Database;
 pub use hole::Hole;
+pub use nightshift_lab::{Database, psql, try_psql};
 pub use process::{Process, until};
 pub use proxy::{Cut, Proxy};
+pub use rustix::process::Signal;
 pub use system::System;

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::cluster::PASSWORD;
+use crate::Database;
 use crate::process::{Process, until};
-use crate::{Database, cluster};
+use nightshift_lab::{PASSWORD, psql};
 
 /// A running pooler. Ends when dropped.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl PgBouncer {
     #[must_use]
     pub fn show(&self, what: &str) -> Vec<String> {
         let url = format!("postgres://lab_user:{PASSWORD}@127.0.0.1:{}/pgbouncer", self.port);
-        cluster::psql(&url, &format!("show {what}")).lines().map(str::to_owned).collect()
+        psql(&url, &format!("show {what}")).lines().map(str::to_owned).collect()
     }
 
     /// What it logged.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 /// A running process whose output goes to a file. Killed when dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -36,16 +38,15 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends a signal by name, such as `KILL`, `TERM`, `STOP`, `CONT`.
+    /// Sends a signal.
     ///
     /// # Panics
     /// When the process is gone.
-    pub fn signal(&self, signal: &str) {
-        let done = Command::new("kill")
-            .args(["-s", signal, &self.child.id().to_string()])
-            .status()
-            .expect("kill runs");
-        assert!(done.success(), "{} is not there to get SIG{signal}", self.name);
+    pub fn signal(&self, signal: Signal) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, signal).unwrap_or_else(|error| {
+            panic!("{} is not there to get {signal:?}: {error}", self.name)
+        });
     }
 
     /// Kills it with SIGKILL and waits until it is gone.
@@ -53,7 +54,7 @@ impl Process {
     /// # Panics
     /// When it cannot be waited for.
     pub fn kill(&mut self) {
-        self.signal("KILL");
+        self.signal(Signal::KILL);
         self.child.wait().expect("a killed process can be waited for");
     }
 

@@ -41,7 +41,7 @@ impl System {
     /// When a part cannot be started.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let database = Database::create(folder.path()).await;
+        let database = Database::fresh().await;
         Self::with(folder, database).await
     }
 
@@ -51,7 +51,7 @@ impl System {
     /// When a part cannot be started.
     pub async fn with_own_server() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let database = Database::on_own_cluster(folder.path()).await;
+        let database = Database::on_own_cluster().await;
         Self::with(folder, database).await
     }
 

@@ -164,9 +164,8 @@ async fn survives_a_killed_server_and_a_stale_pid_file() {
     let first = Postgres::start(folder.path(), quick()).await.unwrap();
     let url = first.url("postgres");
     sql(&url, "create table t as select 7 as x").unwrap();
-    assert!(
-        Command::new("kill").args(["-9", &first.pid().to_string()]).status().unwrap().success()
-    );
+    let server = rustix::process::Pid::from_raw(first.pid().cast_signed()).unwrap();
+    rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
     drop(first);
     let pid_file = folder.path().join("cluster/postmaster.pid");
     assert!(pid_file.exists(), "a killed server leaves its pid file");

@@ -1,30 +1,29 @@
 //! The scheduler against a real Postgres and a real object store.
 
 use std::net::SocketAddr;
-use std::process::Command;
 
 use bytes::Bytes;
-use nightshift_local::{Postgres, PostgresOptions, S3Server};
+use nightshift_lab::{Database, SCHEDULER, USER};
+use nightshift_local::S3Server;
 use nightshift_objects::{Put, S3Uri, StoreConfig};
-use nightshift_store::{DatabaseConfig, JobState, JobView, LoginKind, Submission};
+use nightshift_store::{JobState, JobView, Submission};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::plan::chunk;
 
-const PASSWORD: &str = "test";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A migrated database, an object store with the bucket `inputs`, and the logins of a system. No scheduler runs yet.
 struct Lab {
     folder: tempfile::TempDir,
-    url: String,
     user: Store,
     objects: Objects,
     s3: Option<S3Server>,
     addr: SocketAddr,
-    _own: Option<Postgres>,
+    /// Dropped after the connections.
+    database: Database,
 }
 
 struct Running {
@@ -35,32 +34,10 @@ struct Running {
 impl Lab {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (cluster, own) = match std::env::var("NIGHTSHIFT_TEST_CLUSTER") {
-            Ok(url) => (url, None),
-            Err(_) => {
-                let options = PostgresOptions { fsync: false, ..PostgresOptions::default() };
-                let postgres =
-                    Postgres::start(&folder.path().join("postgres"), options).await.unwrap();
-                (postgres.url("").trim_end_matches('/').to_owned(), Some(postgres))
-            }
-        };
-        let database = format!("scheduler_{}", std::process::id());
-        let made = Command::new("psql")
-            .args(["-Xqc", &format!("create database {database}"), &format!("{cluster}/postgres")])
-            .status()
-            .unwrap();
-        assert!(made.success(), "no database");
-        let url = format!("{cluster}/{database}");
-        nightshift_store::migrate(&url).await.unwrap();
-        let admin = Store::connect(&DatabaseConfig::new(&url)).await.unwrap();
+        let database = Database::fresh().await;
+        let admin = database.admin().await;
         let everything = ["s3://".to_owned()];
         admin.set_prefixes("default", &["s3://inputs/".to_owned()], &everything).await.unwrap();
-        for (kind, name, tenant) in [
-            (LoginKind::Tenant, "plan_user", Some("default")),
-            (LoginKind::Scheduler, "plan_scheduler", None),
-        ] {
-            admin.create_login(kind, name, PASSWORD, tenant).await.unwrap();
-        }
         let s3 = S3Server::start(&folder.path().join("s3"), None).await.unwrap();
         let objects = Objects::connect(StoreConfig {
             endpoint: Some(s3.endpoint()),
@@ -74,23 +51,15 @@ impl Lab {
         objects.create_bucket("inputs").await.unwrap();
         objects.create_bucket("outputs").await.unwrap();
         let addr = s3.addr();
-        let mut lab = Self { user: admin, folder, url, objects, s3: Some(s3), addr, _own: own };
-        lab.user = lab.connect("plan_user").await;
-        lab
-    }
-
-    async fn connect(&self, login: &str) -> Store {
-        let host = self.url.rsplit('@').next().unwrap();
-        Store::connect(&DatabaseConfig::new(format!("postgres://{login}:{PASSWORD}@{host}")))
-            .await
-            .unwrap()
+        let user = database.store(USER).await;
+        Self { user, folder, objects, s3: Some(s3), addr, database }
     }
 
     async fn start(&self, holder: &str) -> Running {
         let mut config = Config::new(holder);
         config.tick = Duration::from_millis(20);
         let scheduler =
-            Scheduler::new(self.connect("plan_scheduler").await, self.objects.clone(), config);
+            Scheduler::new(self.database.store(SCHEDULER).await, self.objects.clone(), config);
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(scheduler.run(async {
             let _ = stopped.await;
@@ -305,7 +274,7 @@ async fn a_snapshot_that_was_interrupted_begins_again_and_one_scheduler_leads() 
     let job = lab.submit(&text_to_image("job", "{manifest: s3://inputs/a.jsonl}")).await;
 
     // A scheduler that stored other rows than will be found later, and died.
-    let dead = lab.connect("plan_scheduler").await;
+    let dead = lab.database.store(SCHEDULER).await;
     let term = dead.lead("dead", Duration::from_secs(1)).await.unwrap().unwrap();
     let mut chunker = chunk::Chunker::default();
     let row = |index| nightshift_jobs::InputRow { index, ..nightshift_jobs::InputRow::default() };

@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    nightshift_tests::cluster::run_under(std::env::args_os().skip(1))
+    nightshift_lab::run_under(std::env::args_os().skip(1))
 }

@@ -38,7 +38,7 @@ async fn a_killed_worker_costs_only_what_was_in_its_slots() {
 
 #[tokio::test]
 async fn a_worker_that_lost_its_lease_publishes_nothing_and_goes_on() {
-    let mut lab = Lab::new().await;
+    let mut lab = Lab::with_own_server().await;
     let job = lab.job(&pictures("lost", ""), &[]).await;
     let worker = lab.worker_with(2, |config| {
         config.lease = Duration::from_secs(2);
@@ -47,14 +47,14 @@ async fn a_worker_that_lost_its_lease_publishes_nothing_and_goes_on() {
     worker.script.allow(0);
     until_count("both slots are busy", 2, || worker.script.admitted()).await;
     // Without the database the lease cannot be renewed.
-    let port = lab.stop_postgres().await;
+    lab.database.stop().await;
     until_count("both slots are given up", 2, || worker.script.cancelled()).await;
     assert_eq!(worker.script.finished(), 0);
     assert!(
         lab.keys("s3://output/lost/data/").await.is_empty(),
         "published under a lease that had run out"
     );
-    lab.start_postgres(port).await;
+    lab.database.start_again().await;
     worker.script.open();
     assert_eq!(lab.ended(job).await, JobState::Finished);
     assert_eq!(lab.keys("s3://output/lost/data/").await.len(), 6);
@@ -137,15 +137,15 @@ async fn an_outage_of_the_object_store_only_delays() {
 
 #[tokio::test]
 async fn an_outage_of_the_database_only_delays() {
-    let mut lab = Lab::new().await;
+    let mut lab = Lab::with_own_server().await;
     let job = lab.job(&pictures("restart", ""), &[]).await;
     let worker = lab.worker_with(1, |config| config.lease = Duration::from_secs(30));
     worker.script.allow(2);
     until_count("the third is in the slot", 3, || worker.script.admitted()).await;
-    let port = lab.stop_postgres().await;
+    lab.database.stop().await;
     worker.script.open();
     until_count("pictures are made meanwhile", 4, || worker.script.finished()).await;
-    lab.start_postgres(port).await;
+    lab.database.start_again().await;
     assert_eq!(lab.ended(job).await, JobState::Finished);
     assert_eq!(worker.script.finished(), 6, "nothing was made twice");
 }

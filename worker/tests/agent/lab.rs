@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nightshift_jobs::{InputRow, InputSpec, JobVars, OnExisting};
-use nightshift_local::{Postgres, PostgresOptions, S3Server};
+use nightshift_lab::{Database, SCHEDULER, USER, WORKER};
+use nightshift_local::S3Server;
 use nightshift_objects::{Objects, Put, S3Uri, StoreConfig};
 use nightshift_store::{
-    DatabaseConfig, ItemFilter, ItemRow, JobState, LeaderTerm, LoginKind, Plan, Planned, Store,
-    Submission,
+    DatabaseConfig, ItemFilter, ItemRow, JobState, LeaderTerm, Plan, Planned, Store, Submission,
 };
 use nightshift_worker::scripted::{Script, Scripted};
 use nightshift_worker::{Config, ShutdownHandle, WorkerError, run, shutdown};
@@ -23,7 +23,6 @@ use tokio::task::JoinHandle;
 use crate::gateway::Gateway;
 
 pub(crate) const MODEL: &str = "nano/f32/f32";
-const PASSWORD: &str = "test";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` gives something.
@@ -55,7 +54,7 @@ pub(crate) struct Lab {
     ticking: JoinHandle<()>,
     pub(crate) objects: Objects,
     pub(crate) s3: Option<S3Server>,
-    pub(crate) postgres: Option<Postgres>,
+    pub(crate) database: Database,
     folder: TempDir,
 }
 
@@ -100,58 +99,34 @@ impl Drop for Worker {
 
 impl Lab {
     pub(crate) async fn new() -> Self {
+        Self::with(Database::fresh().await).await
+    }
+
+    /// With a server that the test may stop: [`Lab::database`].
+    pub(crate) async fn with_own_server() -> Self {
+        Self::with(Database::on_own_cluster().await).await
+    }
+
+    async fn with(database: Database) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = PostgresOptions { fsync: false, ..PostgresOptions::default() };
-        let postgres = Postgres::start(&folder.path().join("postgres"), options).await.unwrap();
         let s3 = S3Server::start(&folder.path().join("s3"), None).await.unwrap();
-        nightshift_store::migrate(&postgres.url("postgres")).await.unwrap();
-        let admin = connect(&postgres.url("postgres")).await;
-        let logins = [
-            (LoginKind::Tenant, "user"),
-            (LoginKind::Worker, "worker"),
-            (LoginKind::Scheduler, "scheduler"),
-        ];
-        for (kind, name) in logins {
-            let tenant = (kind == LoginKind::Tenant).then_some("default");
-            admin.create_login(kind, name, PASSWORD, tenant).await.unwrap();
-        }
-        let everywhere = ["s3://".to_owned()];
-        admin.set_prefixes("default", &everywhere, &everywhere).await.unwrap();
-        let login = |name: &str| {
-            format!("postgres://{name}:{PASSWORD}@127.0.0.1:{}/postgres", postgres.port())
-        };
-        let scheduler = connect(&login("scheduler")).await;
+        let scheduler = database.store(SCHEDULER).await;
         let term = scheduler.lead("test", Duration::from_secs(3600)).await.unwrap().unwrap();
         let objects = Objects::connect(storage(&s3)).await.unwrap();
         for bucket in ["output", "input"] {
             objects.create_bucket(bucket).await.unwrap();
         }
         Self {
-            user: connect(&login("user")).await,
+            user: database.store(USER).await,
             ticking: tokio::spawn(tick(scheduler.clone(), term.clone())),
-            admin,
+            admin: database.admin().await,
             scheduler,
             term,
             objects,
             s3: Some(s3),
-            postgres: Some(postgres),
+            database,
             folder,
         }
-    }
-
-    /// Takes the database away. [`Lab::start_postgres`] brings it back at the same address.
-    pub(crate) async fn stop_postgres(&mut self) -> u16 {
-        let postgres = self.postgres.take().unwrap();
-        let port = postgres.port();
-        postgres.stop().await.unwrap();
-        port
-    }
-
-    pub(crate) async fn start_postgres(&mut self, port: u16) {
-        let options =
-            PostgresOptions { fsync: false, port: Some(port), ..PostgresOptions::default() };
-        self.postgres =
-            Some(Postgres::start(&self.folder.path().join("postgres"), options).await.unwrap());
     }
 
     /// Restarts the object store at the same address after `meanwhile`, which gets the number of connections that were refused so far.
@@ -236,8 +211,7 @@ impl Lab {
 
     /// The database as workers reach it.
     pub(crate) fn worker_url(&self) -> String {
-        let port = self.postgres.as_ref().unwrap().port();
-        format!("postgres://worker:{PASSWORD}@127.0.0.1:{port}/postgres")
+        self.database.url_as(WORKER)
     }
 
     pub(crate) fn config(&self) -> Config {
@@ -364,10 +338,6 @@ impl Lab {
         let body = bytes::Bytes::copy_from_slice(body);
         self.objects.put(&uri.parse().unwrap(), body, &Put::default()).await.unwrap();
     }
-}
-
-async fn connect(url: &str) -> Store {
-    Store::connect(&DatabaseConfig::new(url)).await.unwrap()
 }
 
 fn storage(s3: &S3Server) -> StoreConfig {

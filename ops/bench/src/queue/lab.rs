@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use nightshift_local::{Postgres, PostgresOptions, S3Server};
+use nightshift_lab::{Database, SCHEDULER, USER, WORKER};
+use nightshift_local::{PostgresOptions, S3Server};
 use nightshift_objects::{Objects, StoreConfig};
 use nightshift_store::{
-    Artifact, DatabaseConfig, ItemReport, ItemStatus, LeaderTerm, LoginKind, Plan, Policy,
-    Registration, Store, Submission, TableSize, WorkerId,
+    Artifact, DatabaseConfig, ItemReport, ItemStatus, LeaderTerm, Plan, Policy, Registration,
+    Store, Submission, TableSize, WorkerId,
 };
 use serde_json::json;
 
@@ -15,7 +16,6 @@ pub(super) const TENANTS: usize = 20;
 pub(super) const MODEL: &str = "bench/int4/bf16";
 pub(super) const LEASE: Duration = Duration::from_secs(60);
 const FINGERPRINT: &str = "4be7c1f0a1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f5061728394a5b6c";
-const PASSWORD: &str = "bench";
 
 pub(super) struct Lab {
     pub(super) admin: Store,
@@ -25,52 +25,46 @@ pub(super) struct Lab {
     pub(super) term: LeaderTerm,
     /// The spec of every job with its defaults, as a scheduler stores it.
     resolved: serde_json::Value,
-    postgres: Postgres,
-    _folder: tempfile::TempDir,
+    database: Database,
 }
 
 impl Lab {
     pub(super) async fn start() -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let options = PostgresOptions::default();
-        let postgres = Postgres::start(&folder.path().join("postgres"), options).await?;
-        let url = postgres.url("postgres");
-        nightshift_store::migrate(&url).await?;
-        let admin = Store::connect(&DatabaseConfig::new(&url)).await?;
+        let database = Database::on_cluster_with(PostgresOptions::default()).await;
+        let admin = database.admin().await;
         let everywhere = ["s3://".to_owned()];
         for n in 0..TENANTS {
             admin.set_prefixes(&tenant(n), &everywhere, &everywhere).await?;
-            admin.create_login(LoginKind::Tenant, "bench_user", PASSWORD, Some(&tenant(n))).await?;
+            admin.add_member(USER, &tenant(n)).await?;
         }
-        admin.create_login(LoginKind::Worker, "bench_worker", PASSWORD, None).await?;
-        admin.create_login(LoginKind::Scheduler, "bench_scheduler", PASSWORD, None).await?;
-        let scheduler = connect(&postgres, "bench_scheduler", 4).await?;
+        let scheduler = connect(&database, SCHEDULER, 4).await?;
         let parsed = nightshift_jobs::parse("bench.yaml", SPEC).map_err(anyhow::Error::msg)?;
         let term = scheduler.lead("bench", Duration::from_secs(3600)).await?;
         Ok(Self {
-            user: connect(&postgres, "bench_user", 8).await?,
-            worker: connect(&postgres, "bench_worker", 16).await?,
+            user: connect(&database, USER, 8).await?,
+            worker: connect(&database, WORKER, 16).await?,
             term: term.context("nobody else leads")?,
             resolved: serde_json::to_value(&parsed.spec)?,
             admin,
             scheduler,
-            postgres,
-            _folder: folder,
+            database,
         })
     }
 
+    /// How a login listens.
     pub(super) fn listening(&self, login: &str) -> DatabaseConfig {
-        DatabaseConfig::new(login_url(&self.postgres, login))
+        DatabaseConfig::new(self.database.url_as(login))
     }
 
     /// Processor seconds that the server has used so far.
     pub(super) fn cpu_s(&self) -> f64 {
+        let server = self.database.server_pid().unwrap_or(0);
         let ticks: u64 = std::fs::read_dir("/proc")
             .into_iter()
             .flatten()
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .map(|pid: u32| ticks(pid, self.postgres.pid()))
+            .map(|pid: u32| ticks(pid, server))
             .sum();
         #[expect(clippy::cast_precision_loss, reason = "far below the precision of a double")]
         let seconds = ticks as f64 / 100.0;
@@ -150,7 +144,9 @@ impl Lab {
         for store in [&self.admin, &self.user, &self.worker, &self.scheduler] {
             store.close().await;
         }
-        Ok(self.postgres.stop().await?)
+        let mut database = self.database;
+        database.stop().await;
+        Ok(())
     }
 }
 
@@ -171,14 +167,10 @@ fn tenant(n: usize) -> String {
     format!("bench-{n}")
 }
 
-fn login_url(postgres: &Postgres, login: &str) -> String {
-    format!("postgres://{login}:{PASSWORD}@127.0.0.1:{}/postgres", postgres.port())
-}
-
-async fn connect(postgres: &Postgres, login: &str, connections: u32) -> anyhow::Result<Store> {
+async fn connect(database: &Database, login: &str, connections: u32) -> anyhow::Result<Store> {
     let config = DatabaseConfig {
         max_connections: connections,
-        ..DatabaseConfig::new(login_url(postgres, login))
+        ..DatabaseConfig::new(database.url_as(login))
     };
     Ok(Store::connect(&config).await?)
 }

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use nightshift_lab::SCHEDULER;
 use nightshift_local::S3Server;
 use nightshift_objects::{Objects, Put};
 use nightshift_store::{JobState, Submission};
@@ -101,7 +102,7 @@ impl Scheduler {
     fn start(lab: &Lab, s3: &S3Server) -> anyhow::Result<Self> {
         let child = Command::new(std::env::current_exe()?)
             .arg("scheduler")
-            .env("NIGHTSHIFT_DATABASE_URL", &lab.listening("bench_scheduler").url)
+            .env("NIGHTSHIFT_DATABASE_URL", &lab.listening(SCHEDULER).url)
             .env("AWS_ENDPOINT_URL_S3", s3.endpoint())
             .env("AWS_ACCESS_KEY_ID", s3.access_key())
             .env("AWS_SECRET_ACCESS_KEY", s3.secret_key())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use nightshift_lab::{SCHEDULER, WORKER};
 use nightshift_local::S3Server;
 use nightshift_scheduler::Scheduler;
 use nightshift_store::{Hints, Lease, Report, Store, WorkerId};
@@ -22,7 +23,7 @@ pub(super) async fn ready_to_claim(
     worker: WorkerId,
     samples: usize,
 ) -> anyhow::Result<Vec<f64>> {
-    let hints = Hints::for_worker(Some(lab.listening("bench_worker")));
+    let hints = Hints::for_worker(Some(lab.listening(WORKER)));
     let mut waiting = spawn_waiting(lab, worker, hints);
     let mut times = Vec::new();
     for n in 0..samples {
@@ -68,12 +69,12 @@ pub(super) async fn submit_to_claim(
     let objects = lab::objects(&s3).await?;
     objects.create_bucket("out").await?;
     let mut config = nightshift_scheduler::Config::new("bench-scheduler");
-    config.listen = Some(lab.listening("bench_scheduler"));
+    config.listen = Some(lab.listening(SCHEDULER));
     lab.scheduler.resign(&lab.term).await?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let scheduler = Scheduler::new(lab.scheduler.clone(), objects, config);
     let running = tokio::spawn(scheduler.run(async { _ = stopped.await }));
-    let hints = Hints::for_worker(Some(lab.listening("bench_worker")));
+    let hints = Hints::for_worker(Some(lab.listening(WORKER)));
     let mut waiting = spawn_waiting(lab, worker, hints);
     let mut times = Vec::new();
     for n in 0..samples {

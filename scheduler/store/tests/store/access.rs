@@ -53,7 +53,7 @@ async fn a_tenant_sees_its_own_rows_only() {
     assert_eq!(lab.bob.logs(job, None, 0).await.unwrap().len(), 1);
     let leak = format!("do $$ begin if nightshift.waits_for({job}) is not null or exists (select from nightshift.job_cursor where job_id = {job})
         then raise 'leak'; end if; end $$");
-    lab.sql_as(Some("store_alice"), &leak).await.unwrap();
+    lab.sql_as(Some("lab_user"), &leak).await.unwrap();
 }
 
 #[tokio::test]
@@ -78,16 +78,16 @@ async fn nobody_may_write_a_table_and_workers_and_schedulers_may_not_even_read_o
         .await;
     assert!(relations.split(' ').count() > 20);
     for relation in relations.split(' ') {
-        for login in ["store_worker", "store_scheduler"] {
+        for login in ["lab_worker", "lab_scheduler"] {
             denied(&lab, login, &format!("select * from nightshift.{relation}")).await;
         }
-        for login in ["store_alice", "store_worker", "store_scheduler"] {
+        for login in ["lab_user", "lab_worker", "lab_scheduler"] {
             denied(&lab, login, &format!("delete from nightshift.{relation}")).await;
             denied(&lab, login, &format!("insert into nightshift.{relation} default values")).await;
         }
     }
     for hidden in ["member", "input_chunk", "leader", "event_rest", "legal_move"] {
-        denied(&lab, "store_alice", &format!("select * from nightshift.{hidden}")).await;
+        denied(&lab, "lab_user", &format!("select * from nightshift.{hidden}")).await;
     }
 }
 
@@ -128,7 +128,7 @@ async fn each_kind_of_login_has_its_own_functions() {
             Err(Error::Denied { .. })
         ));
     }
-    for login in ["store_alice", "store_worker", "store_scheduler"] {
+    for login in ["lab_user", "lab_worker", "lab_scheduler"] {
         denied(&lab, login, "select nightshift.clock()").await;
         denied(&lab, login, "select nightshift.create_login('worker', 'x', 'x')").await;
         denied(&lab, login, "select nightshift.set_prefixes('default', '{s3://}', '{s3://}')")
@@ -166,13 +166,13 @@ async fn logins_are_made_with_care() {
         (LoginKind::Worker, "store_carol", Some("default")),
         (LoginKind::Worker, "Robert'); drop table", None),
         (LoginKind::Worker, "nightshift_owner", None),
-        (LoginKind::Worker, "store_alice", None),
+        (LoginKind::Worker, "lab_user", None),
         (LoginKind::Worker, "pg_monitor", None),
     ] {
         let error = make(kind, name, tenant).await.unwrap_err();
         assert!(matches!(error, Error::Refused { .. }), "{name}: {error}");
     }
-    let wrong = lab.url(Some("store_alice")).replace(":test@", ":wrong@");
+    let wrong = lab.url(Some("lab_user")).replace(":test@", ":wrong@");
     let error = Store::connect(&DatabaseConfig::new(wrong)).await.unwrap_err();
     assert!(matches!(error, Error::Denied { .. }), "{error:?}");
     let config = DatabaseConfig {
@@ -188,7 +188,7 @@ async fn logins_are_made_with_care() {
             "{url}: {error:?}"
         );
     }
-    let elsewhere = lab.url(Some("store_alice")) + "_of_nobody";
+    let elsewhere = lab.url(Some("lab_user")) + "_of_nobody";
     let error = Store::connect(&DatabaseConfig::new(elsewhere)).await.unwrap_err();
     assert!(error.is_retryable() && format!("{error:?}").contains("does not exist"), "{error:?}");
 }

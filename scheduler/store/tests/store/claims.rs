@@ -125,7 +125,7 @@ async fn nothing_for_a_draining_or_unknown_worker() {
     assert!(matches!(lab.worker.claim(unknown, 1, LEASE).await, Err(Error::UnknownWorker)));
     // The id of another login's worker is as good as unknown.
     let other = nightshift_store::Store::connect(&nightshift_store::DatabaseConfig::new(
-        lab.url(Some("store_worker2")),
+        lab.url(Some("lab_worker2")),
     ))
     .await
     .unwrap();

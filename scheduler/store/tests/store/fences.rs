@@ -59,7 +59,7 @@ async fn a_stale_token_a_wrong_worker_and_a_wrong_login() {
     let shard = Lease { shard: 1, ..lease.clone() };
     refused(&lab, &lab.worker, &shard, "another shard").await;
     let stranger =
-        Store::connect(&DatabaseConfig::new(lab.url(Some("store_worker2")))).await.unwrap();
+        Store::connect(&DatabaseConfig::new(lab.url(Some("lab_worker2")))).await.unwrap();
     refused(&lab, &stranger, &lease, "another login").await;
     lab.worker.finish(&lease, &all_ok(&lease)).await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! Nobody reaches what is another's. Driven by the catalogue: a new table, view or function without a rule here fails.
 //!
 //! The world: tenant `default` (alice) and tenant `blue` (bob) each have a job with items, a log, attempts, events and a webhook; worker
-//! `store_worker` holds a lease of bob's; `store_worker2` and `store_nobody` have nothing.
+//! `lab_worker` holds a lease of bob's; `lab_worker2` and `lab_nobody` have nothing.
 
 use nightshift_store::{Lease, Report, Store, Submission};
 
@@ -58,7 +58,7 @@ enum Outcome {
 }
 use Outcome::{Answer, Error, Pure};
 
-/// By `store_alice`, about bob's job.
+/// By `lab_user`, about bob's job.
 const OF_TENANTS: &[(&str, &str, Outcome)] = &[
     ("artifacts_json(nightshift.artifact[])", "", Pure),
     ("artifacts_of(text,text,bigint,bytea,nightshift.artifact[])", "", Pure),
@@ -97,7 +97,7 @@ const OF_TENANTS: &[(&str, &str, Outcome)] = &[
     ("worker_state(timestamp with time zone,boolean)", "", Pure),
 ];
 
-/// By `store_worker2`, with the lease of `store_worker`.
+/// By `lab_worker2`, with the lease of `lab_worker`.
 const OF_WORKERS: &[(&str, &str, Outcome)] = &[
     ("claim(bigint,integer,integer)", "claim(WORKER, 1, 30000)", Error("NSWRK")),
     (
@@ -135,7 +135,7 @@ const OF_WORKERS: &[(&str, &str, Outcome)] = &[
     ("versions()", "", Pure),
 ];
 
-/// By `store_scheduler`, in a term that is over.
+/// By `lab_scheduler`, in a term that is over.
 const OF_SCHEDULERS: &[(&str, &str, Outcome)] = &[
     (
         "add_chunk(bigint,bigint,bigint,integer,bytea)",
@@ -241,10 +241,10 @@ async fn every_relation_shows_a_tenant_its_own_rows_only() {
         };
         let all = count(None, &theirs).await;
         assert_ne!(all, "0", "{name}: the world has no row of bob's in it");
-        assert_eq!(count(Some("store_bob"), &theirs).await, all, "{name}");
-        assert_eq!(count(Some("store_alice"), &theirs).await, "0", "{name}");
-        assert_ne!(count(Some("store_alice"), "true").await, "0", "{name}");
-        assert_eq!(count(Some("store_nobody"), "true").await, "0", "{name}");
+        assert_eq!(count(Some("lab_bob"), &theirs).await, all, "{name}");
+        assert_eq!(count(Some("lab_user"), &theirs).await, "0", "{name}");
+        assert_ne!(count(Some("lab_user"), "true").await, "0", "{name}");
+        assert_eq!(count(Some("lab_nobody"), "true").await, "0", "{name}");
     }
 }
 
@@ -256,7 +256,7 @@ async fn every_other_relation_is_closed_and_none_can_be_written() {
         assert_eq!(relations(&lab, Some(group)).await, [""; 0], "{group}");
     }
     let before = digest(&lab).await;
-    for login in ["store_alice", "store_worker", "store_scheduler"] {
+    for login in ["lab_user", "lab_worker", "lab_scheduler"] {
         for relation in relations(&lab, None).await {
             let column = lab
                 .text(&format!(
@@ -273,7 +273,7 @@ async fn every_other_relation_is_closed_and_none_can_be_written() {
                     "create trigger t after insert on nightshift.{relation} execute function nightshift.check_move('job')"
                 ),
             ];
-            if login != "store_alice" || !readable.contains(&relation) {
+            if login != "lab_user" || !readable.contains(&relation) {
                 attempts.push(format!("select count(*) from nightshift.{relation}"));
             }
             denied(&lab, login, &attempts).await;
@@ -335,13 +335,13 @@ async fn every_function_refuses_what_is_anothers() {
     };
     // The rightful owners are not refused: the calls themselves are good.
     let progress = format!("select nightshift.{}", fill("progress(LEASE)"));
-    let answer = lab.text_as(Some("store_worker"), &progress).await.unwrap();
+    let answer = lab.text_as(Some("lab_worker"), &progress).await.unwrap();
     assert_eq!(answer, "continue");
     let before = digest(&lab).await;
     for (group, login, rules) in [
-        ("nightshift_tenant", "store_alice", OF_TENANTS),
-        ("nightshift_worker", "store_worker2", OF_WORKERS),
-        ("nightshift_scheduler", "store_scheduler", OF_SCHEDULERS),
+        ("nightshift_tenant", "lab_user", OF_TENANTS),
+        ("nightshift_worker", "lab_worker2", OF_WORKERS),
+        ("nightshift_scheduler", "lab_scheduler", OF_SCHEDULERS),
     ] {
         let callable = lab
             .text(&format!(
@@ -379,9 +379,9 @@ async fn every_function_refuses_what_is_anothers() {
 async fn every_other_function_is_closed() {
     let lab = Lab::new().await;
     for (group, login) in [
-        ("nightshift_tenant", "store_alice"),
-        ("nightshift_worker", "store_worker"),
-        ("nightshift_scheduler", "store_scheduler"),
+        ("nightshift_tenant", "lab_user"),
+        ("nightshift_worker", "lab_worker"),
+        ("nightshift_scheduler", "lab_scheduler"),
     ] {
         let calls = lab
             .text(&format!(

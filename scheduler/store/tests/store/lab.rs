@@ -2,24 +2,17 @@
 
 use std::time::Duration;
 
-use nightshift_local::{Postgres, PostgresOptions};
+use nightshift_lab::{BOB, Database, SCHEDULER, USER, WORKER};
 use nightshift_store::{
-    Artifact, DatabaseConfig, ItemReport, ItemStatus, JobView, LeaderTerm, Lease, LoginKind, Plan,
-    Planned, Registration, Report, Store, Submission, TickCounts, WorkerId,
+    Artifact, ItemReport, ItemStatus, JobView, LeaderTerm, Lease, Plan, Planned, Registration,
+    Report, Store, Submission, TickCounts, WorkerId,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 pub(crate) const MODEL: &str = "nano/int4/bf16";
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
-/// The database that each test copies.
-const TEMPLATE: &str = "nightshift_store_template";
-const PASSWORD: &str = "test";
-
 /// A test's own database. Field order: connections go before the server.
 pub(crate) struct Lab {
-    /// `postgres://superuser:..@host:port`, without a database.
-    cluster: String,
-    database: String,
     /// Superuser; bypasses row-level security.
     pub(crate) admin: Store,
     /// Member of tenant `default`.
@@ -29,38 +22,21 @@ pub(crate) struct Lab {
     pub(crate) worker: Store,
     pub(crate) scheduler: Store,
     pub(crate) term: LeaderTerm,
-    /// Kept while it runs, when there is no cluster of the run.
-    own: Option<(Postgres, tempfile::TempDir)>,
+    database: Database,
 }
 
 impl Lab {
-    /// On the cluster of the run (`NIGHTSHIFT_TEST_CLUSTER`), else on one of its own.
     pub(crate) async fn new() -> Self {
-        let (cluster, own) = match std::env::var("NIGHTSHIFT_TEST_CLUSTER") {
-            Ok(url) => (url, None),
-            Err(_) => {
-                let folder = tempfile::tempdir().unwrap();
-                let options = PostgresOptions { fsync: false, ..PostgresOptions::default() };
-                let postgres =
-                    Postgres::start(&folder.path().join("postgres"), options).await.unwrap();
-                (postgres.url("").trim_end_matches('/').to_owned(), Some((postgres, folder)))
-            }
-        };
-        let database = copy_template(&cluster).await;
-        let url = |login: &str| {
-            let host = cluster.split('@').next_back().unwrap();
-            format!("postgres://{login}:{PASSWORD}@{host}/{database}")
-        };
-        let scheduler = connect(&url("store_scheduler")).await;
+        let database = Database::fresh().await;
+        database.take_clock();
+        let scheduler = database.store(SCHEDULER).await;
         Self {
-            admin: connect(&format!("{cluster}/{database}")).await,
-            alice: connect(&url("store_alice")).await,
-            bob: connect(&url("store_bob")).await,
-            worker: connect(&url("store_worker")).await,
+            admin: database.admin().await,
+            alice: database.store(USER).await,
+            bob: database.store(BOB).await,
+            worker: database.store(WORKER).await,
             term: scheduler.lead("test", Duration::from_secs(3600)).await.unwrap().unwrap(),
             scheduler,
-            own,
-            cluster,
             database,
         }
     }
@@ -100,13 +76,7 @@ impl Lab {
     }
 
     pub(crate) fn url(&self, login: Option<&str>) -> String {
-        match login {
-            None => format!("{}/{}", self.cluster, self.database),
-            Some(login) => {
-                let host = self.cluster.split('@').next_back().unwrap();
-                format!("postgres://{login}:{PASSWORD}@{host}/{}", self.database)
-            }
-        }
+        login.map_or_else(|| self.database.url(), |login| self.database.url_as(login))
     }
 
     /// Moves the database's clock forward.
@@ -181,96 +151,6 @@ impl Lab {
     pub(crate) async fn job(&self, job: i64) -> JobView {
         self.alice.job(job).await.unwrap()
     }
-}
-
-impl Drop for Lab {
-    /// On a shared cluster the copy goes; one's own goes whole.
-    fn drop(&mut self) {
-        if self.own.is_some() {
-            return;
-        }
-        let url = format!("{}/postgres", self.cluster);
-        let statement = format!("drop database {} with (force)", self.database);
-        let dropped = std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let mut connection = PgConnection::connect(&url).await.unwrap();
-                run(&mut connection, &statement).await;
-            });
-        });
-        assert!(dropped.join().is_ok() || std::thread::panicking());
-    }
-}
-
-async fn connect(url: &str) -> Store {
-    Store::connect(&DatabaseConfig::new(url)).await.unwrap()
-}
-
-/// Makes the template when this is the first test of the run, then a copy of it.
-async fn copy_template(cluster: &str) -> String {
-    let mut connection = PgConnection::connect(&format!("{cluster}/postgres")).await.unwrap();
-    // Copying needs the template without connections, so both are under one lock.
-    sqlx::query("select pg_advisory_lock(20261123)").execute(&mut connection).await.unwrap();
-    let exists: bool = sqlx::query_scalar(
-        "select exists (select from pg_database where datname = $1 and datallowconn = false)",
-    )
-    .bind(TEMPLATE)
-    .fetch_one(&mut connection)
-    .await
-    .unwrap();
-    if !exists {
-        run(&mut connection, &format!("drop database if exists {TEMPLATE}")).await;
-        run(&mut connection, &format!("create database {TEMPLATE}")).await;
-        make_template(&format!("{cluster}/{TEMPLATE}")).await;
-        run(&mut connection, &format!("alter database {TEMPLATE} allow_connections false")).await;
-    }
-    let copy: String = sqlx::query_scalar("select 'store_' || pg_backend_pid() || '_' || floor(extract(epoch from clock_timestamp()) * 1000)::bigint")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-    run(&mut connection, &format!("create database {copy} template {TEMPLATE}")).await;
-    connection.close().await.unwrap();
-    copy
-}
-
-async fn make_template(url: &str) {
-    nightshift_store::migrate(url).await.unwrap();
-    let admin = connect(url).await;
-    for (kind, name, tenant) in [
-        (LoginKind::Tenant, "store_alice", Some("default")),
-        (LoginKind::Tenant, "store_bob", Some("blue")),
-        (LoginKind::Tenant, "store_bob", Some("green")),
-        (LoginKind::Tenant, "store_nobody", Some("blue")),
-        (LoginKind::Worker, "store_worker", None),
-        (LoginKind::Worker, "store_worker2", None),
-        (LoginKind::Scheduler, "store_scheduler", None),
-    ] {
-        admin.create_login(kind, name, PASSWORD, tenant).await.unwrap();
-    }
-    let everywhere = ["s3://".to_owned()];
-    for tenant in ["default", "blue", "green"] {
-        admin.set_prefixes(tenant, &everywhere, &everywhere).await.unwrap();
-    }
-    admin.close().await;
-    let mut connection = PgConnection::connect(url).await.unwrap();
-    run(
-        &mut connection,
-        "delete from nightshift.member where login = 'store_nobody';
-        create schema lab;
-        grant usage on schema lab to nightshift_owner;
-        create table lab.clock (shift interval not null);
-        insert into lab.clock values ('0');
-        grant select on lab.clock to nightshift_owner;
-        create or replace function nightshift.clock() returns timestamptz language sql stable
-            as $$ select pg_catalog.clock_timestamp() + (select shift from lab.clock) $$",
-    )
-    .await;
-    connection.close().await.unwrap();
-}
-
-async fn run(connection: &mut PgConnection, statements: &str) {
-    sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(connection).await.unwrap();
 }
 
 /// 10 items in shards of 4, no inputs, a destination of its own.

@@ -283,7 +283,7 @@ async fn too_many_failed_items_by_dead_shards_stop_the_job() {
 async fn listeners_hear_once_that_work_came_and_that_a_job_ended() {
     let lab = Lab::new().await;
     let mut notices =
-        Notices::connect(&DatabaseConfig::new(lab.url(Some("store_worker")))).await.unwrap();
+        Notices::connect(&DatabaseConfig::new(lab.url(Some("lab_worker")))).await.unwrap();
     let job = lab.ready(4, 4).await;
     lab.run_all(lab.register("w").await).await;
     let next = ready_job(&lab).await;

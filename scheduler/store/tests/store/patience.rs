@@ -9,7 +9,7 @@ use crate::lab::{Lab, all_ok, plan};
 
 /// A transaction of alice that has called this and stays open.
 async fn open(lab: &Lab, call: &str) -> PgConnection {
-    let mut connection = PgConnection::connect(&lab.url(Some("store_alice"))).await.unwrap();
+    let mut connection = PgConnection::connect(&lab.url(Some("lab_user"))).await.unwrap();
     for statement in ["begin", call] {
         sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
     }

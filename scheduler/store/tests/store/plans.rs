@@ -38,12 +38,12 @@ async fn claim_progress_finish_and_tick_never_scan_a_hot_table() {
     // One connection, so that plans are cached and become generic after five calls: the trap is in the generic plan.
     let store = nightshift_store::Store::connect(&nightshift_store::DatabaseConfig {
         max_connections: 1,
-        ..nightshift_store::DatabaseConfig::new(lab.url(Some("store_worker")))
+        ..nightshift_store::DatabaseConfig::new(lab.url(Some("lab_worker")))
     })
     .await
     .unwrap();
     // Sessions report what they did when they end: what planning read must not be counted below.
-    lab.sql("select pg_terminate_backend(pid, 10000) from pg_stat_activity where usename = 'store_scheduler' and datname = current_database()")
+    lab.sql("select pg_terminate_backend(pid, 10000) from pg_stat_activity where usename = 'lab_scheduler' and datname = current_database()")
         .await;
     let before = scanned(&lab).await;
     for round in 0..12 {

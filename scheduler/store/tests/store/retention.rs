@@ -219,7 +219,7 @@ async fn events_that_somebody_reads_go_another_time() {
     lab.scheduler.keep_events(&lab.term).await.unwrap();
     let before = weeks(&lab).await;
     later(&mut lab, 30).await;
-    let mut reader = PgConnection::connect(&lab.url(Some("store_alice"))).await.unwrap();
+    let mut reader = PgConnection::connect(&lab.url(Some("lab_user"))).await.unwrap();
     for statement in ["begin", "select count(*) from nightshift.events"] {
         sqlx::query(statement).execute(&mut reader).await.unwrap();
     }

@@ -20,7 +20,7 @@ async fn refusal(store: &Store, submission: &Submission) -> (String, String, Str
 #[tokio::test]
 async fn from_plain_sql_as_text_and_as_json() {
     let lab = Lab::new().await;
-    let alice = Some("store_alice");
+    let alice = Some("lab_user");
     lab.sql_as(alice, "select nightshift.submit($$kind: text_to_image\nmetadata: {name: a}$$)")
         .await
         .unwrap();
@@ -29,7 +29,7 @@ async fn from_plain_sql_as_text_and_as_json() {
     let jobs = lab.alice.jobs(&nightshift_store::JobFilter::default(), 10).await.unwrap();
     assert_eq!(jobs.len(), 3);
     assert!(jobs.iter().all(|j| j.state == JobState::Submitted
-        && j.submitted_by == "store_alice"
+        && j.submitted_by == "lab_user"
         && j.tenant == "default"));
     assert_eq!(lab.alice.spec_text(jobs[1].id).await.unwrap(), "{\"kind\": \"edit\"}");
     assert_eq!((jobs[1].held, jobs[1].idempotency_key.as_deref()), (true, Some("k")));
@@ -70,18 +70,18 @@ async fn a_held_submission_is_planned_but_not_claimed() {
 async fn tenants_are_named_when_it_is_not_clear() {
     let lab = Lab::new().await;
     let (message, detail, hint) = refusal(&lab.bob, &spec("x")).await;
-    assert_eq!(message, "login store_bob belongs to several tenants");
+    assert_eq!(message, "login lab_bob belongs to several tenants");
     assert_eq!(detail, "tenants: blue, green");
     assert_eq!(hint, "say which: nightshift.submit(..., tenant => 'blue')");
     let foreign = Submission { tenant: Some("default".to_owned()), ..spec("x") };
     let (message, detail, _) = refusal(&lab.bob, &foreign).await;
-    assert_eq!(message, "login store_bob does not belong to tenant default");
+    assert_eq!(message, "login lab_bob does not belong to tenant default");
     assert_eq!(detail, "tenants: blue, green");
     let nobody =
-        Store::connect(&nightshift_store::DatabaseConfig::new(lab.url(Some("store_nobody"))))
+        Store::connect(&nightshift_store::DatabaseConfig::new(lab.url(Some("lab_nobody"))))
             .await
             .unwrap();
-    assert_eq!(refusal(&nobody, &spec("x")).await.0, "login store_nobody belongs to no tenant");
+    assert_eq!(refusal(&nobody, &spec("x")).await.0, "login lab_nobody belongs to no tenant");
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ async fn jobs_in_every_state(lab: &Lab) {
         "select nightshift.recur({}, {scheduled}, 'nightly', '0 3 * * *', 'wait', 'edit')",
         lab.term.term
     );
-    lab.sql_as(Some("store_scheduler"), &recur).await.unwrap();
+    lab.sql_as(Some("lab_scheduler"), &recur).await.unwrap();
     // Later ones go first, so that each claim takes the job that was just made.
     let urgent = |priority| move |plan| Plan { priority, n_items: 10, ..plan };
     lab.ready_with(urgent(1)).await;
@@ -140,13 +140,12 @@ async fn jobs_in_every_state(lab: &Lab) {
 
 /// All jobs of [`jobs_in_every_state`] go on to their ends.
 async fn everything_goes_on(database: &Beside<'_>) {
-    let scheduler = database.store("store_scheduler").await;
+    let scheduler = database.store("lab_scheduler").await;
     // The leader of that time is gone, or its term still runs, or nobody ever led.
     database.run("update nightshift.leader set leads_until = '-infinity'").await;
     let term = scheduler.lead("upgraded", Duration::from_secs(3600)).await.unwrap().unwrap();
     database.run("update nightshift.shard set leased_until = nightshift.clock() - interval '1 minute' where state = 'leased'").await;
-    let (worker, alice) =
-        (database.store("store_worker").await, database.store("store_alice").await);
+    let (worker, alice) = (database.store("lab_worker").await, database.store("lab_user").await);
     for (state, step) in [("paused", "resume"), ("failed", "retry"), ("ready", "release")] {
         let jobs = database.text(&format!("select string_agg(id::text, ' ') from nightshift.job where state = '{state}' and (state <> 'ready' or held)")).await;
         for job in jobs.split(' ').map(|id| id.parse().unwrap()) {
