@@ -5,7 +5,16 @@ use std::path::{Path, PathBuf};
 /// What only a harness does, and the files that may: the harness, the product's own ways to do it for users, and their own tests.
 const ONLY_HERE: &[(&str, &[&str])] = &[
     ("Postgres::start(", &["tests/lab/src/", "ops/src/local.rs", "ops/local/"]),
-    (".create_login(", &["tests/lab/src/", "ops/src/local.rs", "ops/src/commands/admin/"]),
+    (
+        ".create_login(",
+        &[
+            "tests/lab/src/",
+            "ops/src/local.rs",
+            "ops/src/commands/admin/",
+            "scheduler/store/src/admin.rs",
+            "scheduler/store/tests/store/access.rs",
+        ],
+    ),
     ("Command::new(\"psql\")", &["tests/lab/src/", "ops/local/tests/"]),
     ("Command::new(\"initdb\")", &[]),
 ];

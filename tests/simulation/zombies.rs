@@ -70,17 +70,13 @@ struct Zombies {
 async fn no_write_of_a_zombie_is_accepted() {
     let (waves, shards) = if crate::is_full() { (5, 256) } else { (1, 48) };
     let mut lab = Lab::new().await;
-    sqlx::query("select nightshift.create_login('worker', 'lab_stranger', 'test', null)")
-        .execute(&mut lab.admin)
-        .await
-        .unwrap();
     let mut zombies = Zombies {
         own: [
             lab.connection("lab_worker").await,
             lab.connection("lab_worker").await,
             lab.connection("lab_worker").await,
         ],
-        stranger: lab.connection("lab_stranger").await,
+        stranger: lab.connection("lab_worker2").await,
         attempts: 0,
         accepted: 0,
     };
