@@ -177,7 +177,7 @@ impl Checker<'_, '_> {
                 self.cx.error(
                     &at,
                     "spec::bad_name",
-                    format!("{at} {} is no simple name", quoted(name)),
+                    format!("{at} {} is not a simple name", quoted(name)),
                     None,
                 );
             } else if earlier.contains(name) {

@@ -131,7 +131,7 @@ fn read_cell(
         cx.error(
             "model.name",
             "spec::bad_name",
-            format!("model.name {} is no name of a model", quoted(&name)),
+            format!("model.name {} is not a model name", quoted(&name)),
             None,
         );
     }

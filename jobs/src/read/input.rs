@@ -263,7 +263,7 @@ fn globs(
                 cx.error(
                     &path,
                     "spec::bad_glob",
-                    format!("{path}: {} is no glob: {reason}", quoted(pattern)),
+                    format!("{path}: {} is not a glob: {reason}", quoted(pattern)),
                     None,
                 );
                 good = false;

@@ -103,7 +103,7 @@ fn check_resources(cx: &mut Cx<'_>, resources: &RawResources) {
         let bad = |text: &str| text.is_empty() || text.len() > 63 || text.contains([',', '\n']);
         if bad(key) || bad(value) || key.contains('=') {
             let message = format!(
-                "resources.labels: {} is no label",
+                "resources.labels: {} is not a label",
                 crate::yaml::node::quoted(&format!("{key}={value}"))
             );
             let help = "a key and a value have 1 to 63 characters, no comma; a key has no =";

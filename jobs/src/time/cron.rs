@@ -137,7 +137,10 @@ impl Cron {
         let mut bits = [0; 5];
         for ((text, field), bits) in fields.iter().zip(FIELDS).zip(&mut bits) {
             *bits = field.read(text).ok_or_else(|| {
-                bad(text, format!("\"{text}\" is no {} of a cron expression", field.name))
+                bad(
+                    text,
+                    format!("\"{text}\" is not valid as the {} of a cron expression", field.name),
+                )
             })?;
         }
         let [minutes, hours, days, months, weekdays] = bits;

@@ -72,7 +72,7 @@ pub(crate) fn instant(text: &str) -> Result<Timestamp, TimeError> {
     let (date, zone) =
         text.split_once(' ').ok_or_else(|| bad(format!("\"{text}\" names no time zone")))?;
     let date: DateTime =
-        date.parse().map_err(|_| bad(format!("\"{date}\" is no date and time")))?;
+        date.parse().map_err(|_| bad(format!("\"{date}\" is not a date and time")))?;
     let zone = self::zone(zone.trim())?;
     first_at(&zone, date).ok_or_else(|| bad(format!("\"{text}\" is out of range")))
 }

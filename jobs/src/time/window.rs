@@ -81,10 +81,11 @@ impl TimeWindow {
         let (hours, name) = text
             .split_once(' ')
             .ok_or_else(|| bad(text, format!("window \"{text}\" names no time zone")))?;
-        let (from, to) =
-            hours.split_once('-').ok_or_else(|| bad(hours, format!("\"{hours}\" is no window")))?;
+        let (from, to) = hours
+            .split_once('-')
+            .ok_or_else(|| bad(hours, format!("\"{hours}\" is not a time window")))?;
         let time = |text: &str| {
-            clock(text).ok_or_else(|| bad(text, format!("\"{text}\" is no time of day")))
+            clock(text).ok_or_else(|| bad(text, format!("\"{text}\" is not a time of day")))
         };
         let opens = time(from)?;
         // The end of a day is the start of the next.
