@@ -16,10 +16,6 @@ mod globs;
 mod headline;
 mod ids;
 mod item;
-#[expect(
-    dead_code,
-    reason = "keys that cannot run, or have one value only, are checked for their form alone"
-)]
 mod keys;
 mod parse;
 pub mod places;
@@ -37,8 +33,7 @@ pub use headline::Headline;
 pub use ids::{canonical_json, seed};
 pub use item::expand::MAX_PROMPT_BYTES;
 pub use item::{Encoding, GivenPanel, Item, ItemError, JobVars, Output, Role};
-pub use keys::runnable::{Features, THIS_BUILD};
-pub use keys::schema::json_schema;
+pub use keys::{Features, THIS_BUILD, fates, json_schema};
 pub use parse::{Parsed, parse};
 pub use prefix::is_allowed;
 pub use read::cells::MAX_SIDE;

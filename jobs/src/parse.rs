@@ -3,16 +3,16 @@
 //! The order: scan, check, header, combinations, cells, input, captions, output, running. Each part writes every mistake it
 //! finds and goes on with what is left.
 
-use crate::keys::RawSpec;
-use crate::keys::runnable::{Features, THIS_BUILD};
-use crate::keys::schema::schema;
+use crate::keys::{Features, THIS_BUILD};
 use crate::places::Places;
-use crate::read::check::Walk;
-use crate::read::{captions, cells, header, input, matrix, output, running, trial, unique};
+use crate::read::{captions, cells, check, header, input, matrix, output, running, trial, unique};
 use crate::spec::input::InputSpec;
-use crate::spec::{JobSpec, Kind, OutputSpec};
+use crate::spec::notify::Notify;
+use crate::spec::running::Running;
+use crate::spec::{JobSpec, Kind, MaxFailed, OutputSpec};
 use crate::yaml::diagnostic::{Diagnostic, Severity, SpecErrors};
 use crate::yaml::findings::Cx;
+use crate::yaml::given::Given;
 use crate::yaml::node::{Content, Node};
 use crate::yaml::scan;
 
@@ -92,20 +92,30 @@ fn agree(cx: &mut Cx<'_>, text: &str) {
 
 fn build(cx: &mut Cx<'_>, features: &Features) -> Option<(JobSpec, Places)> {
     let root = cx.root.clone();
-    let raw = raw(cx, &root)?;
-    let header = header::read(cx, &raw);
-    running::check(cx, &raw);
+    let given = check::check(cx, &root)?;
+    let header = header::read(cx, &given);
+    let rest = Rest {
+        running: running::read(cx, &given),
+        max_failed_items: running::max_failed(cx, &given),
+        notify: running::notify(cx, &given),
+    };
+    header::refuse_what_cannot_run(cx, &given);
     let kind = header.kind?;
     header::refuse_keys_of_other_kinds(cx, kind);
     let combinations = matrix::combinations(cx);
     let cells = combinations
         .as_deref()
-        .and_then(|combinations| cells::read(cx, &raw, kind, combinations, features));
-    let input = input::read(cx, &raw, kind);
-    let draw = cells::drawing(cx, &raw, kind);
-    let texts =
-        captions::read(cx, &raw, kind, input.as_ref(), combinations.as_deref().unwrap_or_default());
-    let output = output::read(cx, &raw, kind, input.as_ref(), combinations.as_deref());
+        .and_then(|combinations| cells::read(cx, &given, kind, combinations, features));
+    let input = input::read(cx, &given, kind);
+    let draw = cells::drawing(cx, &given, kind);
+    let texts = captions::read(
+        cx,
+        &given,
+        kind,
+        input.as_ref(),
+        combinations.as_deref().unwrap_or_default(),
+    );
+    let output = output::read(cx, &given, kind, input.as_ref(), combinations.as_deref());
     let combinations = combinations.unwrap_or_default();
     if let (Some(input), Some(draw), Some(texts), Some((output, _))) =
         (&input, &draw, &texts, &output)
@@ -120,34 +130,39 @@ fn build(cx: &mut Cx<'_>, features: &Features) -> Option<(JobSpec, Places)> {
         unused_dimensions(cx, &root, &draw, kind);
     }
     let places = Places::new(cx, &input.spec, texts.columns.clone());
-    let spec = resolved(raw, header, input.spec, cells, draw, texts, output)?;
+    let spec = resolved(&given, header, rest, input.spec, cells, draw, texts, output)?;
     if cx.is_clean() {
         trial::check(cx, &spec);
     }
     Some((spec, places))
 }
 
+/// What depends on no other part.
+struct Rest {
+    running: Running,
+    max_failed_items: Option<MaxFailed>,
+    notify: Vec<Notify>,
+}
+
 /// The parts put together, what is left filled with defaults.
+#[expect(clippy::too_many_arguments, reason = "one for each part")]
 fn resolved(
-    raw: RawSpec,
+    given: &Given,
     header: header::Header,
+    rest: Rest,
     input: InputSpec,
     cells: cells::Cells,
     draw: cells::Drawing,
     texts: captions::Texts,
     output: OutputSpec,
 ) -> Option<JobSpec> {
-    let running = running::running(&raw);
-    let resources = raw.resources.unwrap_or_default();
-    let limits = raw.limits.unwrap_or_default();
-    let input_block = raw.input.unwrap_or_default();
     Some(JobSpec {
         kind: header.kind?,
         name: header.name?,
-        labels: raw.metadata.and_then(|metadata| metadata.labels).unwrap_or_default(),
+        labels: given.read("metadata.labels").unwrap_or_default(),
         input,
-        on_bad_input: input_block.on_bad_input.unwrap_or_default(),
-        allow_empty: input_block.allow_empty.unwrap_or(false),
+        on_bad_input: given.read("input.on_bad_input").unwrap_or_default(),
+        allow_empty: given.is_on("input.allow_empty"),
         captions: texts.captions,
         maps: draw.maps,
         prompt_template: texts.prompt_template,
@@ -158,27 +173,14 @@ fn resolved(
         fit: draw.fit,
         model: cells.model,
         output,
-        priority: resources.priority.unwrap_or(50),
-        shard_items: resources.shard_items,
-        max_attempts: raw.retry.and_then(|retry| retry.max_attempts).unwrap_or(3),
-        max_items: limits.max_items,
-        max_failed_items: limits.max_failed_items.as_ref().and_then(running::max_failed),
-        running,
-        notify: raw.notify.unwrap_or_default().into_iter().filter_map(running::notify).collect(),
+        priority: given.read("resources.priority").unwrap_or(50),
+        shard_items: given.read("resources.shard_items"),
+        max_attempts: given.read("retry.max_attempts").unwrap_or(3),
+        max_items: given.read("limits.max_items"),
+        max_failed_items: rest.max_failed_items,
+        running: rest.running,
+        notify: rest.notify,
     })
-}
-
-/// Checks the form of the whole document and fills the raw types with what passed.
-fn raw(cx: &mut Cx<'_>, root: &Node) -> Option<RawSpec> {
-    let value = Walk { cx, schema: schema() }.node(root, schema(), "")?;
-    match serde_yaml::from_value(value) {
-        Ok(raw) => Some(raw),
-        // The walk lets nothing through that the raw types refuse; if it ever does, it is still a mistake with words.
-        Err(error) => {
-            cx.error("", "spec::wrong_type", error.to_string(), None);
-            None
-        }
-    }
 }
 
 /// A dimension that nothing refers to makes the same pictures once for each of its values.

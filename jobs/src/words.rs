@@ -1,14 +1,9 @@
 //! The words of a spec: what may stand where a word is asked for.
 
-use std::fmt;
-
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The six kinds of job.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A picture from a prompt.
@@ -26,9 +21,7 @@ pub enum Kind {
 }
 
 /// The maps that the model knows.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MapKind {
     /// Depth, near is bright.
@@ -57,7 +50,7 @@ pub enum Fit {
 }
 
 /// The grid that a predicted map is stored on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Restore {
     /// Resampled back to the pixels of the input.
@@ -68,7 +61,7 @@ pub enum Restore {
 }
 
 /// How a sequence of codes is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decoding {
     /// Windows with fixed noise; the same codes as `Sequential`.
@@ -92,7 +85,7 @@ pub enum Window {
 }
 
 /// How guidance depends on the position.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GuidanceSchedule {
     /// The same everywhere.
@@ -103,7 +96,7 @@ pub enum GuidanceSchedule {
 }
 
 /// Form of the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Weights {
     /// 4 bits in groups of 128.
@@ -116,7 +109,7 @@ pub enum Weights {
 }
 
 /// Form of the key-value cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KvCache {
     /// 16 bits.
@@ -129,7 +122,7 @@ pub enum KvCache {
 }
 
 /// What a destination that is already in use means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnExisting {
     /// The job is refused.
@@ -142,7 +135,7 @@ pub enum OnExisting {
 }
 
 /// The form of the metadata table beside the pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sidecar {
     /// `metadata.parquet`.
@@ -162,9 +155,7 @@ pub enum NormalFrame {
 }
 
 /// A day of the week.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Day {
     /// Monday.
@@ -184,7 +175,7 @@ pub enum Day {
 }
 
 /// What happens with items in hand when the window closes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenWindowCloses {
     /// Nothing is begun that would last beyond the end, by the time that nine of ten items took; what is in hand is finished.
@@ -197,7 +188,7 @@ pub enum WhenWindowCloses {
 }
 
 /// What becomes of a run that is due while an earlier one is not over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenStillRunning {
     /// It starts when that one is over.
@@ -210,7 +201,7 @@ pub enum WhenStillRunning {
 }
 
 /// A class of failures of a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryClass {
     /// The worker was not heard any more.
@@ -227,18 +218,22 @@ pub enum RetryClass {
 macro_rules! names {
     ($type:ty { $($variant:ident => $name:literal),+ $(,)? }) => {
         impl $type {
+            /// All names.
+            pub(crate) const WORDS: &'static [&'static str] = &[$($name),+];
+
             /// The name as it is written in specs and in JSON.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
             }
         }
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
     };
 }
+pub(crate) use names;
 
 names!(Kind {
     TextToImage => "text_to_image", ImagePairs => "image_pairs", SubjectSet => "subject_set",
@@ -251,9 +246,23 @@ names!(Weights { Int4 => "int4", Bf16 => "bf16", F32 => "f32" });
 names!(KvCache { Bf16 => "bf16", F32 => "f32", Int8 => "int8" });
 names!(Decoding { Jacobi => "jacobi", Coupled => "coupled", Sequential => "sequential" });
 names!(GuidanceSchedule { Constant => "constant", Reference => "reference" });
-names!(Fit { CenterCrop => "center_crop", Pad => "pad" });
+impl Fit {
+    /// The name as it is written in specs and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CenterCrop => "center_crop",
+            Self::Pad => "pad",
+        }
+    }
+}
 names!(WhenStillRunning { Wait => "wait", Skip => "skip", Overlap => "overlap" });
 names!(RetryClass { WorkerLost => "worker_lost", Oom => "oom", Storage => "storage", Other => "other" });
+
+names!(OnExisting { Refuse => "refuse", Resume => "resume", Overwrite => "overwrite" });
+names!(Sidecar { Parquet => "parquet", Jsonl => "jsonl" });
+names!(Day { Mon => "mon", Tue => "tue", Wed => "wed", Thu => "thu", Fri => "fri", Sat => "sat", Sun => "sun" });
+names!(WhenWindowCloses { Pause => "pause", FinishItem => "finish_item", Overrun => "overrun" });
+names!(Restore { InputSize => "input_size", Panel => "panel" });
 
 /// What stands inside the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

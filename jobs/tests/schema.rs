@@ -43,6 +43,17 @@ fn the_schema_in_the_repository_is_fresh() {
 const FATES: &str = include_str!("../specs/KEYS.txt");
 
 #[test]
+fn the_list_of_keys_in_the_repository_is_fresh() {
+    let path = format!("{}/specs/KEYS.txt", env!("CARGO_MANIFEST_DIR"));
+    let fresh = nightshift_jobs::fates();
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        std::fs::write(&path, &fresh).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap();
+    assert!(kept == fresh, "run the tests of this crate with UPDATE_EXPECTED=1 and commit {path}");
+}
+
+#[test]
 fn every_key_has_a_fate() {
     let schema = nightshift_jobs::json_schema();
     let mut found = BTreeSet::new();

@@ -1,139 +1,111 @@
-//! The JSON Schema of the raw types, and the schemas that no Rust type says by itself.
-//!
-//! `x-matrix: true` marks a scalar that may be `"{{ matrix.KEY }}"`.
+//! The JSON Schema of a spec, made from the table of keys. `x-matrix: true` marks what may be `"{{ matrix.KEY }}"`.
 
-use std::sync::OnceLock;
+use serde_json::{Map, Value, json};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde_json::{Value, json};
-
-use crate::keys::RawSpec;
+use super::{Form, KEYS, Key};
 
 /// The JSON Schema (2020-12) of a spec, for editors. Checked in as `jobs/spec.schema.json`.
 pub fn json_schema() -> Value {
-    let mut schema = schemars::schema_for!(RawSpec).to_value();
-    if let Some(root) = schema.as_object_mut() {
-        root.insert("title".to_owned(), json!("nightshift job spec"));
-        root.insert(
-            "required".to_owned(),
-            json!(["apiVersion", "kind", "metadata", "input", "output"]),
-        );
-    }
+    let mut schema = mapping("");
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("nightshift job spec");
+    schema["description"] = json!("A nightshift job.");
+    schema["required"] = json!(["apiVersion", "kind", "metadata", "input", "output"]);
     schema
 }
 
 /// A whole-value reference to the matrix.
 const MATRIX: &str = r"^\{\{\s*matrix\.[A-Za-z0-9_]+\s*\}\}$";
 
-fn or_matrix(plain: &Schema) -> Schema {
-    json_schema!({ "x-matrix": true, "anyOf": [plain, { "type": "string", "pattern": MATRIX }, { "type": "null" }] })
-}
-
-pub(crate) fn api_version(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "enum": ["nightshift/v1"] })
-}
-
-pub(crate) fn matrix_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
-    let plain = generator.subschema_for::<T>();
-    or_matrix(&plain)
-}
-
-pub(crate) fn matrix_map(generator: &mut SchemaGenerator) -> Schema {
-    matrix_of::<crate::spec::MapKind>(generator)
-}
-
-pub(crate) fn matrix_text(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "x-matrix": true, "type": ["string", "null"] })
-}
-
-pub(crate) fn cfg(_: &mut SchemaGenerator) -> Schema {
-    or_matrix(&json_schema!({ "type": "number", "minimum": 0, "maximum": 20 }))
-}
-
-pub(crate) fn top_k(_: &mut SchemaGenerator) -> Schema {
-    or_matrix(&json_schema!({ "type": "integer", "minimum": 1, "maximum": 16384 }))
-}
-
-pub(crate) fn top_p(_: &mut SchemaGenerator) -> Schema {
-    or_matrix(&json_schema!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1 }))
-}
-
-pub(crate) fn temperature(_: &mut SchemaGenerator) -> Schema {
-    or_matrix(&json_schema!({ "type": "number", "minimum": 0, "maximum": 10 }))
-}
-
-pub(crate) fn window(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "x-matrix": true,
-        "anyOf": [
-            { "enum": ["auto"] }, { "type": "integer", "minimum": 1, "maximum": 256 },
-            { "type": "string", "pattern": MATRIX }, { "type": "null" },
-        ],
+/// The keys that stand directly below a path, each with its last name.
+pub(crate) fn below(path: &str) -> impl Iterator<Item = (&'static str, &'static Key)> {
+    KEYS.iter().filter_map(move |key| {
+        let name = match path {
+            "" => key.path,
+            // The keys of the elements of a list of blocks.
+            _ => {
+                let rest = key.path.strip_prefix(path)?;
+                rest.strip_prefix("[].").or_else(|| rest.strip_prefix('.'))?
+            }
+        };
+        (!name.contains('.')).then_some((name, key))
     })
 }
 
-/// Seeds are whole numbers from 0 to 2^63 - 1; as text, because JSON readers lose digits above 2^53.
-fn seed() -> Value {
-    json!({ "anyOf": [
-        { "type": "integer", "minimum": 0, "maximum": 9_223_372_036_854_775_807_u64 },
-        { "type": "string", "pattern": "^[0-9]{1,19}$" },
-    ] })
+/// A mapping with the keys below a path, and no others.
+fn mapping(path: &str) -> Value {
+    let keys: Map<String, Value> =
+        below(path).map(|(name, key)| (name.to_owned(), of_key(key))).collect();
+    json!({ "type": "object", "properties": keys, "additionalProperties": false })
 }
 
-pub(crate) fn seeds(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "anyOf": [
-        { "type": "array", "items": seed(), "minItems": 1, "maxItems": 10_000 },
-        {
-            "type": "object",
-            "properties": { "start": seed(), "vary": { "enum": ["rows", "cells"] } },
-            "additionalProperties": false,
-        },
-        { "type": "null" },
-    ] })
+fn of_key(key: &Key) -> Value {
+    let mut variants = of_form(key.form, key.path);
+    if key.matrix && !matches!(key.form, Form::Text) {
+        variants.push(json!({ "type": "string", "pattern": MATRIX }));
+    }
+    variants.push(json!({ "type": "null" }));
+    let mut schema = json!({ "description": key.help, "anyOf": variants });
+    if key.matrix {
+        schema["x-matrix"] = json!(true);
+    }
+    schema
 }
 
-pub(crate) fn classes(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "anyOf": [
-        { "type": "string" },
-        { "type": "object", "additionalProperties": { "type": "string" } },
-        { "type": "null" },
-    ] })
+/// The alternatives of a form.
+fn of_form(form: Form, path: &str) -> Vec<Value> {
+    let element = |form: &Form| {
+        let mut variants = of_form(*form, path);
+        if variants.len() == 1 { variants.remove(0) } else { json!({ "anyOf": variants }) }
+    };
+    let list = |items: Value, least: u64, most: u64| {
+        let mut list = json!({ "type": "array", "items": items });
+        if least > 0 {
+            list["minItems"] = json!(least);
+        }
+        if most < u64::MAX {
+            list["maxItems"] = json!(most);
+        }
+        list
+    };
+    let bound = |name: &str, value: f64| value.is_finite().then(|| (name.to_owned(), json!(value)));
+    vec![match form {
+        Form::Either(forms) => return forms.iter().flat_map(|form| of_form(*form, path)).collect(),
+        Form::Block => mapping(path),
+        Form::Blocks(least, most) => list(mapping(path), least, most),
+        Form::Open(values) => {
+            let mut open = mapping(path);
+            open["additionalProperties"] = element(values);
+            open
+        }
+        Form::Map(values) => json!({ "type": "object", "additionalProperties": element(values) }),
+        Form::List(values, least, most) => list(element(values), least, most),
+        Form::Text => json!({ "type": "string" }),
+        Form::TextOrNothing => json!({ "type": ["string", "null"] }),
+        Form::Words(words) => json!({ "enum": words }),
+        Form::Flag => json!({ "type": "boolean" }),
+        Form::Whole(min, i64::MAX) => json!({ "type": "integer", "minimum": min }),
+        Form::Whole(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Form::Number(min, max) => {
+            let bounds = [bound("minimum", min), bound("maximum", max)];
+            Value::Object(number(bounds))
+        }
+        Form::Above(min, max) => {
+            Value::Object(number([bound("exclusiveMinimum", min), bound("maximum", max)]))
+        }
+        Form::Seed => {
+            return vec![
+                json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX }),
+                json!({ "type": "string", "pattern": "^[0-9]{1,19}$" }),
+            ];
+        }
+        Form::Share => json!({ "type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?%$" }),
+        Form::Scalar => json!({ "type": ["string", "number", "boolean"] }),
+        Form::ScalarOrNothing => json!({ "type": ["string", "number", "boolean", "null"] }),
+    }]
 }
 
-pub(crate) fn count_or_share(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "anyOf": [
-        { "type": "integer", "minimum": 0 },
-        { "type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?%$" },
-        { "type": "null" },
-    ] })
-}
-
-/// Rows are mappings of columns to texts, numbers and truth values.
-pub(crate) fn inline_rows(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": ["array", "null"],
-        "items": { "type": "object", "additionalProperties": { "type": ["string", "number", "boolean", "null"] } },
-        "minItems": 1,
-    })
-}
-
-pub(crate) fn matrix(_: &mut SchemaGenerator) -> Schema {
-    let value = json!({ "type": ["string", "number", "boolean"] });
-    let combinations =
-        json!({ "type": "array", "items": { "type": "object", "additionalProperties": value } });
-    json_schema!({
-        "type": ["object", "null"],
-        "properties": {
-            "include": combinations,
-            "exclude": combinations,
-            "max_combinations": { "type": "integer", "minimum": 1, "maximum": 1024 },
-        },
-        "additionalProperties": { "type": "array", "items": value, "minItems": 1 },
-    })
-}
-
-/// The schema is the same for every spec.
-pub(crate) fn schema() -> &'static Value {
-    static SCHEMA: OnceLock<Value> = OnceLock::new();
-    SCHEMA.get_or_init(json_schema)
+fn number(bounds: [Option<(String, Value)>; 2]) -> Map<String, Value> {
+    let kind = ("type".to_owned(), json!("number"));
+    std::iter::once(kind).chain(bounds.into_iter().flatten()).collect()
 }

@@ -1,6 +1,5 @@
 //! Captions, prompts, descriptions, names and destinations: every template is read and every path in it checked.
 
-use crate::keys::{KeepTurns, RawSpec};
 use crate::places::ColumnUse;
 use crate::read::input::{Input, is_from_image};
 use crate::read::matrix::Combination;
@@ -8,6 +7,7 @@ use crate::spec::Kind;
 use crate::spec::input::{InputSpec, ManifestFormat};
 use crate::template::Template;
 use crate::yaml::findings::Cx;
+use crate::yaml::given::Given;
 use crate::yaml::nearest::nearest;
 use crate::yaml::node::{Pos, quoted};
 
@@ -25,7 +25,7 @@ pub(crate) struct Texts {
 
 pub(crate) fn read(
     cx: &mut Cx<'_>,
-    raw: &RawSpec,
+    given: &Given,
     kind: Kind,
     input: Option<&Input>,
     combinations: &[Combination],
@@ -40,32 +40,21 @@ pub(crate) fn read(
     };
     let mut turns = 1;
     let captions = match kind {
-        Kind::SubjectSet => checker.prompts(raw),
+        Kind::SubjectSet => checker.prompts(given),
         Kind::Edit => {
-            let last_only =
-                raw.output.as_ref().and_then(|output| output.keep_turns) == Some(KeepTurns::Last);
-            turns = raw.turns.as_ref().map_or(1, Vec::len);
-            if last_only {
-                turns = turns.min(1);
+            turns = given.len("turns").max(1);
+            if given.says("output.keep_turns", "last") {
+                turns = 1;
             }
-            checker.turns(raw)
+            checker.turns(given)
         }
-        Kind::DensePrediction => checker.caption(
-            "predict",
-            raw.predict.as_ref().and_then(|predict| predict.prompt_template.as_deref()),
-            "",
-        ),
-        _ => {
-            let given =
-                raw.generate.as_ref().and_then(|generate| generate.prompt_template.as_deref());
-            checker.caption("generate", given, "{{ row.prompt }}")
-        }
+        Kind::DensePrediction => checker.caption("predict", given, ""),
+        _ => checker.caption("generate", given, "{{ row.prompt }}"),
     };
-    let prompt = raw.prompt.clone().unwrap_or_default();
-    let prompt_template =
-        prompt.template.map(|text| checker.read("prompt.template", &text, Scope::Prompt));
-    let description =
-        prompt.description.map(|text| checker.read("prompt.description", &text, Scope::Caption));
+    let mut template =
+        |path: &str, scope| given.text(path).and_then(|text| checker.read(path, text, scope));
+    let prompt_template = template("prompt.template", Scope::Prompt);
+    let description = template("prompt.description", Scope::Caption);
     if is_from_image(kind) && matches!(checker.input, Some(InputSpec::Manifest { .. })) {
         checker.check_column(
             "image",
@@ -76,18 +65,9 @@ pub(crate) fn read(
         );
     }
     let columns = checker.columns;
-    let turn_name = raw
-        .turns
-        .as_ref()
-        .and_then(|turns| Some(turns.first()?.name.clone().unwrap_or_else(|| "turn".to_owned())));
-    let texts = Texts {
-        captions,
-        prompt_template: prompt_template.flatten(),
-        description: description.flatten(),
-        turn_name,
-        turns,
-        columns,
-    };
+    let turn_name =
+        (given.len("turns") > 0).then(|| given.text("turns[0].name").unwrap_or("turn").to_owned());
+    let texts = Texts { captions, prompt_template, description, turn_name, turns, columns };
     (cx.count() == before || !texts.captions.is_empty()).then_some(texts)
 }
 
@@ -114,14 +94,13 @@ pub(crate) struct Checker<'a, 't> {
 }
 
 impl Checker<'_, '_> {
-    fn caption(&mut self, block: &str, given: Option<&str>, default: &str) -> Vec<Template> {
+    fn caption(&mut self, block: &str, given: &Given, default: &str) -> Vec<Template> {
         let path = format!("{block}.prompt_template");
-        self.read(&path, given.unwrap_or(default), Scope::Caption).into_iter().collect()
+        self.read(&path, given.text(&path).unwrap_or(default), Scope::Caption).into_iter().collect()
     }
 
-    fn prompts(&mut self, raw: &RawSpec) -> Vec<Template> {
-        let prompts =
-            raw.input.as_ref().and_then(|input| input.prompts.clone()).unwrap_or_default();
+    fn prompts(&mut self, given: &Given) -> Vec<Template> {
+        let prompts = given.texts("input.prompts").unwrap_or_default();
         let mut captions = Vec::new();
         for (n, prompt) in prompts.iter().enumerate() {
             let path = format!("input.prompts[{n}]");
@@ -139,69 +118,52 @@ impl Checker<'_, '_> {
         captions
     }
 
-    fn turns(&mut self, raw: &RawSpec) -> Vec<Template> {
-        let turns = raw.turns.clone().unwrap_or_default();
-        if turns.is_empty() {
+    fn turns(&mut self, given: &Given) -> Vec<Template> {
+        let count = given.len("turns");
+        if count == 0 {
             self.cx.missing("turns", "turns: [{instruction: \"remove the chairs\"}]");
         }
-        let mut names: Vec<String> = Vec::new();
+        let mut names: Vec<&str> = Vec::new();
         let mut first = None;
-        for (n, turn) in turns.iter().enumerate() {
-            let path = format!("turns[{n}]");
-            self.turn_words(&path, turn, &names);
-            names.push(turn.name.clone().unwrap_or_default());
-            match &turn.instruction {
-                None => self
-                    .cx
-                    .missing(&format!("{path}.instruction"), "instruction: \"remove the chairs\""),
-                Some(text) => {
-                    let path = format!("{path}.instruction");
-                    self.refuse_empty(&path, text);
-                    let template = self.read(&path, text, Scope::Caption);
-                    if n == 0 {
-                        first = template;
-                    }
+        for n in 0..count {
+            self.turn_words(&format!("turns[{n}]"), given, &names);
+            names.push(given.text(&format!("turns[{n}].name")).unwrap_or_default());
+            let path = format!("turns[{n}].instruction");
+            self.cx.missing(&path, "instruction: \"remove the chairs\"");
+            if let Some(text) = given.text(&path) {
+                self.refuse_empty(&path, text);
+                let template = self.read(&path, text, Scope::Caption);
+                if n == 0 {
+                    first = template;
                 }
             }
         }
-        if turns.len() > 1 {
+        if count > 1 {
             self.cx.cannot_run("turns", "several turns");
         }
         first.into_iter().collect()
     }
 
-    fn turn_words(&mut self, path: &str, turn: &crate::keys::RawTurn, earlier: &[String]) {
-        if let Some(name) = &turn.name {
-            let at = format!("{path}.name");
+    fn turn_words(&mut self, path: &str, given: &Given, earlier: &[&str]) {
+        let at = format!("{path}.name");
+        if let Some(name) = given.text(&at) {
             if !crate::read::header::is_name(name) {
-                self.cx.error(
-                    &at,
-                    "spec::bad_name",
-                    format!("{at} {} is not a simple name", quoted(name)),
-                    None,
-                );
-            } else if earlier.contains(name) {
-                self.cx.error(
-                    &at,
-                    "spec::duplicate_value",
-                    format!("{at} {} is there twice", quoted(name)),
-                    None,
-                );
+                let message = format!("{at} {} is not a simple name", quoted(name));
+                self.cx.error(&at, "spec::bad_name", message, None);
+            } else if earlier.contains(&name) {
+                let message = format!("{at} {} is there twice", quoted(name));
+                self.cx.error(&at, "spec::duplicate_value", message, None);
             }
         }
-        if let Some(from) = &turn.from {
-            let at = format!("{path}.from");
-            if earlier.contains(from) {
+        let at = format!("{path}.from");
+        if let Some(from) = given.text(&at) {
+            if earlier.contains(&from) {
                 self.cx.cannot_run(&at, "turns.from");
             } else {
-                let help = nearest(from, earlier.iter().map(String::as_str))
+                let help = nearest(from, earlier.iter().copied())
                     .map(|near| format!("did you mean {near}?"));
-                self.cx.error(
-                    &at,
-                    "spec::unknown_turn",
-                    format!("{at}: no earlier turn is named {}", quoted(from)),
-                    help,
-                );
+                let message = format!("{at}: no earlier turn is named {}", quoted(from));
+                self.cx.error(&at, "spec::unknown_turn", message, help);
             }
         }
     }

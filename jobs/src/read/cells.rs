@@ -1,15 +1,16 @@
 //! What is drawn: sizes, seeds, maps, the sampler and the model, resolved for every combination of the matrix.
 
-use serde_json::Value as Json;
+use std::collections::HashSet;
 
-use crate::keys::runnable::Features;
-use crate::keys::schema::schema;
-use crate::keys::{ControlSource, RawCell, RawFit, RawSampler, RawSpec};
-use crate::read::check::Walk;
+use serde_yaml::Value;
+
+use crate::keys::Features;
+use crate::read::check;
 use crate::read::matrix::{self, Combination};
 use crate::spec::{Cell, Decoding, Fit, Kind, MapKind, ModelSpec, Sampler, Seeds, Size, Window};
 use crate::units;
 use crate::yaml::findings::Cx;
+use crate::yaml::given::Given;
 use crate::yaml::node::{Content, Entry, Node, quoted};
 
 /// The name under which workers offer the model when the spec does not say.
@@ -34,7 +35,7 @@ pub(crate) struct Cells {
 
 pub(crate) fn read(
     cx: &mut Cx<'_>,
-    raw: &RawSpec,
+    given: &Given,
     kind: Kind,
     combinations: &[Combination],
     features: &Features,
@@ -58,7 +59,8 @@ pub(crate) fn read(
     if models.iter().any(|other| *other != model) {
         cx.cannot_run("model", "a matrix over model settings");
     }
-    cannot_run(cx, raw, &cells, &models, features);
+    cannot_run(cx, &cells, &models, features);
+    control(cx, given);
     Some(Cells { cells, model })
 }
 
@@ -68,7 +70,7 @@ fn resolve(
     document: &Node,
     kind: Kind,
     combination: &Combination,
-) -> Option<RawCell> {
+) -> Option<Given> {
     let mut blocks: Vec<Entry> = Vec::new();
     for entry in document.entries().iter().filter(|entry| BLOCKS.contains(&&*entry.key)) {
         let mut entry = entry.clone();
@@ -80,8 +82,7 @@ fn resolve(
     }
     cx.root = Node { at: document.at, content: Content::Map(blocks.into()) };
     let root = cx.root.clone();
-    let value = Walk { cx, schema: schema() }.node(&root, schema(), "")?;
-    serde_yaml::from_value(value).ok()
+    check::check(cx, &root)
 }
 
 /// A dimension named `control` is the map, when `control.map` does not say otherwise.
@@ -108,37 +109,33 @@ fn add_control_map(document: &Node, combination: &Combination, blocks: &mut Vec<
 fn read_cell(
     cx: &mut Cx<'_>,
     kind: Kind,
-    raw: Option<RawCell>,
+    given: Option<Given>,
     combination: &Combination,
 ) -> Option<(Cell, ModelSpec)> {
-    let raw = raw?;
+    let given = &given?;
     let before = cx.count();
-    let picture = picture(cx, kind, &raw);
-    let sampler = sampler(cx, kind, raw.sampler.as_ref());
+    let picture = picture(cx, kind, given);
+    let sampler = sampler(cx, kind, given);
     let control = match kind {
         Kind::Controllable => {
-            let map = raw.control.as_ref().and_then(|control| control.map);
-            if map.is_none() {
-                cx.missing("control.map", "map: depth, or a dimension `control` in the matrix");
-            }
-            map
+            cx.missing("control.map", "map: depth, or a dimension `control` in the matrix");
+            given.read("control.map")
         }
         _ => None,
     };
-    let model = raw.model.unwrap_or_default();
-    let name = model.name.unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+    let name = given.text("model.name").unwrap_or(DEFAULT_MODEL).to_owned();
     if !crate::read::header::is_name(&name) {
         cx.error(
             "model.name",
             "spec::bad_name",
-            format!("model.name {} is not a model name", quoted(&name)),
+            format!("model.name {} is not the name of a model", quoted(&name)),
             None,
         );
     }
     let model = ModelSpec {
         name,
-        weights: model.weights.unwrap_or_default(),
-        kv_cache: model.kv_cache.unwrap_or_default(),
+        weights: given.read("model.weights").unwrap_or_default(),
+        kv_cache: given.read("model.kv_cache").unwrap_or_default(),
     };
     let incomplete = kind == Kind::Controllable && control.is_none();
     if cx.count() > before || incomplete {
@@ -151,20 +148,13 @@ fn read_cell(
 }
 
 /// The whole picture: one panel for `text_to_image`, two of the same size one above the other for every other kind.
-fn picture(cx: &mut Cx<'_>, kind: Kind, raw: &RawCell) -> Option<Size> {
-    let generate = raw.generate.as_ref();
-    let (path, text, max) = match kind {
-        Kind::TextToImage => {
-            ("generate.size", generate.and_then(|generate| generate.size.clone()), MAX_PICTURE)
-        }
-        Kind::DensePrediction => (
-            "predict.panel",
-            raw.predict.as_ref().and_then(|predict| predict.panel.clone()),
-            MAX_PANEL,
-        ),
-        _ => ("generate.panel", generate.and_then(|generate| generate.panel.clone()), MAX_PANEL),
+fn picture(cx: &mut Cx<'_>, kind: Kind, given: &Given) -> Option<Size> {
+    let (path, max) = match kind {
+        Kind::TextToImage => ("generate.size", MAX_PICTURE),
+        Kind::DensePrediction => ("predict.panel", MAX_PANEL),
+        _ => ("generate.panel", MAX_PANEL),
     };
-    let Some(text) = text else {
+    let Some(text) = given.text(path) else {
         let example = format!(
             "{}: {}",
             path.rsplit('.').next().unwrap_or_default(),
@@ -173,12 +163,12 @@ fn picture(cx: &mut Cx<'_>, kind: Kind, raw: &RawCell) -> Option<Size> {
         cx.missing(path, &example);
         return None;
     };
-    let Some(size) = units::size(&text) else {
+    let Some(size) = units::size(text) else {
         let help = "write width x height in pixels".to_owned();
         cx.error(
             path,
             "spec::bad_size",
-            format!("{path}: expected a size such as 512x512, got {}", quoted(&text)),
+            format!("{path}: expected a size such as 512x512, got {}", quoted(text)),
             Some(help),
         );
         return None;
@@ -194,15 +184,9 @@ fn picture(cx: &mut Cx<'_>, kind: Kind, raw: &RawCell) -> Option<Size> {
     })
 }
 
-fn sampler(cx: &mut Cx<'_>, kind: Kind, raw: Option<&RawSampler>) -> Option<Sampler> {
-    let default = RawSampler::default();
-    let raw = raw.unwrap_or(&default);
-    let decoding = raw.decoding.unwrap_or_default();
-    let window = match &raw.window {
-        None | Some(Json::Null) => Window::Auto,
-        Some(Json::Number(number)) => Window::Fixed(u32::try_from(number.as_u64()?).ok()?),
-        Some(_) => Window::Auto,
-    };
+fn sampler(cx: &mut Cx<'_>, kind: Kind, given: &Given) -> Option<Sampler> {
+    let decoding = given.read("sampler.decoding").unwrap_or_default();
+    let window = given.read("sampler.window").map_or(Window::Auto, Window::Fixed);
     if decoding == Decoding::Sequential && window != Window::Auto {
         let message =
             "sampler.window is for jacobi and coupled; sequential decoding has none".to_owned();
@@ -210,23 +194,17 @@ fn sampler(cx: &mut Cx<'_>, kind: Kind, raw: Option<&RawSampler>) -> Option<Samp
     }
     let cfg = if kind == Kind::DensePrediction { 1.0 } else { 4.0 };
     Some(Sampler {
-        cfg: raw.cfg.unwrap_or(cfg),
-        top_k: raw.top_k.unwrap_or(4096),
-        top_p: raw.top_p.unwrap_or(1.0),
-        temperature: raw.temperature.unwrap_or(1.0),
+        cfg: given.read("sampler.cfg").unwrap_or(cfg),
+        top_k: given.read("sampler.top_k").unwrap_or(4096),
+        top_p: given.read("sampler.top_p").unwrap_or(1.0),
+        temperature: given.read("sampler.temperature").unwrap_or(1.0),
         decoding,
         window,
-        guidance_schedule: raw.guidance_schedule.unwrap_or_default(),
+        guidance_schedule: given.read("sampler.guidance_schedule").unwrap_or_default(),
     })
 }
 
-fn cannot_run(
-    cx: &mut Cx<'_>,
-    raw: &RawSpec,
-    cells: &[Cell],
-    models: &[ModelSpec],
-    features: &Features,
-) {
+fn cannot_run(cx: &mut Cx<'_>, cells: &[Cell], models: &[ModelSpec], features: &Features) {
     for model in models {
         if !features.weights.contains(&model.weights) {
             let runs = words(features.weights.iter().map(|weights| weights.as_str()));
@@ -255,25 +233,29 @@ fn cannot_run(
             cx.cannot_run("sampler.top_p", "sampler.top_p other than 1.0");
         }
     }
-    if let Some(control) = &raw.control {
-        if control.source == Some(ControlSource::Image) {
-            cx.cannot_run("control.source", "control.source: image (maps to derive)");
+}
+
+/// Maps that are derived, and how.
+fn control(cx: &mut Cx<'_>, given: &Given) {
+    let derived = given.says("control.source", "image");
+    if derived {
+        cx.cannot_run("control.source", "control.source: image (maps to derive)");
+    }
+    if given.at("control.params").is_some() {
+        if derived {
+            cx.cannot_run("control.params", "control.params");
+        } else {
+            let message = "control.params is for control.source: image".to_owned();
+            cx.key_error("control.params", "spec::needs_other", message, None);
         }
-        if control.params.is_some() {
-            if control.source == Some(ControlSource::Image) {
-                cx.cannot_run("control.params", "control.params");
-            } else {
-                let message = "control.params is for control.source: image".to_owned();
-                cx.key_error("control.params", "spec::needs_other", message, None);
-            }
-        }
-        let canny = control.params.as_ref().and_then(|params| params.canny.as_ref());
-        if let Some((Some(low), Some(high))) = canny.map(|canny| (canny.low, canny.high))
-            && low > high
-        {
-            let message = format!("control.params.canny.low {low} is above high {high}");
-            cx.error("control.params.canny.low", "spec::out_of_range", message, None);
-        }
+    }
+    let [low, high] =
+        ["low", "high"].map(|bound| given.read::<f64>(&format!("control.params.canny.{bound}")));
+    if let (Some(low), Some(high)) = (low, high)
+        && low > high
+    {
+        let message = format!("control.params.canny.low {low} is above high {high}");
+        cx.error("control.params.canny.low", "spec::out_of_range", message, None);
     }
 }
 
@@ -289,43 +271,24 @@ pub(crate) struct Drawing {
     pub(crate) fit: Fit,
 }
 
-pub(crate) fn drawing(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Drawing> {
-    let (block, seeds, per_row, fit) = match kind {
-        Kind::DensePrediction => {
-            let predict = raw.predict.clone().unwrap_or_default();
-            ("predict", predict.seeds, None, predict.fit)
-        }
-        _ => {
-            let generate = raw.generate.clone().unwrap_or_default();
-            ("generate", generate.seeds, generate.images_per_prompt, generate.fit)
-        }
-    };
-    let default_fit = if kind == Kind::DensePrediction { Fit::Pad } else { Fit::CenterCrop };
-    let fit = match fit {
-        None => default_fit,
-        Some(RawFit::CenterCrop) => Fit::CenterCrop,
-        Some(RawFit::Pad) => Fit::Pad,
-        Some(RawFit::Tile) => {
-            cx.cannot_run(&format!("{block}.fit"), "fit: tile");
-            Fit::Pad
-        }
-    };
-    let seeds = self::seeds(cx, kind, block, seeds.as_ref(), per_row)?;
-    let maps = maps(cx, raw, kind)?;
+pub(crate) fn drawing(cx: &mut Cx<'_>, given: &Given, kind: Kind) -> Option<Drawing> {
+    let dense = kind == Kind::DensePrediction;
+    let (block, default_fit) =
+        if dense { ("predict", Fit::Pad) } else { ("generate", Fit::CenterCrop) };
+    // `tile` is a fit that this build cannot run: nothing is drawn with what stands for it.
+    let fit = given.read(&format!("{block}.fit")).unwrap_or(default_fit);
+    let seeds = seeds(cx, given, kind, block)?;
+    let maps = maps(cx, given, kind)?;
     Some(Drawing { seeds, maps, fit })
 }
 
-fn maps(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Vec<MapKind>> {
-    let (path, given) = match kind {
-        Kind::ImagePairs => {
-            ("generate.maps", raw.generate.as_ref().and_then(|generate| generate.maps.clone()))
-        }
-        Kind::DensePrediction => {
-            ("predict.targets", raw.predict.as_ref().and_then(|predict| predict.targets.clone()))
-        }
+fn maps(cx: &mut Cx<'_>, given: &Given, kind: Kind) -> Option<Vec<MapKind>> {
+    let path = match kind {
+        Kind::ImagePairs => "generate.maps",
+        Kind::DensePrediction => "predict.targets",
         _ => return Some(Vec::new()),
     };
-    let Some(maps) = given.filter(|maps| !maps.is_empty()) else {
+    let Some(maps) = given.read(path).filter(|maps: &Vec<MapKind>| !maps.is_empty()) else {
         cx.missing(path, &format!("{}: [depth]", path.rsplit('.').next().unwrap_or_default()));
         return None;
     };
@@ -338,60 +301,55 @@ fn maps(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Vec<MapKind>> {
     Some(maps)
 }
 
-fn seeds(
-    cx: &mut Cx<'_>,
-    kind: Kind,
-    block: &str,
-    seeds: Option<&Json>,
-    per_row: Option<u32>,
-) -> Option<Seeds> {
+fn seeds(cx: &mut Cx<'_>, given: &Given, kind: Kind, block: &str) -> Option<Seeds> {
     let path = format!("{block}.seeds");
-    match seeds {
-        Some(Json::Array(list)) => {
+    let per_row: Option<u32> = given.read(&format!("{block}.images_per_prompt"));
+    let start = |start, vary_cells| Seeds::Start { start, count: per_row.unwrap_or(1), vary_cells };
+    match given.at(&path) {
+        Some(Value::Sequence(list)) => {
             let list: Vec<u64> = list.iter().map(seed).collect::<Option<_>>()?;
-            for (n, seed) in list.iter().enumerate() {
-                if list[..n].contains(seed) {
-                    cx.error(
-                        &format!("{path}[{n}]"),
-                        "spec::duplicate_value",
-                        format!("{path} has {seed} twice"),
-                        None,
-                    );
-                    return None;
-                }
-            }
-            if let Some(per_row) = per_row.filter(|per_row| *per_row as usize != list.len()) {
-                let path = format!("{block}.images_per_prompt");
-                let message = format!("{path} is {per_row}, but {} seeds are listed", list.len());
-                cx.error(
-                    &path,
-                    "spec::contradiction",
-                    message,
-                    Some("leave it out, or give seeds as {start: N}".to_owned()),
-                );
-                return None;
-            }
-            // A list that lost its elements to other mistakes is not empty in the text.
-            (!list.is_empty()).then_some(Seeds::List(list))
+            list_of_seeds(cx, block, list, per_row)
         }
-        Some(Json::Object(map)) => {
-            let start = map.get("start").map_or(Some(0), seed)?;
-            let vary_cells = map.get("vary").and_then(Json::as_str) == Some("cells");
-            Some(Seeds::Start { start, count: per_row.unwrap_or(1), vary_cells })
+        Some(block) => {
+            let first =
+                block.get("start").filter(|start| !start.is_null()).map_or(Some(0), seed)?;
+            Some(start(first, given.says(&format!("{path}.vary"), "cells")))
         }
-        Some(_) if !cx.given(&path) => None,
-        None | Some(_) => Some(match kind {
-            Kind::DensePrediction => Seeds::List(vec![0]),
-            _ => Seeds::Start { start: 0, count: per_row.unwrap_or(1), vary_cells: false },
-        }),
+        // What stands there is wrong, and was reported.
+        None if cx.given(&path) => None,
+        None if kind == Kind::DensePrediction => Some(Seeds::List(vec![0])),
+        None => Some(start(0, false)),
     }
 }
 
+fn list_of_seeds(
+    cx: &mut Cx<'_>,
+    block: &str,
+    list: Vec<u64>,
+    per_row: Option<u32>,
+) -> Option<Seeds> {
+    let mut seen = HashSet::new();
+    if let Some((n, seed)) = list.iter().enumerate().find(|(_, seed)| !seen.insert(**seed)) {
+        let message = format!("{block}.seeds has {seed} twice");
+        cx.error(&format!("{block}.seeds[{n}]"), "spec::duplicate_value", message, None);
+        return None;
+    }
+    if let Some(per_row) = per_row.filter(|per_row| *per_row as usize != list.len()) {
+        let path = format!("{block}.images_per_prompt");
+        let message = format!("{path} is {per_row}, but {} seeds are listed", list.len());
+        let help = "leave it out, or give seeds as {start: N}".to_owned();
+        cx.error(&path, "spec::contradiction", message, Some(help));
+        return None;
+    }
+    // A list that lost its elements to other mistakes is not empty in the text.
+    (!list.is_empty()).then_some(Seeds::List(list))
+}
+
 /// A seed, written as a number or as digits.
-fn seed(value: &Json) -> Option<u64> {
+fn seed(value: &Value) -> Option<u64> {
     match value {
-        Json::Number(number) => number.as_u64(),
-        Json::String(digits) => digits.parse().ok(),
+        Value::Number(number) => number.as_u64(),
+        Value::String(digits) => digits.parse().ok(),
         _ => None,
     }
 }

@@ -1,14 +1,13 @@
-//! Checks nodes against the schema of the raw types, reports every mistake, and gives what passed.
-//!
-//! serde would stop at the first mistake and knows no columns; what leaves here is accepted by it.
+//! Checks nodes against the table of keys, reports every mistake, and gives what passed.
 
-use serde_json::Value as Json;
 use serde_yaml::{Mapping, Value};
 
+use crate::keys::{Form, Key, below};
 use crate::read::matrix;
 use crate::yaml::findings::Cx;
+use crate::yaml::given::Given;
 use crate::yaml::nearest::nearest;
-use crate::yaml::node::{Node, is_whole_number, quoted};
+use crate::yaml::node::{Content, Entry, Node, is_whole_number, quoted};
 
 /// From this many mistakes on, nobody reads suggestions.
 const HELPED_MISTAKES: usize = 100;
@@ -17,74 +16,149 @@ const HELPED_MISTAKES: usize = 100;
 const TRAPS: [&str; 13] =
     ["on", "off", "yes", "no", "y", "n", "true", "false", "null", "~", "On", "Off", "Yes"];
 
+/// Checks a document, or some blocks of one. None when nothing of it passed.
+pub(crate) fn check(cx: &mut Cx<'_>, root: &Node) -> Option<Given> {
+    Walk { cx }.node(root, Shape { table: "", form: Form::Block, key: None }, "").map(Given)
+}
+
+/// What may stand at a place: a form, with the path in the table that a block has its keys below, and the row when it is that of a key.
+#[derive(Clone, Copy)]
+struct Shape {
+    table: &'static str,
+    form: Form,
+    key: Option<&'static Key>,
+}
+
+impl Shape {
+    fn of(key: &'static Key) -> Self {
+        Self { table: key.path, form: key.form, key: Some(key) }
+    }
+
+    /// An element of a list, or a value of a mapping with any keys.
+    fn element(self, form: &Form) -> Self {
+        Self { form: *form, key: None, ..self }
+    }
+
+    /// The alternatives.
+    fn variants(self) -> Vec<Form> {
+        fn flat(form: Form, into: &mut Vec<Form>) {
+            match form {
+                Form::Either(forms) => forms.iter().for_each(|form| flat(*form, into)),
+                Form::Seed => into.extend([Form::Whole(0, i64::MAX), Form::Seed]),
+                form => into.push(form),
+            }
+        }
+        let mut variants = Vec::new();
+        flat(self.form, &mut variants);
+        variants
+    }
+
+    /// Whether nothing (`key:` alone) may stand there.
+    fn may_be_nothing(self) -> bool {
+        matches!(self.form, Form::TextOrNothing | Form::ScalarOrNothing)
+            || self.key.is_some_and(|key| key.path != "apiVersion")
+    }
+
+    fn may_be_matrix(self) -> bool {
+        self.key.is_some_and(|key| key.matrix)
+    }
+}
+
 /// One walk over a document or a block of it.
-pub(crate) struct Walk<'a, 't> {
-    pub(crate) cx: &'a mut Cx<'t>,
-    pub(crate) schema: &'a Json,
+struct Walk<'a, 't> {
+    cx: &'a mut Cx<'t>,
 }
 
 impl Walk<'_, '_> {
     /// The part of a node that passed; `None` when nothing of it did. Values that wait for the matrix are left out.
-    pub(crate) fn node(&mut self, node: &Node, schema: &Json, path: &str) -> Option<Value> {
-        let variants = variants(schema, self.schema);
+    fn node(&mut self, node: &Node, shape: Shape, path: &str) -> Option<Value> {
         if node.is_null() {
-            if variants.iter().any(|variant| is_type(variant, "null")) {
-                return Some(Value::Null);
-            }
-            return self.wrong_type(node, &variants, path);
+            return if shape.may_be_nothing() {
+                Some(Value::Null)
+            } else {
+                self.wrong_type(node, shape, path)
+            };
         }
-        if is_matrix(schema) && node.text().is_some_and(|text| matrix::reference(text).is_some()) {
+        if shape.may_be_matrix()
+            && node.text().is_some_and(|text| matrix::reference(text).is_some())
+        {
             return None;
         }
         if self.is_secret(node, path) {
             return None;
         }
-        let sort = match (node.text(), node.entries().is_empty()) {
-            (Some(_), _) => return self.scalar(node, &variants, path),
-            (None, false) => "object",
-            (None, true) if matches!(node.content, crate::yaml::node::Content::Map(_)) => "object",
-            (None, true) => "array",
-        };
-        match variants.iter().find(|variant| is_type(variant, sort)).copied() {
-            Some(variant) if sort == "object" => Some(self.object(node, variant, path)),
-            Some(variant) => self.array(node, variant, path),
-            None => self.wrong_type(node, &variants, path),
+        for form in shape.variants() {
+            match (&node.content, form) {
+                (Content::Scalar { .. }, _) => return self.scalar(node, shape, path),
+                (Content::Map(_), Form::Block) => {
+                    return Some(self.object(node, shape, None, path));
+                }
+                (Content::Map(_), Form::Open(values)) => {
+                    return Some(self.object(node, shape, Some(shape.element(values)), path));
+                }
+                (Content::Map(_), Form::Map(values)) => {
+                    return Some(self.mapping(node, shape.element(values), path));
+                }
+                (Content::List(_), Form::List(element, least, most)) => {
+                    return self.array(node, shape.element(element), (least, most), path);
+                }
+                (Content::List(_), Form::Blocks(least, most)) => {
+                    return self.array(node, shape.element(&Form::Block), (least, most), path);
+                }
+                _ => {}
+            }
         }
+        self.wrong_type(node, shape, path)
     }
 
-    fn object(&mut self, node: &Node, schema: &Json, path: &str) -> Value {
-        let known = schema.get("properties").and_then(Json::as_object);
-        let free = schema.get("additionalProperties").filter(|free| !free.is_boolean());
+    /// A block: keys of the table, and others where it is open.
+    fn object(&mut self, node: &Node, shape: Shape, free: Option<Shape>, path: &str) -> Value {
         let mut passed = Mapping::new();
         for entry in node.entries() {
-            let below = join(path, &entry.key);
-            let schema = match known.and_then(|known| known.get(&*entry.key)).or(free) {
-                Some(schema) => schema,
-                None => {
-                    self.unknown_key(
-                        entry,
-                        known.into_iter().flatten().map(|(key, _)| key.as_str()).collect(),
-                        path,
-                    );
-                    continue;
+            let known = below(shape.table)
+                .find(|(name, _)| *name == &*entry.key)
+                .map(|(_, key)| Shape::of(key));
+            let at = join(path, &entry.key);
+            match known.or(free) {
+                None => self.unknown_key(entry, shape, path),
+                Some(_) if free.is_some() && self.is_trap(entry, &at) => {}
+                Some(shape) => {
+                    if let Some(value) = self.node(&entry.value, shape, &at) {
+                        passed.insert(Value::String(entry.key.to_string()), value);
+                    }
                 }
-            };
-            if free.is_some() && TRAPS.contains(&&*entry.key) {
-                let message = format!(
-                    "the key {} is read as a truth value by some YAML readers; choose another",
-                    quoted(&entry.key)
-                );
-                self.cx.error_at(entry.key_at, &below, "spec::yaml_trap", message, None);
-                continue;
             }
-            if let Some(value) = self.node(&entry.value, schema, &below) {
+        }
+        Value::Mapping(passed)
+    }
+
+    /// A mapping with any keys.
+    fn mapping(&mut self, node: &Node, values: Shape, path: &str) -> Value {
+        let mut passed = Mapping::new();
+        for entry in node.entries() {
+            let at = join(path, &entry.key);
+            if !self.is_trap(entry, &at)
+                && let Some(value) = self.node(&entry.value, values, &at)
+            {
                 passed.insert(Value::String(entry.key.to_string()), value);
             }
         }
         Value::Mapping(passed)
     }
 
-    fn unknown_key(&mut self, entry: &crate::yaml::node::Entry, known: Vec<&str>, path: &str) {
+    fn is_trap(&mut self, entry: &Entry, at: &str) -> bool {
+        let trap = TRAPS.contains(&&*entry.key);
+        if trap {
+            let message = format!(
+                "the key {} is read as a truth value by some YAML readers; choose another",
+                quoted(&entry.key)
+            );
+            self.cx.error_at(entry.key_at, at, "spec::yaml_trap", message, None);
+        }
+        trap
+    }
+
+    fn unknown_key(&mut self, entry: &Entry, shape: Shape, path: &str) {
         let key = entry.key.to_lowercase();
         if ["secret", "password", "token", "api_key", "secret_key", "access_key"]
             .contains(&key.as_str())
@@ -101,6 +175,8 @@ impl Walk<'_, '_> {
         let place = if path.is_empty() { "the spec" } else { path };
         let message = format!("unknown key {} in {place}", quoted(&entry.key));
         let help = (self.cx.count() < HELPED_MISTAKES).then(|| {
+            let mut known: Vec<&str> = below(shape.table).map(|(name, _)| name).collect();
+            known.sort_unstable();
             match nearest(&entry.key, known.iter().copied()) {
                 Some(word) => format!("did you mean `{word}`?"),
                 None => format!("keys here are {}", known.join(", ")),
@@ -115,37 +191,33 @@ impl Walk<'_, '_> {
         );
     }
 
-    fn array(&mut self, node: &Node, schema: &Json, path: &str) -> Option<Value> {
+    fn array(
+        &mut self,
+        node: &Node,
+        element: Shape,
+        (least, most): (u64, u64),
+        path: &str,
+    ) -> Option<Value> {
         let length = node.elements().len() as u64;
-        let bound = |name: &str| schema.get(name).and_then(Json::as_u64);
-        if bound("minItems").is_some_and(|min| length < min) {
-            self.cx.error(path, "spec::out_of_range", format!("{path}: the list is empty"), None);
-            return None;
-        }
-        if let Some(max) = bound("maxItems").filter(|max| length > *max) {
-            self.cx.error(
-                path,
-                "spec::out_of_range",
-                format!("{path}: at most {max} elements, got {length}"),
-                None,
-            );
-            return None;
-        }
-        let any = Json::Bool(true);
-        let schema = schema.get("items").unwrap_or(&any);
-        let passed = node
-            .elements()
-            .iter()
-            .enumerate()
-            .filter_map(|(n, element)| self.node(element, schema, &format!("{path}[{n}]")));
-        Some(Value::Sequence(passed.collect()))
+        let message = match length {
+            _ if length < least => format!("{path}: the list is empty"),
+            _ if length > most => format!("{path}: at most {most} elements, got {length}"),
+            _ => {
+                let elements = node.elements().iter().enumerate();
+                let passed = elements
+                    .filter_map(|(n, node)| self.node(node, element, &format!("{path}[{n}]")));
+                return Some(Value::Sequence(passed.collect()));
+            }
+        };
+        self.cx.error(path, "spec::out_of_range", message, None);
+        None
     }
 
-    fn scalar(&mut self, node: &Node, variants: &[&Json], path: &str) -> Option<Value> {
+    fn scalar(&mut self, node: &Node, shape: Shape, path: &str) -> Option<Value> {
         let value = node.scalar()?;
         let mut complaint = None;
-        for variant in variants {
-            match check_scalar(node, &value, variant, path) {
+        for form in shape.variants() {
+            match check_scalar(node, &value, form, path) {
                 Verdict::Fits => return Some(value),
                 Verdict::Complaint(code, message) => {
                     complaint = complaint.or(Some((code, message)))
@@ -158,11 +230,12 @@ impl Walk<'_, '_> {
                 self.cx.error_at(node.at, path, code, message, None);
                 None
             }
-            None => self.wrong_type(node, variants, path),
+            None => self.wrong_type(node, shape, path),
         }
     }
 
-    fn wrong_type(&mut self, node: &Node, variants: &[&Json], path: &str) -> Option<Value> {
+    fn wrong_type(&mut self, node: &Node, shape: Shape, path: &str) -> Option<Value> {
+        let variants = shape.variants();
         let text = node.text().unwrap_or_default();
         let number_for_text = matches!(node.scalar(), Some(Value::Number(_) | Value::Bool(_)));
         let at = if node.is_null() { self.cx.key_at(path) } else { node.at };
@@ -181,33 +254,26 @@ impl Walk<'_, '_> {
             self.cx.error_at(at, path, "spec::lossy_depth", lossy_depth(text), None);
             return None;
         }
-        let words: Vec<&str> = variants.iter().flat_map(|variant| words(variant)).collect();
+        let words: Vec<&str> = variants.iter().flat_map(|form| words(*form)).copied().collect();
         let help = match nearest(text, words.iter().copied()) {
             Some(word) if self.cx.count() < HELPED_MISTAKES => {
                 Some(format!("did you mean {word}?"))
             }
             _ if text.contains("{{") => {
-                let takes_matrix = variants.iter().any(|variant| {
-                    variant
-                        .get("pattern")
-                        .and_then(Json::as_str)
-                        .is_some_and(|pattern| pattern.contains("matrix"))
-                });
                 let only_whole = "only a whole \"{{ matrix.KEY }}\" can stand here";
                 Some(
-                    if takes_matrix { only_whole } else { "no template can stand here" }.to_owned(),
+                    if shape.may_be_matrix() { only_whole } else { "no template can stand here" }
+                        .to_owned(),
                 )
             }
             _ if number_for_text
-                && variants.iter().any(|variant| {
-                    is_type(variant, "string") && variant.get("pattern").is_none()
-                }) =>
+                && variants.iter().any(|form| matches!(form, Form::Text | Form::TextOrNothing)) =>
             {
                 Some("put it in quotes".to_owned())
             }
             _ => None,
         };
-        let message = format!("{path}: expected {}, got {}", expected(variants), node.shown());
+        let message = format!("{path}: expected {}, got {}", expected(&variants), node.shown());
         self.cx.error_at(at, path, "spec::wrong_type", message, help);
         None
     }
@@ -236,184 +302,123 @@ enum Verdict {
     Complaint(&'static str, String),
 }
 
-fn check_scalar(node: &Node, value: &Value, schema: &Json, path: &str) -> Verdict {
+fn check_scalar(node: &Node, value: &Value, form: Form, path: &str) -> Verdict {
     let text = node.text().unwrap_or_default();
-    let words = words(schema);
-    if !words.is_empty() {
-        return if words.contains(&text) { Verdict::Fits } else { Verdict::WrongType };
-    }
-    let plain = matches!(node.content, crate::yaml::node::Content::Scalar { plain: true, .. });
-    let numeric = is_type(schema, "integer") || is_type(schema, "number");
-    if numeric && plain && is_whole_number(text) {
-        return check_whole(text, schema, path);
-    }
-    match value {
-        Value::Number(number) if is_type(schema, "number") => {
-            check_number(text, number.as_f64().unwrap_or(f64::NAN), schema, path)
+    let plain = matches!(node.content, Content::Scalar { plain: true, .. });
+    match (form, value) {
+        (Form::Words(words), _) if words.contains(&text) => Verdict::Fits,
+        (Form::Words(_), _) => Verdict::WrongType,
+        (Form::Whole(min, max), Value::Number(_) | Value::String(_))
+            if plain && is_whole_number(text) =>
+        {
+            check_whole(text, min, max, path)
         }
-        Value::Number(number) if is_type(schema, "integer") => match number.as_i64() {
-            Some(_) => check_number(text, number.as_f64().unwrap_or(f64::NAN), schema, path),
-            None => Verdict::WrongType,
-        },
-        Value::Bool(_) if is_type(schema, "boolean") => Verdict::Fits,
-        Value::String(_) if is_type(schema, "string") => check_pattern(text, schema),
+        (Form::Whole(min, max), Value::Number(number)) if number.is_i64() => {
+            check_whole(&number.to_string(), min, max, path)
+        }
+        (Form::Number(min, max), Value::Number(number)) => {
+            check_number(text, number.as_f64(), |n| n >= min && n <= max, form, path)
+        }
+        (Form::Above(min, max), Value::Number(number)) => {
+            check_number(text, number.as_f64(), |n| n > min && n <= max, form, path)
+        }
+        (Form::Scalar | Form::ScalarOrNothing, Value::Number(number)) => {
+            check_number(text, number.as_f64(), |_| true, form, path)
+        }
+        // Too large for any number of YAML.
+        (Form::Number(..) | Form::Above(..), Value::String(_))
+            if plain && is_whole_number(text) =>
+        {
+            out_of_range(text, form, path)
+        }
+        (Form::Scalar | Form::ScalarOrNothing | Form::Flag, Value::Bool(_)) => Verdict::Fits,
+        (
+            Form::Text | Form::TextOrNothing | Form::Scalar | Form::ScalarOrNothing,
+            Value::String(_),
+        ) => Verdict::Fits,
+        (Form::Seed, Value::String(_))
+            if text.parse::<i64>().is_ok_and(|n| n >= 0) && !text.starts_with('+') =>
+        {
+            Verdict::Fits
+        }
+        (Form::Share, Value::String(_))
+            if text.strip_suffix('%').is_some_and(|n| n.parse::<f64>().is_ok_and(|n| n >= 0.0)) =>
+        {
+            Verdict::Fits
+        }
         _ => Verdict::WrongType,
     }
 }
 
 /// Whole numbers are compared as such: doubles would lose the last digits of large seeds.
-fn check_whole(text: &str, schema: &Json, path: &str) -> Verdict {
-    let bound = |name: &str| {
-        schema
-            .get(name)
-            .and_then(|bound| bound.as_i64().map(i128::from).or(bound.as_u64().map(i128::from)))
-    };
-    let (min, max) = (bound("minimum"), bound("maximum"));
-    let largest = max.filter(|max| *max > i128::from(u32::MAX)).unwrap_or(i128::from(i64::MAX));
-    let (low, high) = (min.unwrap_or(i128::from(i64::MIN)), largest);
-    let does_not_fit = || {
-        Verdict::Complaint(
+fn check_whole(text: &str, min: i64, max: i64, path: &str) -> Verdict {
+    match text.parse::<i128>() {
+        Ok(n) if n >= i128::from(min) && n <= i128::from(max) => Verdict::Fits,
+        Ok(n) if n < i128::from(min) || (max < i64::MAX && n <= i128::from(i64::MAX)) => {
+            out_of_range(text, Form::Whole(min, max), path)
+        }
+        _ => Verdict::Complaint(
             "spec::out_of_range",
-            format!("{path}: {text} does not fit ({low} … {high})"),
-        )
-    };
-    let Ok(n) = text.parse::<i128>() else {
-        return if is_type(schema, "integer") {
-            does_not_fit()
-        } else {
-            check_number(text, f64::MAX, schema, path)
-        };
-    };
-    if n > largest && is_type(schema, "integer") {
-        return does_not_fit();
-    }
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "only for bounds of numbers that are no integers"
-    )]
-    let near = n as f64;
-    match (min, max) {
-        (Some(min), _) if n < min => out_of_range(text, schema, path),
-        (_, Some(max)) if n > max => out_of_range(text, schema, path),
-        _ if is_type(schema, "integer") => Verdict::Fits,
-        _ => check_number(text, near, schema, path),
+            format!("{path}: {text} does not fit ({min} … {})", i64::MAX),
+        ),
     }
 }
 
-fn check_number(text: &str, number: f64, schema: &Json, path: &str) -> Verdict {
-    if !number.is_finite() {
-        return Verdict::Complaint(
-            "spec::not_finite",
-            format!("{path} must be finite, got {text}"),
-        );
+fn check_number(
+    text: &str,
+    number: Option<f64>,
+    fits: impl Fn(f64) -> bool,
+    form: Form,
+    path: &str,
+) -> Verdict {
+    match number {
+        Some(number) if number.is_finite() && fits(number) => Verdict::Fits,
+        Some(number) if number.is_finite() => out_of_range(text, form, path),
+        _ => Verdict::Complaint("spec::not_finite", format!("{path} must be finite, got {text}")),
     }
-    let bound = |name: &str| schema.get(name).and_then(Json::as_f64);
-    let low = bound("minimum").is_some_and(|min| number < min)
-        || bound("exclusiveMinimum").is_some_and(|min| number <= min);
-    let high = bound("maximum").is_some_and(|max| number > max);
-    if low || high { out_of_range(text, schema, path) } else { Verdict::Fits }
 }
 
-fn out_of_range(text: &str, schema: &Json, path: &str) -> Verdict {
-    let bound = |name: &str| schema.get(name).map(Json::to_string);
-    let range = match (bound("minimum"), bound("exclusiveMinimum"), bound("maximum")) {
-        (Some(min), _, Some(max)) => format!("between {min} and {max}"),
-        (Some(min), _, None) => format!("at least {min}"),
-        (None, Some(min), Some(max)) => format!("above {min} and at most {max}"),
-        (None, Some(min), None) => format!("above {min}"),
-        (None, None, max) => format!("at most {}", max.unwrap_or_default()),
+fn out_of_range(text: &str, form: Form, path: &str) -> Verdict {
+    let range = match form {
+        Form::Whole(min, i64::MAX) => format!("at least {min}"),
+        Form::Whole(min, max) => format!("between {min} and {max}"),
+        Form::Number(min, max) if max.is_finite() => format!("between {min} and {max}"),
+        Form::Number(min, _) => format!("at least {min}"),
+        Form::Above(min, max) => format!("above {min} and at most {max}"),
+        _ => "smaller".to_owned(),
     };
     Verdict::Complaint("spec::out_of_range", format!("{path} must be {range}, got {text}"))
 }
 
-/// The three patterns of our schemas.
-fn check_pattern(text: &str, schema: &Json) -> Verdict {
-    let fits = match schema.get("pattern").and_then(Json::as_str) {
-        None => true,
-        Some(digits) if digits.starts_with("^[0-9]{") => {
-            text.parse::<i64>().is_ok_and(|n| n >= 0) && !text.starts_with('+')
-        }
-        Some(share) if share.ends_with("%$") => {
-            text.strip_suffix('%').is_some_and(|n| n.parse::<f64>().is_ok_and(|n| n >= 0.0))
-        }
-        // A whole reference to the matrix was taken out before.
-        Some(_) => false,
-    };
-    if fits { Verdict::Fits } else { Verdict::WrongType }
-}
-
-/// The alternatives of a schema, references followed.
-fn variants<'s>(schema: &'s Json, root: &'s Json) -> Vec<&'s Json> {
-    let schema = follow(schema, root);
-    match schema.get("anyOf").and_then(Json::as_array) {
-        Some(alternatives) => {
-            alternatives.iter().flat_map(|alternative| variants(alternative, root)).collect()
-        }
-        None => vec![schema],
-    }
-}
-
-fn follow<'s>(schema: &'s Json, root: &'s Json) -> &'s Json {
-    let name =
-        schema.get("$ref").and_then(Json::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
-    name.and_then(|name| root.get("$defs")?.get(name)).unwrap_or(schema)
-}
-
-fn is_matrix(schema: &Json) -> bool {
-    schema.get("x-matrix").is_some()
-}
-
-fn is_type(schema: &Json, name: &str) -> bool {
-    match schema.get("type") {
-        Some(Json::String(only)) => only == name,
-        Some(Json::Array(several)) => several.iter().any(|one| one == name),
-        _ => false,
-    }
-}
-
 /// The words of an enumeration.
-fn words(schema: &Json) -> Vec<&str> {
-    if let Some(words) = schema.get("enum").and_then(Json::as_array) {
-        return words.iter().filter_map(Json::as_str).collect();
+fn words(form: Form) -> &'static [&'static str] {
+    match form {
+        Form::Words(words) => words,
+        _ => &[],
     }
-    let documented = schema.get("oneOf").and_then(Json::as_array).into_iter().flatten();
-    documented
-        .filter_map(|one| one.get("const"))
-        .chain(schema.get("const"))
-        .filter_map(Json::as_str)
-        .collect()
 }
 
-/// What a schema wants, in words.
-fn expected(variants: &[&Json]) -> String {
-    let mut wanted: Vec<String> = Vec::new();
-    for variant in variants {
-        let words = words(variant);
-        let pattern = variant.get("pattern").and_then(Json::as_str);
-        if words.len() == 1 {
-            wanted.push(words[0].to_owned());
-        } else if !words.is_empty() {
-            wanted.push(format!("one of {}", words.join(", ")));
-        } else if pattern.is_some_and(|pattern| pattern.ends_with("%$")) {
-            wanted.push("a share such as \"5%\"".to_owned());
-        } else if pattern.is_none() {
-            let names = [
-                ("number", "a number"),
-                ("integer", "a whole number"),
-                ("boolean", "true or false"),
-                ("string", "a text"),
-                ("array", "a list"),
-                ("object", "a mapping"),
-            ];
-            wanted.extend(
-                names
-                    .iter()
-                    .filter(|(name, _)| is_type(variant, name))
-                    .map(|(_, words)| (*words).to_owned()),
-            );
-        }
-    }
-    wanted.join(" or ")
+/// What may stand there, in words.
+fn expected(variants: &[Form]) -> String {
+    let wanted = variants.iter().filter_map(|form| {
+        Some(match form {
+            Form::Words([only]) => (*only).to_owned(),
+            Form::Words(words) => format!("one of {}", words.join(", ")),
+            Form::Share => "a share such as \"5%\"".to_owned(),
+            Form::Number(..) | Form::Above(..) => "a number".to_owned(),
+            Form::Whole(..) => "a whole number".to_owned(),
+            Form::Flag => "true or false".to_owned(),
+            Form::Text | Form::TextOrNothing => "a text".to_owned(),
+            Form::Scalar | Form::ScalarOrNothing => {
+                "a number or true or false or a text".to_owned()
+            }
+            Form::List(..) | Form::Blocks(..) => "a list".to_owned(),
+            Form::Block | Form::Open(_) | Form::Map(_) => "a mapping".to_owned(),
+            // Its whole number has been named.
+            Form::Seed | Form::Either(_) => return None,
+        })
+    });
+    wanted.collect::<Vec<_>>().join(" or ")
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -1,8 +1,11 @@
-//! `apiVersion`, `kind`, `metadata`, and which keys belong to which kind.
+//! `apiVersion`, `kind`, `metadata`, and which keys belong to which kind and run in this build.
 
-use crate::keys::RawSpec;
+use std::collections::BTreeMap;
+
+use crate::keys::{Form, KEYS, Runs};
 use crate::spec::Kind;
 use crate::yaml::findings::Cx;
+use crate::yaml::given::Given;
 
 /// What the head of a spec says.
 pub(crate) struct Header {
@@ -10,23 +13,17 @@ pub(crate) struct Header {
     pub(crate) name: Option<String>,
 }
 
-pub(crate) fn read(cx: &mut Cx<'_>, raw: &RawSpec) -> Header {
-    if raw.api_version.is_none() {
-        cx.missing("apiVersion", "apiVersion: nightshift/v1");
-    }
-    if raw.kind.is_none() {
-        cx.missing(
-            "kind",
-            "one of text_to_image, image_pairs, subject_set, edit, controllable, dense_prediction",
-        );
-    }
+pub(crate) fn read(cx: &mut Cx<'_>, given: &Given) -> Header {
+    cx.missing("apiVersion", "apiVersion: nightshift/v1");
+    let kinds = format!("one of {}", Kind::WORDS.join(", "));
+    cx.missing("kind", &kinds);
     for (path, help) in [
         ("input", "say where the rows come from: inline, manifest, prefix or subjects"),
         ("output", "output: {dest: s3://bucket/prefix/}"),
     ] {
         cx.missing(path, help);
     }
-    let name = raw.metadata.as_ref().and_then(|metadata| metadata.name.clone());
+    let name: Option<String> = given.read("metadata.name");
     match &name {
         None => cx.missing("metadata.name", "metadata: {name: my-job}"),
         Some(name) if is_name(name) => {}
@@ -35,13 +32,13 @@ pub(crate) fn read(cx: &mut Cx<'_>, raw: &RawSpec) -> Header {
             cx.error("metadata.name", "spec::bad_name", message, None);
         }
     }
-    check_labels(cx, raw);
-    Header { kind: raw.kind, name: name.filter(|name| is_name(name)) }
+    check_labels(cx, given);
+    Header { kind: given.read("kind"), name: name.filter(|name| is_name(name)) }
 }
 
-fn check_labels(cx: &mut Cx<'_>, raw: &RawSpec) {
-    let labels = raw.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
-    for (key, value) in labels.into_iter().flatten() {
+fn check_labels(cx: &mut Cx<'_>, given: &Given) {
+    let labels: BTreeMap<String, String> = given.read("metadata.labels").unwrap_or_default();
+    for (key, value) in &labels {
         if !is_name(key) || value.len() > 200 || value.chars().any(char::is_control) {
             let message = format!(
                 "label {} must have a simple name and at most 200 bytes",
@@ -61,36 +58,10 @@ pub(crate) fn is_name(name: &str) -> bool {
         && !name.ends_with('.')
 }
 
-use Kind::{Controllable, DensePrediction, Edit, ImagePairs, SubjectSet, TextToImage};
-
-/// Keys that only some kinds have.
-const KEYS_OF_KINDS: [(&str, &[Kind]); 21] = [
-    ("generate", &[TextToImage, ImagePairs, SubjectSet, Edit, Controllable]),
-    ("generate.size", &[TextToImage]),
-    ("generate.panel", &[ImagePairs, SubjectSet, Edit, Controllable]),
-    ("generate.fit", &[SubjectSet, Edit, Controllable]),
-    ("generate.maps", &[ImagePairs]),
-    ("generate.keep_joint", &[ImagePairs]),
-    ("generate.prompt_template", &[TextToImage, ImagePairs, Controllable]),
-    ("predict", &[DensePrediction]),
-    ("turns", &[Edit]),
-    ("control", &[Controllable]),
-    ("evaluate", &[DensePrediction]),
-    ("prompt.description", &[SubjectSet]),
-    ("input.subjects", &[SubjectSet]),
-    ("input.prompts", &[SubjectSet]),
-    ("input.prefix", &[Edit, Controllable, DensePrediction]),
-    ("input.on_bad_input", &[SubjectSet, Edit, Controllable, DensePrediction]),
-    ("output.keep_turns", &[Edit]),
-    ("output.save_control_maps", &[Controllable]),
-    ("output.depth", &[DensePrediction]),
-    ("output.normal", &[DensePrediction]),
-    ("input.hf", &[TextToImage, ImagePairs, Edit, Controllable, DensePrediction]),
-];
-
 pub(crate) fn refuse_keys_of_other_kinds(cx: &mut Cx<'_>, kind: Kind) {
     let mut refused: Vec<&str> = Vec::new();
-    for (path, kinds) in KEYS_OF_KINDS {
+    for key in KEYS.iter().filter(|key| !key.kinds.is_empty()) {
+        let (path, kinds) = (key.path, key.kinds);
         // Once a block is refused, its keys need no more words.
         let inside_refused = refused
             .iter()
@@ -105,6 +76,24 @@ pub(crate) fn refuse_keys_of_other_kinds(cx: &mut Cx<'_>, kind: Kind) {
                 message,
                 Some(format!("it belongs to {}", names.join(", "))),
             );
+        }
+    }
+}
+
+/// Says what of the spec this build cannot run, as far as the table of keys knows.
+pub(crate) fn refuse_what_cannot_run(cx: &mut Cx<'_>, given: &Given) {
+    for key in KEYS {
+        if !cx.given(key.path) {
+            continue;
+        }
+        match (key.runs, key.form) {
+            (Runs::No(feature), _) => cx.cannot_run(key.path, feature),
+            (Runs::But(refused), Form::Words(_) | Form::List(..)) => {
+                for word in refused.iter().filter(|word| given.says(key.path, word)) {
+                    cx.cannot_run(key.path, &format!("{}: {word}", key.path));
+                }
+            }
+            _ => {}
         }
     }
 }

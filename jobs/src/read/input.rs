@@ -6,10 +6,10 @@ use serde_json::Value as Json;
 
 use crate::globs::Globs;
 use crate::item::key;
-use crate::keys::{RawInput, RawSpec, RawSubjects};
 use crate::spec::Kind;
 use crate::spec::input::{InputRow, InputSpec, ManifestFormat, Subjects};
 use crate::yaml::findings::Cx;
+use crate::yaml::given::Given;
 use crate::yaml::node::quoted;
 
 /// The input and what is known of it from the text alone.
@@ -22,11 +22,11 @@ const SOURCES: [&str; 6] = ["inline", "manifest", "prefix", "webdataset", "subje
 /// What objects are taken when the spec does not say.
 const IMAGES: [&str; 1] = ["**/*.{jpg,jpeg,png,webp,gif,bmp,tif,tiff}"];
 
-pub(crate) fn read(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Input> {
-    let input = raw.input.as_ref()?;
-    let given: Vec<&'static str> =
+pub(crate) fn read(cx: &mut Cx<'_>, given: &Given, kind: Kind) -> Option<Input> {
+    given.at("input")?;
+    let sources: Vec<&'static str> =
         SOURCES.into_iter().filter(|source| cx.given(&format!("input.{source}"))).collect();
-    match given.as_slice() {
+    match sources.as_slice() {
         [] => {
             let help = "take one of inline, manifest, prefix, webdataset, subjects, hf";
             cx.key_error(
@@ -44,45 +44,37 @@ pub(crate) fn read(cx: &mut Cx<'_>, raw: &RawSpec, kind: Kind) -> Option<Input> 
             return None;
         }
     }
-    let source = given[0];
+    let source = sources[0];
     if kind == Kind::SubjectSet && source != "subjects" {
         let message = format!("kind subject_set reads input.subjects, not input.{source}");
         cx.key_error(&format!("input.{source}"), "spec::not_for_kind", message, None);
         return None;
     }
     refuse_keys_of_other_sources(cx, source);
-    cannot_run(cx, input);
+    check_webdataset(cx, given);
+    let limit: Option<u64> = given.read("input.limit");
     let spec = match source {
-        "inline" => inline(cx, input, kind)?,
-        "manifest" => manifest(cx, input)?,
+        "inline" => inline(cx, given, kind, limit)?,
+        "manifest" => manifest(cx, given, limit)?,
         "prefix" => {
-            let uri = s3_prefix(cx, "input.prefix", input.prefix.as_deref()?)?;
-            let (include, exclude) =
-                globs(cx, "input", input.include.as_ref(), input.exclude.as_ref())?;
-            InputSpec::Prefix { uri, include, exclude, limit: input.limit }
+            let uri = s3_prefix(cx, "input.prefix", given.text("input.prefix")?)?;
+            let (include, exclude) = globs(cx, "input", given)?;
+            InputSpec::Prefix { uri, include, exclude, limit }
         }
-        "subjects" => subjects(cx, input, input.subjects.as_ref()?)?,
+        "subjects" => subjects(cx, given, limit)?,
         // Not run yet: the form is checked, and an empty prefix stands for it in a spec that is never run.
         _ => InputSpec::Inline { rows: Vec::new() },
     };
     Some(Input { spec })
 }
 
-fn cannot_run(cx: &mut Cx<'_>, input: &RawInput) {
-    if let Some(tars) = &input.webdataset {
-        if tars.starts_with("s3://") && tars.ends_with(".tar") {
-            cx.cannot_run("input.webdataset", "a webdataset input");
-        } else {
-            let message =
-                format!("input.webdataset must be s3://bucket/….tar (got {})", quoted(tars));
-            cx.error("input.webdataset", "spec::bad_uri", message, None);
-        }
-    }
-    if input.hf.is_some() {
-        cx.cannot_run("input.hf", "a Hugging Face input (hf)");
-    }
-    if input.filter.is_some() {
-        cx.cannot_run("input.where", "input.where");
+fn check_webdataset(cx: &mut Cx<'_>, given: &Given) {
+    let path = "input.webdataset";
+    if let Some(tars) =
+        given.text(path).filter(|tars| !tars.starts_with("s3://") || !tars.ends_with(".tar"))
+    {
+        let message = format!("{path} must be s3://bucket/….tar (got {})", quoted(tars));
+        cx.error(path, "spec::bad_uri", message, None);
     }
 }
 
@@ -107,14 +99,14 @@ fn refuse_keys_of_other_sources(cx: &mut Cx<'_>, source: &str) {
     }
 }
 
-fn inline(cx: &mut Cx<'_>, input: &RawInput, kind: Kind) -> Option<InputSpec> {
-    let raw_rows = input.inline.as_ref()?;
-    let mut rows: Vec<InputRow> = Vec::with_capacity(raw_rows.len());
+fn inline(cx: &mut Cx<'_>, given: &Given, kind: Kind, limit: Option<u64>) -> Option<InputSpec> {
+    let written: Vec<BTreeMap<String, Json>> = given.read("input.inline")?;
+    let mut rows: Vec<InputRow> = Vec::with_capacity(written.len());
     let mut seen: HashMap<String, usize> = HashMap::new();
-    for (n, fields) in raw_rows.iter().enumerate() {
+    for (n, fields) in written.into_iter().enumerate() {
         let path = format!("input.inline[{n}]");
-        let mut row = InputRow { index: n as u64, fields: fields.clone(), ..InputRow::default() };
-        row.id = match fields.get("id") {
+        let mut row = InputRow { index: n as u64, fields, ..InputRow::default() };
+        row.id = match row.fields.get("id") {
             Some(Json::String(id)) => Some(id.clone()),
             Some(Json::Number(id)) => Some(id.to_string()),
             _ => None,
@@ -122,8 +114,8 @@ fn inline(cx: &mut Cx<'_>, input: &RawInput, kind: Kind) -> Option<InputSpec> {
         if row.id.as_deref() == Some("") {
             cx.error(&format!("{path}.id"), "spec::bad_name", format!("{path}.id is empty"), None);
         }
-        match fields.get("image").and_then(Json::as_str) {
-            Some(uri) => row.uri = s3_key(cx, &format!("{path}.image"), uri),
+        match row.fields.get("image").and_then(Json::as_str).map(str::to_owned) {
+            Some(uri) => row.uri = s3_key(cx, &format!("{path}.image"), &uri),
             None if is_from_image(kind) => {
                 cx.missing(&format!("{path}.image"), "image: s3://bucket/key")
             }
@@ -150,7 +142,7 @@ fn inline(cx: &mut Cx<'_>, input: &RawInput, kind: Kind) -> Option<InputSpec> {
         }
         rows.push(row);
     }
-    if let Some(limit) = input.limit {
+    if let Some(limit) = limit {
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
     Some(InputSpec::Inline { rows })
@@ -161,8 +153,8 @@ pub(crate) fn is_from_image(kind: Kind) -> bool {
     matches!(kind, Kind::Edit | Kind::Controllable | Kind::DensePrediction)
 }
 
-fn manifest(cx: &mut Cx<'_>, input: &RawInput) -> Option<InputSpec> {
-    let uri = s3_key(cx, "input.manifest", input.manifest.as_deref()?)?;
+fn manifest(cx: &mut Cx<'_>, given: &Given, limit: Option<u64>) -> Option<InputSpec> {
+    let uri = s3_key(cx, "input.manifest", given.text("input.manifest")?)?;
     let format = match uri.rsplit('.').next() {
         Some("jsonl" | "ndjson") => ManifestFormat::Jsonl,
         Some("csv") => ManifestFormat::Csv,
@@ -180,8 +172,8 @@ fn manifest(cx: &mut Cx<'_>, input: &RawInput) -> Option<InputSpec> {
             return None;
         }
     };
-    let given = input.columns.clone().unwrap_or_default();
-    for (name, _) in given.iter().filter(|(name, column)| column.is_none() && *name != "id") {
+    let named: BTreeMap<String, Option<String>> = given.read("input.columns").unwrap_or_default();
+    for (name, _) in named.iter().filter(|(name, column)| column.is_none() && *name != "id") {
         let path = format!("input.columns.{name}");
         cx.key_error(
             &path,
@@ -190,13 +182,13 @@ fn manifest(cx: &mut Cx<'_>, input: &RawInput) -> Option<InputSpec> {
             None,
         );
     }
-    let id_column = match given.get("id") {
+    let id_column = match named.get("id") {
         Some(column) => column.clone(),
         None if format == ManifestFormat::Txt => None,
         None => Some("id".to_owned()),
     };
     let columns: BTreeMap<_, _> =
-        given.into_iter().filter_map(|(name, column)| Some((name, column?))).collect();
+        named.into_iter().filter_map(|(name, column)| Some((name, column?))).collect();
     if format == ManifestFormat::Txt
         && let Some((name, column)) = columns.iter().find(|(_, column)| *column != "prompt")
     {
@@ -206,58 +198,33 @@ fn manifest(cx: &mut Cx<'_>, input: &RawInput) -> Option<InputSpec> {
         );
         cx.error(&format!("input.columns.{name}"), "spec::unknown_column", message, None);
     }
-    Some(InputSpec::Manifest { uri, format, columns, id_column, limit: input.limit })
+    Some(InputSpec::Manifest { uri, format, columns, id_column, limit })
 }
 
-fn subjects(cx: &mut Cx<'_>, input: &RawInput, raw: &RawSubjects) -> Option<InputSpec> {
+fn subjects(cx: &mut Cx<'_>, given: &Given, limit: Option<u64>) -> Option<InputSpec> {
+    given.at("input.subjects")?;
     cx.missing("input.subjects.prefix", "prefix: s3://bucket/prefix/");
     cx.missing("input.prompts", "prompts: [\"a {{ subject.name }} in the snow\"]");
-    let uri = s3_prefix(cx, "input.subjects.prefix", raw.prefix.as_deref()?)?;
-    let (include, exclude) =
-        globs(cx, "input.subjects", raw.include.as_ref(), raw.exclude.as_ref())?;
-    let mut classes = BTreeMap::new();
-    match &raw.classes {
-        Some(Json::Object(map)) => {
-            classes.extend(
-                map.iter()
-                    .filter_map(|(name, class)| Some((name.clone(), class.as_str()?.to_owned()))),
-            );
-        }
-        Some(Json::String(uri)) => {
-            s3_key(cx, "input.subjects.classes", uri)?;
-            cx.cannot_run(
-                "input.subjects.classes",
-                "subject classes from a file (a mapping in the spec runs)",
-            );
-        }
-        _ => {}
+    let uri = s3_prefix(cx, "input.subjects.prefix", given.text("input.subjects.prefix")?)?;
+    let (include, exclude) = globs(cx, "input.subjects", given)?;
+    let path = "input.subjects.classes";
+    if let Some(file) = given.text(path) {
+        s3_key(cx, path, file)?;
+        cx.cannot_run(path, "subject classes from a file (a mapping in the spec runs)");
     }
-    let max_references = raw
-        .references
-        .as_ref()
-        .and_then(|references| references.max)
-        .unwrap_or(u64::from(u32::MAX));
-    Some(InputSpec::Subjects(Subjects {
-        uri,
-        include,
-        exclude,
-        max_references,
-        classes,
-        limit: input.limit,
-    }))
+    let classes = given.read(path).unwrap_or_default();
+    let max_references = given.read("input.subjects.references.max").unwrap_or(u64::from(u32::MAX));
+    Some(InputSpec::Subjects(Subjects { uri, include, exclude, max_references, classes, limit }))
 }
 
 type Patterns = (Vec<String>, Vec<String>);
 
-fn globs(
-    cx: &mut Cx<'_>,
-    block: &str,
-    include: Option<&Vec<String>>,
-    exclude: Option<&Vec<String>>,
-) -> Option<Patterns> {
+fn globs(cx: &mut Cx<'_>, block: &str, given: &Given) -> Option<Patterns> {
+    let [include, exclude] = ["include", "exclude"]
+        .map(|key| given.texts(&format!("{block}.{key}")).unwrap_or_default());
     let mut good = true;
-    for (key, patterns) in [("include", include), ("exclude", exclude)] {
-        for (n, pattern) in patterns.into_iter().flatten().enumerate() {
+    for (key, patterns) in [("include", &include), ("exclude", &exclude)] {
+        for (n, pattern) in patterns.iter().enumerate() {
             if let Err(reason) = Globs::check(pattern) {
                 let path = format!("{block}.{key}[{n}]");
                 cx.error(
@@ -270,11 +237,8 @@ fn globs(
             }
         }
     }
-    let include = match include {
-        Some(patterns) if !patterns.is_empty() => patterns.clone(),
-        _ => IMAGES.map(str::to_owned).to_vec(),
-    };
-    good.then(|| (include, exclude.cloned().unwrap_or_default()))
+    let include = if include.is_empty() { IMAGES.map(str::to_owned).to_vec() } else { include };
+    good.then_some((include, exclude))
 }
 
 /// `s3://bucket/key` with a key.

@@ -9,29 +9,13 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use crate::ids::canonical_json;
+use crate::keys::KEYS;
 use crate::yaml::findings::Cx;
 use crate::yaml::nearest::nearest;
 use crate::yaml::node::{Content, Node, quoted};
 
 /// The most combinations, when the spec does not say.
 const DEFAULT_MAX: u64 = 64;
-
-/// The keys that may be a whole `"{{ matrix.KEY }}"`; the schema marks them with `x-matrix`.
-const MATRIX_KEYS: [&str; 13] = [
-    "size",
-    "panel",
-    "map",
-    "cfg",
-    "top_k",
-    "top_p",
-    "temperature",
-    "decoding",
-    "window",
-    "guidance_schedule",
-    "name",
-    "weights",
-    "kv_cache",
-];
 
 /// One combination: its values as they stand in the text, positions included.
 #[derive(Debug, Clone, Default)]
@@ -353,11 +337,10 @@ pub(crate) fn substitute(
                 .map(|entry| {
                     let mut entry = entry.clone();
                     let is_block = entry.value.text().is_none();
-                    if !is_block && !MATRIX_KEYS.contains(&&*entry.key) {
-                        return entry;
+                    let at = format!("{path}.{}", entry.key);
+                    if is_block || KEYS.iter().any(|key| key.matrix && key.path == at) {
+                        entry.value = substitute(cx, &entry.value, combination, &at);
                     }
-                    entry.value =
-                        substitute(cx, &entry.value, combination, &format!("{path}.{}", entry.key));
                     entry
                 })
                 .collect(),
@@ -371,26 +354,4 @@ pub(crate) fn reference(text: &str) -> Option<&str> {
     let inside = text.trim().strip_prefix("{{")?.strip_suffix("}}")?.trim();
     let key = inside.strip_prefix("matrix.")?;
     (!key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')).then_some(key)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    /// Keys whose schema is marked, wherever they stand.
-    fn marked(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
-        for (key, below) in schema.as_object().into_iter().flatten() {
-            if below.get("x-matrix").is_some() {
-                found.insert(key.clone());
-            }
-            marked(below, found);
-        }
-    }
-
-    #[test]
-    fn the_schema_marks_the_keys_that_the_matrix_may_set() {
-        let mut found = BTreeSet::new();
-        marked(&crate::json_schema(), &mut found);
-        assert_eq!(found, super::MATRIX_KEYS.map(str::to_owned).into());
-    }
 }

@@ -1,58 +1,63 @@
 //! Where results go, how they are named and how they are written.
 
 use crate::item::key;
-use crate::keys::{
-    DepthEncoding, DepthRange, Format, Layout, NormalEncoding, RawEmbed, RawNormalFrame, RawOutput,
-    RawSpec,
-};
 use crate::places::ColumnUse;
 use crate::read::captions::{Checker, Scope};
+use crate::read::check::lossy_depth;
 use crate::read::input::Input;
 use crate::read::matrix::Combination;
+use crate::read::running::bytes;
 use crate::spec::input::InputSpec;
-use crate::spec::{Kind, OutputSpec, Sidecar};
+use crate::spec::{Kind, OutputSpec};
 use crate::template::Template;
 use crate::words::Embed;
 use crate::yaml::findings::Cx;
+use crate::yaml::given::Given;
 use crate::yaml::nearest::nearest;
 use crate::yaml::node::quoted;
 
 /// The output, and the columns that its names use.
 pub(crate) fn read(
     cx: &mut Cx<'_>,
-    raw: &RawSpec,
+    given: &Given,
     kind: Kind,
     input: Option<&Input>,
     combinations: Option<&[Combination]>,
 ) -> Option<(OutputSpec, Vec<ColumnUse>)> {
-    let output = raw.output.as_ref()?;
-    let generate = raw.generate.as_ref();
+    given.at("output")?;
     let combinations = combinations.unwrap_or_default();
-    let dest = dest(cx, output, kind);
+    let dest = dest(cx, given, kind);
     let input = input.map(|input| &input.spec);
-    let (name, columns) = name(cx, raw, kind, input, combinations);
-    let partition_by = partitions(cx, output, kind, combinations);
-    let (sidecar, embed) = metadata(cx, output);
-    formats(cx, output, kind);
-    cannot_run(cx, output, combinations, kind);
+    let (name, columns) = name(cx, given, kind, input, combinations);
+    let partition_by = partitions(cx, given, kind, combinations);
+    format(cx, given, kind);
+    shard(cx, given);
+    contact_sheets(cx, given, combinations, kind);
+    if given.is_on("output.metadata.also_jsonl") {
+        cx.cannot_run("output.metadata.also_jsonl", "output.metadata.also_jsonl (a second table makes imagefolder refuse the first; `sidecar: jsonl` runs)");
+    }
+    let embed = "output.metadata.embed";
     let output = OutputSpec {
         dest: dest?,
         name: name?,
         partition_by: partition_by?,
-        keep_joint: generate.and_then(|generate| generate.keep_joint).unwrap_or(false),
-        save_control_maps: output.save_control_maps.unwrap_or(false),
-        restore: raw.predict.as_ref().and_then(|predict| predict.restore).unwrap_or_default(),
-        embed,
-        sidecar,
-        on_existing: output.on_existing.unwrap_or_default(),
+        keep_joint: given.is_on("generate.keep_joint"),
+        save_control_maps: given.is_on("output.save_control_maps"),
+        restore: given.read("predict.restore").unwrap_or_default(),
+        embed: Embed {
+            png_text: given.at(embed).is_none() || given.says(embed, "png_text"),
+            redact_prompt: given.is_on("output.metadata.redact_prompt"),
+        },
+        sidecar: given.read("output.metadata.sidecar").unwrap_or_default(),
+        on_existing: given.read("output.on_existing").unwrap_or_default(),
     };
     Some((output, columns))
 }
 
-fn dest(cx: &mut Cx<'_>, output: &RawOutput, kind: Kind) -> Option<Template> {
+fn dest(cx: &mut Cx<'_>, given: &Given, kind: Kind) -> Option<Template> {
     let path = "output.dest";
     cx.missing(path, "dest: s3://bucket/prefix/");
-    let text = output.dest.as_deref()?;
+    let text = given.text(path)?;
     let mut checker = Checker { cx, kind, input: None, combinations: &[], columns: Vec::new() };
     let template = checker.read(path, text, Scope::Dest)?;
     let rendered = template.render(|_| Ok(Some("x".to_owned())), |_| ()).unwrap_or_default();
@@ -83,16 +88,13 @@ fn dest(cx: &mut Cx<'_>, output: &RawOutput, kind: Kind) -> Option<Template> {
 
 /// Names that are unique and safe, when the spec gives none. Values end up between fixed separators and are read from the right,
 /// so that two items never share a name.
-fn default_name(raw: &RawSpec, kind: Kind) -> String {
-    let from_listing =
-        raw.input.as_ref().is_some_and(|input| input.prefix.is_some() || input.subjects.is_some());
+fn default_name(given: &Given, kind: Kind) -> String {
+    let from_listing = given.at("input.prefix").is_some() || given.at("input.subjects").is_some();
     let row = if from_listing { "{{ input.file | safe_path }}" } else { "{{ row.id | safe }}" };
     let variant = match kind {
         Kind::ImagePairs | Kind::DensePrediction => "_{{ map }}",
         Kind::SubjectSet => "_{{ prompt.index | pad(3) }}",
-        Kind::Edit if raw.turns.as_ref().is_some_and(|turns| turns.len() > 1) => {
-            "_{{ turn.index }}"
-        }
+        Kind::Edit if given.len("turns") > 1 => "_{{ turn.index }}",
         Kind::TextToImage | Kind::Edit | Kind::Controllable => "",
     };
     format!("{row}{variant}_{{{{ seed }}}}.{{{{ ext }}}}")
@@ -100,15 +102,14 @@ fn default_name(raw: &RawSpec, kind: Kind) -> String {
 
 fn name(
     cx: &mut Cx<'_>,
-    raw: &RawSpec,
+    given: &Given,
     kind: Kind,
     input: Option<&InputSpec>,
     combinations: &[Combination],
 ) -> (Option<Template>, Vec<ColumnUse>) {
     let path = "output.name";
-    let given = raw.output.as_ref().and_then(|output| output.name.as_deref());
-    let Some(text) = given else {
-        return (Template::parse(&default_name(raw, kind)).ok(), Vec::new());
+    let Some(text) = given.text(path) else {
+        return (Template::parse(&default_name(given, kind)).ok(), Vec::new());
     };
     let mut checker = Checker { cx, kind, input, combinations, columns: Vec::new() };
     let template = checker.read(path, text, Scope::Name);
@@ -154,7 +155,7 @@ pub(crate) fn dimensions(kind: Kind) -> &'static [&'static str] {
 
 fn partitions(
     cx: &mut Cx<'_>,
-    output: &RawOutput,
+    given: &Given,
     kind: Kind,
     combinations: &[Combination],
 ) -> Option<Vec<String>> {
@@ -165,9 +166,9 @@ fn partitions(
         .collect();
     keys.sort_unstable();
     keys.dedup();
-    let Some(given) = &output.partition_by else {
+    let Some(names) = given.texts("output.partition_by") else {
         // Without a name of the user's own, folders keep the combinations apart.
-        let own_name = output.name.is_some() || combinations.len() < 2;
+        let own_name = given.at("output.name").is_some() || combinations.len() < 2;
         return Some(if own_name {
             Vec::new()
         } else {
@@ -175,10 +176,10 @@ fn partitions(
         });
     };
     let mut good = true;
-    for (n, name) in given.iter().enumerate() {
+    for (n, name) in names.iter().enumerate() {
         let path = format!("output.partition_by[{n}]");
         let known: Vec<&str> = keys.iter().chain(dimensions(kind)).copied().collect();
-        if given[..n].contains(name) {
+        if names[..n].contains(name) {
             cx.error(
                 &path,
                 "spec::duplicate_value",
@@ -203,107 +204,48 @@ fn partitions(
             }
         }
     }
-    good.then(|| given.clone())
+    good.then_some(names)
 }
 
-fn metadata(cx: &mut Cx<'_>, output: &RawOutput) -> (Sidecar, Embed) {
-    let metadata = output.metadata.clone().unwrap_or_default();
-    if metadata.also_jsonl == Some(true) {
-        cx.cannot_run("output.metadata.also_jsonl", "output.metadata.also_jsonl (a second table makes imagefolder refuse the first; `sidecar: jsonl` runs)");
-    }
-    let embed = metadata.embed.unwrap_or_else(|| vec![RawEmbed::PngText]);
-    if embed.contains(&RawEmbed::Xmp) {
-        cx.cannot_run("output.metadata.embed", "output.metadata.embed: xmp");
-    }
-    let embed = Embed {
-        png_text: embed.contains(&RawEmbed::PngText),
-        redact_prompt: metadata.redact_prompt.unwrap_or(false),
-    };
-    (metadata.sidecar.unwrap_or_default(), embed)
-}
-
-fn formats(cx: &mut Cx<'_>, output: &RawOutput, kind: Kind) {
-    let lossy = match output.format {
-        Some(Format::Jpeg) => Some("jpeg"),
-        Some(Format::Webp) => Some("webp"),
-        Some(Format::Png) | None => None,
-    };
-    if let Some(format) = lossy {
-        match kind {
-            Kind::DensePrediction => {
-                let message = crate::read::check::lossy_depth(format);
-                cx.error("output.format", "spec::lossy_depth", message, None);
-            }
-            Kind::ImagePairs => {
-                let message = format!("a map cannot be stored as {format} (lossy); use png");
-                cx.error("output.format", "spec::lossy_depth", message, None);
-            }
-            _ => cx.cannot_run("output.format", &format!("output.format: {format}")),
+/// What is lossy is no form for a map.
+fn format(cx: &mut Cx<'_>, given: &Given, kind: Kind) {
+    let path = "output.format";
+    let Some(format) = given.text(path).filter(|format| *format != "png") else { return };
+    match kind {
+        Kind::DensePrediction => cx.error(path, "spec::lossy_depth", lossy_depth(format), None),
+        Kind::ImagePairs => {
+            let message = format!("a map cannot be stored as {format} (lossy); use png");
+            cx.error(path, "spec::lossy_depth", message, None);
         }
-    }
-    let depth = output.depth.clone().unwrap_or_default();
-    if matches!(depth.encoding, Some(DepthEncoding::NpyF16 | DepthEncoding::NpyF32)) {
-        cx.cannot_run("output.depth.encoding", "output.depth.encoding other than png16");
-    }
-    if depth.range == Some(DepthRange::MetricMm) {
-        cx.cannot_run("output.depth.range", "output.depth.range: metric_mm");
-    }
-    if depth.also.is_some_and(|also| !also.is_empty()) {
-        cx.cannot_run("output.depth.also", "output.depth.also");
-    }
-    let normal = output.normal.clone().unwrap_or_default();
-    if normal.encoding == Some(NormalEncoding::NpyF16) {
-        cx.cannot_run("output.normal.encoding", "output.normal.encoding other than png8");
-    }
-    if normal.frame == Some(RawNormalFrame::Directx) {
-        cx.cannot_run("output.normal.frame", "output.normal.frame: directx");
-    }
-    if normal.also.is_some_and(|also| !also.is_empty()) {
-        cx.cannot_run("output.normal.also", "output.normal.also");
+        _ => cx.cannot_run(path, &format!("{path}: {format}")),
     }
 }
 
-fn cannot_run(cx: &mut Cx<'_>, output: &RawOutput, combinations: &[Combination], kind: Kind) {
-    match output.layout {
-        Some(Layout::Webdataset) => cx.cannot_run("output.layout", "output.layout: webdataset"),
-        Some(Layout::Parquet) => cx.cannot_run("output.layout", "output.layout: parquet"),
-        Some(Layout::Files) | None => {}
+fn shard(cx: &mut Cx<'_>, given: &Given) {
+    let path = "output.shard";
+    if given.at(path).is_none() {
+        return;
     }
-    if let Some(shard) = &output.shard {
-        if let Some(bytes) = &shard.max_bytes {
-            crate::read::running::check_bytes(cx, "output.shard.max_bytes", bytes);
-        }
-        if matches!(output.layout, Some(Layout::Webdataset | Layout::Parquet)) {
-            cx.cannot_run("output.shard", "output.shard");
-        } else {
-            let message = "output.shard is for layout webdataset or parquet".to_owned();
-            cx.key_error("output.shard", "spec::needs_other", message, None);
-        }
+    bytes(cx, given, "output.shard.max_bytes");
+    if given.says("output.layout", "webdataset") || given.says("output.layout", "parquet") {
+        cx.cannot_run(path, path);
+    } else {
+        let message = format!("{path} is for layout webdataset or parquet");
+        cx.key_error(path, "spec::needs_other", message, None);
     }
-    if let Some(sheets) = &output.contact_sheets {
-        for (key, axis) in
-            [("rows", &sheets.rows), ("columns", &sheets.columns), ("per", &sheets.per)]
-        {
-            let in_matrix = |axis: &str| {
-                combinations.iter().any(|combination| combination.values.contains_key(axis))
-            };
-            let known = |axis: &str| {
-                ["row", "prompt"].contains(&axis)
-                    || dimensions(kind).contains(&axis)
-                    || in_matrix(axis)
-            };
-            if let Some(axis) =
-                axis.as_ref().filter(|axis| !known(axis) && !combinations.is_empty())
-            {
-                let path = format!("output.contact_sheets.{key}");
-                cx.error(
-                    &path,
-                    "spec::unknown_dimension",
-                    format!("{path}: there is no dimension {}", quoted(axis)),
-                    None,
-                );
-            }
+}
+
+fn contact_sheets(cx: &mut Cx<'_>, given: &Given, combinations: &[Combination], kind: Kind) {
+    for key in ["rows", "columns", "per"] {
+        let path = format!("output.contact_sheets.{key}");
+        let Some(axis) = given.text(&path) else { continue };
+        let in_matrix =
+            combinations.iter().any(|combination| combination.values.contains_key(axis));
+        let known =
+            ["row", "prompt"].contains(&axis) || dimensions(kind).contains(&axis) || in_matrix;
+        if !known && !combinations.is_empty() {
+            let message = format!("{path}: there is no dimension {}", quoted(axis));
+            cx.error(&path, "spec::unknown_dimension", message, None);
         }
-        cx.cannot_run("output.contact_sheets", "output.contact_sheets");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -115,7 +114,7 @@ impl InputSpec {
 }
 
 /// What happens when an input cannot be read as an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadInput {
     /// The item is recorded as skipped.
@@ -169,3 +168,5 @@ impl InputRow {
         self.etag.as_deref().unwrap_or("")
     }
 }
+
+crate::words::names!(OnBadInput { Skip => "skip", FailItem => "fail_item", FailJob => "fail_job" });

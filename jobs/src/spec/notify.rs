@@ -1,6 +1,5 @@
 //! Who is told of what.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One receiver.
@@ -16,7 +15,7 @@ pub struct Notify {
 }
 
 /// What is worth telling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotifyEvent {
     /// The first shard was claimed.
@@ -34,3 +33,7 @@ pub enum NotifyEvent {
 
 /// What is told when the spec does not say.
 pub(crate) const DEFAULT_EVENTS: [NotifyEvent; 2] = [NotifyEvent::Finished, NotifyEvent::Failed];
+
+crate::words::names!(NotifyEvent {
+    Started => "started", Finished => "finished", Failed => "failed", Cancelled => "cancelled", Budget80 => "budget_80",
+});

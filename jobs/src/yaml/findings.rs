@@ -192,13 +192,13 @@ impl<'t> Cx<'t> {
     }
 }
 
-enum Step<'p> {
+pub(crate) enum Step<'p> {
     Key(&'p str),
     Index(usize),
 }
 
 /// The steps of `input.inline[3].id`.
-fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
+pub(crate) fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
     path.split('.').filter(|part| !part.is_empty()).flat_map(|part| {
         let (key, rest) = part.split_once('[').unwrap_or((part, ""));
         let indices = rest

@@ -2,6 +2,7 @@
 
 pub(crate) mod diagnostic;
 pub(crate) mod findings;
+pub(crate) mod given;
 pub(crate) mod nearest;
 pub(crate) mod node;
 pub(crate) mod scan;
