@@ -7,6 +7,7 @@ use ::image::error::{ImageError, LimitErrorKind};
 use ::image::{ColorType, ImageDecoder};
 
 use super::limits::{DecodeError, Limits};
+use super::orient::exif_orientation;
 use super::{Mode, RawImage};
 
 pub(super) fn webp(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError> {
@@ -144,7 +145,11 @@ fn from_floats(samples: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn orientation(decoder: &mut impl ImageDecoder) -> u8 {
-    decoder.orientation().map_or(1, |o| o.to_exif())
+    match decoder.exif_metadata() {
+        Ok(Some(exif)) => exif_orientation(&exif),
+        // A TIFF has the tag in its own directory.
+        _ => decoder.orientation().map_or(1, |o| o.to_exif()),
+    }
 }
 
 /// The crate's errors as our decisions.

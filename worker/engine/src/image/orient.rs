@@ -1,8 +1,6 @@
 //! EXIF orientation: read with the picture, applied only on request. The reference never applies it, so the
 //! reference-exact path does not either.
 
-use ::image::metadata::Orientation;
-
 use super::RawImage;
 
 /// The picture turned and mirrored as its orientation says, orientation then 1.
@@ -34,7 +32,36 @@ pub fn apply_orientation(raw: &RawImage) -> RawImage {
     out
 }
 
-/// 1 to 8 from a raw EXIF block; 1 when there is none or it is invalid.
+/// 1 to 8 from a raw EXIF block, with or without the prefix `Exif\0\0`; 1 when there is none or it is invalid.
 pub(super) fn exif_orientation(exif: &[u8]) -> u8 {
-    Orientation::from_exif_chunk(exif).map_or(1, Orientation::to_exif)
+    let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
+    orientation_tag(tiff).filter(|value| (1..=8).contains(value)).unwrap_or(1)
+}
+
+/// The orientation tag of the first directory. Writers store it as SHORT or as LONG.
+fn orientation_tag(tiff: &[u8]) -> Option<u8> {
+    const ORIENTATION: u32 = 0x0112;
+    const SHORT: u32 = 3;
+    const LONG: u32 = 4;
+    let little_endian = match tiff.get(..4)? {
+        b"II*\0" => true,
+        b"MM\0*" => false,
+        _ => return None,
+    };
+    let number = |bytes: &[u8]| {
+        let join = |all: u32, &byte: &u8| all << 8 | u32::from(byte);
+        if little_endian { bytes.iter().rev().fold(0, join) } else { bytes.iter().fold(0, join) }
+    };
+    let directory = tiff.get(number(tiff.get(4..8)?) as usize..)?;
+    let entries = number(directory.get(..2)?) as usize;
+    let entry = directory[2..]
+        .chunks_exact(12)
+        .take(entries)
+        .find(|entry| number(&entry[..2]) == ORIENTATION)?;
+    let value = match number(&entry[2..4]) {
+        SHORT => number(&entry[8..10]),
+        LONG => number(&entry[8..12]),
+        _ => return None,
+    };
+    u8::try_from(value).ok()
 }
