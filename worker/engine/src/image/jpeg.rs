@@ -30,6 +30,7 @@ fn walk(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
         |what: &str| DecodeError::TruncatedImage { reason: format!("the file ends {what}") };
     let mut at = 2;
     let (mut scans, mut sized) = (0, false);
+    let mut frame_layout = Frame::default();
     loop {
         // Any number of fill bytes may stand before a marker.
         while bytes.get(at) == Some(&0xff) && bytes.get(at + 1) == Some(&0xff) {
@@ -67,9 +68,11 @@ fn walk(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
             let (width, height) = (u16::from_be_bytes([w1, w2]), u16::from_be_bytes([h1, h2]));
             limits.check(width.into(), height.into(), components.into())?;
             sized = true;
+            frame_layout = Frame::read(marker, segment)?;
         }
         if marker == 0xda {
             scans += 1;
+            frame_layout.check_scan(segment)?;
             if scans > MAX_SCANS {
                 return Err(DecodeError::DecompressionLimit {
                     what: "the scans",
@@ -79,6 +82,60 @@ fn walk(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
             at = entropy_end(bytes, at).ok_or_else(|| truncated("inside the picture data"))?;
         }
     }
+}
+
+/// What the frame header says of the coding and of the components.
+#[derive(Default)]
+struct Frame {
+    progressive: bool,
+    /// Horizontal and vertical sampling factor of each component.
+    factors: Vec<(u8, u8)>,
+}
+
+impl Frame {
+    /// Reads a frame header and refuses the kinds that the decoder reads wrongly or not at all.
+    fn read(marker: u8, segment: &[u8]) -> Result<Self, DecodeError> {
+        match marker {
+            0xc0..=0xc2 => {}
+            0xc3 => return Err(unsupported("lossless JPEG")),
+            0xc9..=0xcb => return Err(unsupported("JPEG with arithmetic coding")),
+            _ => return Err(unsupported("hierarchical JPEG")),
+        }
+        if segment.get(2).is_some_and(|&bits| bits != 8) {
+            return Err(unsupported(&format!("JPEG of {} bits a sample", segment[2])));
+        }
+        let factors: Vec<(u8, u8)> = segment
+            .get(8..)
+            .unwrap_or_default()
+            .chunks_exact(3)
+            .map(|component| (component[1] >> 4, component[1] & 15))
+            .collect();
+        if let [first, others @ ..] = &factors[..]
+            && !others.is_empty()
+        {
+            if let Some((h, v)) = factors.iter().find(|(h, v)| *h == 3 || *v == 3) {
+                return Err(unsupported(&format!("JPEG with sampling factors {h}x{v}")));
+            }
+            if others.iter().any(|other| other.0 > first.0 || other.1 > first.1) {
+                return Err(unsupported("JPEG whose first component is subsampled"));
+            }
+        }
+        Ok(Self { progressive: marker == 0xc2, factors })
+    }
+
+    /// The decoder misplaces the blocks of subsampled components when a sequential file stores them in several scans.
+    fn check_scan(&self, segment: &[u8]) -> Result<(), DecodeError> {
+        let in_scan = segment.get(2).map_or(0, |&n| usize::from(n));
+        let subsampled = self.factors.windows(2).any(|pair| pair[0] != pair[1]);
+        if !self.progressive && in_scan < self.factors.len() && subsampled {
+            return Err(unsupported("sequential JPEG with subsampled colour in several scans"));
+        }
+        Ok(())
+    }
+}
+
+fn unsupported(format: &str) -> DecodeError {
+    DecodeError::UnsupportedFormat { format: format.to_owned() }
 }
 
 /// The next marker that is neither a stuffed zero nor a restart.

@@ -1,3 +1,4 @@
+mod cases;
 mod fit;
 mod modes;
 mod poison;
