@@ -49,14 +49,14 @@ pub(crate) fn parse_for(name: &str, text: &str, features: &Features) -> Result<P
             "a spec is a mapping with apiVersion, kind, metadata, input and output, got {}",
             scanned.root.shown()
         );
-        cx.error("", "spec::wrong_type", message, None);
+        cx.error("", "spec::wrong_type", message);
         None
     };
     if read.is_none() && cx.is_clean() {
         // A part gave up without a word: that is our mistake, and a refusal must still have words.
         let message =
             "this spec cannot be resolved (a mistake of nightshift, please report it)".to_owned();
-        cx.error("", "spec::internal", message, None);
+        cx.error("", "spec::internal", message);
     }
     if cx.is_clean() {
         agree(&mut cx, text);
@@ -81,7 +81,7 @@ fn agree(cx: &mut Cx<'_>, text: &str) {
         serde_yaml::from_str::<serde_yaml::Value>(text).is_ok_and(|value| value == cx.root.value());
     if !same {
         let message = "YAML readers disagree about this document".to_owned();
-        cx.error(
+        cx.error_with(
             "",
             "spec::ambiguous",
             message,
@@ -212,7 +212,7 @@ fn unused_dimensions(cx: &mut Cx<'_>, root: &Node, draw: &cells::Drawing, kind: 
                 "write `\"{{{{ matrix.{} }}}}\"` where it belongs, for example in sampler",
                 entry.key
             );
-            cx.error_at(entry.key_at, &path, "spec::unused_dimension", message, Some(help));
+            cx.error_at_with(entry.key_at, &path, "spec::unused_dimension", message, Some(help));
         }
     }
 }

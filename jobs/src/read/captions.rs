@@ -105,12 +105,7 @@ impl Checker<'_, '_> {
         for (n, prompt) in prompts.iter().enumerate() {
             let path = format!("input.prompts[{n}]");
             if prompts[..n].contains(prompt) {
-                self.cx.error(
-                    &path,
-                    "spec::duplicate_value",
-                    format!("{path} is there twice"),
-                    None,
-                );
+                self.cx.error(&path, "spec::duplicate_value", format!("{path} is there twice"));
             }
             self.refuse_empty(&path, prompt);
             captions.extend(self.read(&path, prompt, Scope::Caption));
@@ -149,10 +144,10 @@ impl Checker<'_, '_> {
         if let Some(name) = given.text(&at) {
             if !crate::read::header::is_name(name) {
                 let message = format!("{at} {} is not a simple name", quoted(name));
-                self.cx.error(&at, "spec::bad_name", message, None);
+                self.cx.error(&at, "spec::bad_name", message);
             } else if earlier.contains(&name) {
                 let message = format!("{at} {} is there twice", quoted(name));
-                self.cx.error(&at, "spec::duplicate_value", message, None);
+                self.cx.error(&at, "spec::duplicate_value", message);
             }
         }
         let at = format!("{path}.from");
@@ -163,14 +158,14 @@ impl Checker<'_, '_> {
                 let help = nearest(from, earlier.iter().copied())
                     .map(|near| format!("did you mean {near}?"));
                 let message = format!("{at}: no earlier turn is named {}", quoted(from));
-                self.cx.error(&at, "spec::unknown_turn", message, help);
+                self.cx.error_with(&at, "spec::unknown_turn", message, help);
             }
         }
     }
 
     fn refuse_empty(&mut self, path: &str, text: &str) {
         if text.trim().is_empty() {
-            self.cx.error(path, "spec::empty_prompt", format!("{path} is empty"), None);
+            self.cx.error(path, "spec::empty_prompt", format!("{path} is empty"));
         }
     }
 
@@ -183,14 +178,14 @@ impl Checker<'_, '_> {
                 text.len(),
                 crate::item::expand::MAX_PROMPT_BYTES
             );
-            self.cx.error(path, "spec::too_long", message, None);
+            self.cx.error(path, "spec::too_long", message);
             return None;
         }
         let template = match Template::parse(text) {
             Ok(template) => template,
             Err(error) => {
                 let at = self.cx.inside(at, "{{", error.nth);
-                self.cx.error_at(at, path, error.code, error.message, error.help);
+                self.cx.error_at_with(at, path, error.code, error.message, error.help);
                 return None;
             }
         };
@@ -199,7 +194,7 @@ impl Checker<'_, '_> {
             let written = self.cx.given(path);
             let at = if written { self.cx.inside(at, "{{", place.nth) } else { at };
             if let Err((message, help)) = self.check_path(&place.path, scope, place.has_default()) {
-                self.cx.error_at(at, path, "spec::unknown_template", message, help);
+                self.cx.error_at_with(at, path, "spec::unknown_template", message, help);
                 good = false;
             } else if let Some(column) = place.path.strip_prefix("row.") {
                 good &= self.check_column(column, at, path, written, place.has_default());
@@ -301,7 +296,7 @@ impl Checker<'_, '_> {
                     "prompt_template: \"…\" in {}",
                     path.split('.').next().unwrap_or_default()
                 );
-                self.cx.key_error(
+                self.cx.key_error_with(
                     path,
                     "spec::missing",
                     format!("{path} is missing: objects below a prefix have no prompt"),
@@ -312,7 +307,7 @@ impl Checker<'_, '_> {
             Some(InputSpec::Prefix { .. } | InputSpec::Subjects(_)) => {
                 let message =
                     format!("{{{{ row.{column} }}}}: objects below a prefix have no columns");
-                self.cx.error_at(
+                self.cx.error_at_with(
                     at,
                     path,
                     "spec::unknown_column",
@@ -345,7 +340,7 @@ impl Checker<'_, '_> {
         if format == ManifestFormat::Txt && column != "prompt" {
             let message = format!("{shown}: a .txt manifest has no column {}", quoted(column));
             let help = Some("columns are prompt".to_owned());
-            self.cx.error_at(at, at_path, "spec::unknown_column", message, help);
+            self.cx.error_at_with(at, at_path, "spec::unknown_column", message, help);
             return false;
         }
         let name = mapped.unwrap_or_else(|| column.to_owned());
@@ -372,7 +367,7 @@ impl Checker<'_, '_> {
             let message =
                 format!("{{{{ row.{column} }}}}: the input has no column {}", quoted(column));
             let help = format!("columns are {}", names.join(", "));
-            self.cx.error_at(at, path, "spec::unknown_column", message, Some(help));
+            self.cx.error_at_with(at, path, "spec::unknown_column", message, Some(help));
             return false;
         }
         let mut good = true;
@@ -390,7 +385,7 @@ impl Checker<'_, '_> {
                 self.cx.missing(&cell, &format!("{column}: \"…\""));
             } else if empty && column == "prompt" {
                 good = false;
-                self.cx.error(&cell, "spec::empty_prompt", format!("{cell} is empty"), None);
+                self.cx.error(&cell, "spec::empty_prompt", format!("{cell} is empty"));
             } else if row
                 .fields
                 .get(column)
@@ -400,7 +395,7 @@ impl Checker<'_, '_> {
                 good = false;
                 let message =
                     format!("{cell} has more than {} bytes", crate::item::expand::MAX_PROMPT_BYTES);
-                self.cx.error(&cell, "spec::too_long", message, None);
+                self.cx.error(&cell, "spec::too_long", message);
             }
         }
         good

@@ -129,7 +129,6 @@ fn read_cell(
             "model.name",
             "spec::bad_name",
             format!("model.name {} is not the name of a model", quoted(&name)),
-            None,
         );
     }
     let model = ModelSpec {
@@ -165,7 +164,7 @@ fn picture(cx: &mut Cx<'_>, kind: Kind, given: &Given) -> Option<Size> {
     };
     let Some(size) = units::size(text) else {
         let help = "write width x height in pixels".to_owned();
-        cx.error(
+        cx.error_with(
             path,
             "spec::bad_size",
             format!("{path}: expected a size such as 512x512, got {}", quoted(text)),
@@ -174,7 +173,7 @@ fn picture(cx: &mut Cx<'_>, kind: Kind, given: &Given) -> Option<Size> {
         return None;
     };
     if let Err((message, help)) = units::check_size(size, max) {
-        cx.error(path, "spec::bad_size", format!("{path} {size}: {message}"), help);
+        cx.error_with(path, "spec::bad_size", format!("{path} {size}: {message}"), help);
         return None;
     }
     Some(if kind == Kind::TextToImage {
@@ -190,7 +189,7 @@ fn sampler(cx: &mut Cx<'_>, kind: Kind, given: &Given) -> Option<Sampler> {
     if decoding == Decoding::Sequential && window != Window::Auto {
         let message =
             "sampler.window is for jacobi and coupled; sequential decoding has none".to_owned();
-        cx.error("sampler.window", "spec::not_for_decoding", message, None);
+        cx.error("sampler.window", "spec::not_for_decoding", message);
     }
     let cfg = if kind == Kind::DensePrediction { 1.0 } else { 4.0 };
     Some(Sampler {
@@ -246,7 +245,7 @@ fn control(cx: &mut Cx<'_>, given: &Given) {
             cx.cannot_run("control.params", "control.params");
         } else {
             let message = "control.params is for control.source: image".to_owned();
-            cx.key_error("control.params", "spec::needs_other", message, None);
+            cx.key_error("control.params", "spec::needs_other", message);
         }
     }
     let [low, high] =
@@ -255,7 +254,7 @@ fn control(cx: &mut Cx<'_>, given: &Given) {
         && low > high
     {
         let message = format!("control.params.canny.low {low} is above high {high}");
-        cx.error("control.params.canny.low", "spec::out_of_range", message, None);
+        cx.error("control.params.canny.low", "spec::out_of_range", message);
     }
 }
 
@@ -294,7 +293,7 @@ fn maps(cx: &mut Cx<'_>, given: &Given, kind: Kind) -> Option<Vec<MapKind>> {
     };
     for (n, map) in maps.iter().enumerate() {
         if maps[..n].contains(map) {
-            cx.error(path, "spec::duplicate_value", format!("{path} has {map} twice"), None);
+            cx.error(path, "spec::duplicate_value", format!("{path} has {map} twice"));
             return None;
         }
     }
@@ -331,14 +330,14 @@ fn list_of_seeds(
     let mut seen = HashSet::new();
     if let Some((n, seed)) = list.iter().enumerate().find(|(_, seed)| !seen.insert(**seed)) {
         let message = format!("{block}.seeds has {seed} twice");
-        cx.error(&format!("{block}.seeds[{n}]"), "spec::duplicate_value", message, None);
+        cx.error(&format!("{block}.seeds[{n}]"), "spec::duplicate_value", message);
         return None;
     }
     if let Some(per_row) = per_row.filter(|per_row| *per_row as usize != list.len()) {
         let path = format!("{block}.images_per_prompt");
         let message = format!("{path} is {per_row}, but {} seeds are listed", list.len());
         let help = "leave it out, or give seeds as {start: N}".to_owned();
-        cx.error(&path, "spec::contradiction", message, Some(help));
+        cx.error_with(&path, "spec::contradiction", message, Some(help));
         return None;
     }
     // A list that lost its elements to other mistakes is not empty in the text.

@@ -153,7 +153,7 @@ impl Walk<'_, '_> {
                 "the key {} is read as a truth value by some YAML readers; choose another",
                 quoted(&entry.key)
             );
-            self.cx.error_at(entry.key_at, at, "spec::yaml_trap", message, None);
+            self.cx.error_at(entry.key_at, at, "spec::yaml_trap", message);
         }
         trap
     }
@@ -169,7 +169,6 @@ impl Walk<'_, '_> {
                 &join(path, &entry.key),
                 "spec::secret",
                 message,
-                None,
             );
         }
         let place = if path.is_empty() { "the spec" } else { path };
@@ -182,7 +181,7 @@ impl Walk<'_, '_> {
                 None => format!("keys here are {}", known.join(", ")),
             }
         });
-        self.cx.error_at(
+        self.cx.error_at_with(
             entry.key_at,
             &join(path, &entry.key),
             "spec::unknown_field",
@@ -209,7 +208,7 @@ impl Walk<'_, '_> {
                 return Some(Value::Sequence(passed.collect()));
             }
         };
-        self.cx.error(path, "spec::out_of_range", message, None);
+        self.cx.error(path, "spec::out_of_range", message);
         None
     }
 
@@ -227,7 +226,7 @@ impl Walk<'_, '_> {
         }
         match complaint {
             Some((code, message)) => {
-                self.cx.error_at(node.at, path, code, message, None);
+                self.cx.error_at(node.at, path, code, message);
                 None
             }
             None => self.wrong_type(node, shape, path),
@@ -241,7 +240,7 @@ impl Walk<'_, '_> {
         let at = if node.is_null() { self.cx.key_at(path) } else { node.at };
         if path == "schedule.window" && number_for_text {
             let help = "write the window in quotes, \"22:00-06:00 Europe/Berlin\"".to_owned();
-            self.cx.error_at(
+            self.cx.error_at_with(
                 at,
                 path,
                 "spec::yaml_trap",
@@ -251,7 +250,7 @@ impl Walk<'_, '_> {
             return None;
         }
         if path == "output.depth.encoding" && ["jpeg", "jpg", "webp"].contains(&text) {
-            self.cx.error_at(at, path, "spec::lossy_depth", lossy_depth(text), None);
+            self.cx.error_at(at, path, "spec::lossy_depth", lossy_depth(text));
             return None;
         }
         let words: Vec<&str> = variants.iter().flat_map(|form| words(*form)).copied().collect();
@@ -274,7 +273,7 @@ impl Walk<'_, '_> {
             _ => None,
         };
         let message = format!("{path}: expected {}, got {}", expected(&variants), node.shown());
-        self.cx.error_at(at, path, "spec::wrong_type", message, help);
+        self.cx.error_at_with(at, path, "spec::wrong_type", message, help);
         None
     }
 
@@ -284,7 +283,7 @@ impl Walk<'_, '_> {
         let secret = !data && node.text().is_some_and(looks_like_secret);
         if secret {
             let message = "this looks like a secret; use secret_env".to_owned();
-            self.cx.error_at(node.at, path, "spec::secret", message, None);
+            self.cx.error_at(node.at, path, "spec::secret", message);
         }
         secret
     }

@@ -29,7 +29,7 @@ pub(crate) fn read(cx: &mut Cx<'_>, given: &Given) -> Header {
         Some(name) if is_name(name) => {}
         Some(_) => {
             let message = "metadata.name must be 1 to 63 letters, digits, `-`, `_` or `.`, the first a letter or digit".to_owned();
-            cx.error("metadata.name", "spec::bad_name", message, None);
+            cx.error("metadata.name", "spec::bad_name", message);
         }
     }
     check_labels(cx, given);
@@ -44,7 +44,7 @@ fn check_labels(cx: &mut Cx<'_>, given: &Given) {
                 "label {} must have a simple name and at most 200 bytes",
                 crate::yaml::node::quoted(key)
             );
-            cx.error("metadata.labels", "spec::bad_name", message, None);
+            cx.error("metadata.labels", "spec::bad_name", message);
         }
     }
 }
@@ -70,7 +70,7 @@ pub(crate) fn refuse_keys_of_other_kinds(cx: &mut Cx<'_>, kind: Kind) {
             refused.push(path);
             let names: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
             let message = format!("{path} is not used by kind {kind}");
-            cx.key_error(
+            cx.key_error_with(
                 path,
                 "spec::not_for_kind",
                 message,

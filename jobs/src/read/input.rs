@@ -29,10 +29,10 @@ pub(crate) fn read(cx: &mut Cx<'_>, given: &Given, kind: Kind) -> Option<Input> 
     match sources.as_slice() {
         [] => {
             let help = "take one of inline, manifest, prefix, webdataset, subjects, hf";
-            cx.key_error(
+            cx.key_error_with(
                 "input",
                 "spec::missing",
-                "input has no source".to_owned(),
+                "input has no source",
                 Some(help.to_owned()),
             );
             return None;
@@ -40,14 +40,14 @@ pub(crate) fn read(cx: &mut Cx<'_>, given: &Given, kind: Kind) -> Option<Input> 
         [_] => {}
         [first, second, ..] => {
             let message = format!("input takes one source, got {first} and {second}");
-            cx.key_error(&format!("input.{second}"), "spec::two_sources", message, None);
+            cx.key_error(&format!("input.{second}"), "spec::two_sources", message);
             return None;
         }
     }
     let source = sources[0];
     if kind == Kind::SubjectSet && source != "subjects" {
         let message = format!("kind subject_set reads input.subjects, not input.{source}");
-        cx.key_error(&format!("input.{source}"), "spec::not_for_kind", message, None);
+        cx.key_error(&format!("input.{source}"), "spec::not_for_kind", message);
         return None;
     }
     refuse_keys_of_other_sources(cx, source);
@@ -74,7 +74,7 @@ fn check_webdataset(cx: &mut Cx<'_>, given: &Given) {
         given.text(path).filter(|tars| !tars.starts_with("s3://") || !tars.ends_with(".tar"))
     {
         let message = format!("{path} must be s3://bucket/….tar (got {})", quoted(tars));
-        cx.error(path, "spec::bad_uri", message, None);
+        cx.error(path, "spec::bad_uri", message);
     }
 }
 
@@ -89,7 +89,7 @@ fn refuse_keys_of_other_sources(cx: &mut Cx<'_>, source: &str) {
         let path = format!("input.{key}");
         if cx.given(&path) && !sources.contains(&source) {
             let message = format!("{path} is not used by input.{source}");
-            cx.key_error(
+            cx.key_error_with(
                 &path,
                 "spec::not_for_input",
                 message,
@@ -112,7 +112,7 @@ fn inline(cx: &mut Cx<'_>, given: &Given, kind: Kind, limit: Option<u64>) -> Opt
             _ => None,
         };
         if row.id.as_deref() == Some("") {
-            cx.error(&format!("{path}.id"), "spec::bad_name", format!("{path}.id is empty"), None);
+            cx.error(&format!("{path}.id"), "spec::bad_name", format!("{path}.id is empty"));
         }
         match row.fields.get("image").and_then(Json::as_str).map(str::to_owned) {
             Some(uri) => row.uri = s3_key(cx, &format!("{path}.image"), &uri),
@@ -127,11 +127,11 @@ fn inline(cx: &mut Cx<'_>, given: &Given, kind: Kind, limit: Option<u64>) -> Opt
             match &row.id {
                 Some(id) => {
                     let message = format!("id {} was already used on line {line}", quoted(id));
-                    cx.error(&format!("{path}.id"), "spec::duplicate_id", message, None);
+                    cx.error(&format!("{path}.id"), "spec::duplicate_id", message);
                 }
                 None => {
                     let help = Some("give one of them an id".to_owned());
-                    cx.error(
+                    cx.error_with(
                         &path,
                         "spec::duplicate_id",
                         format!("this row is the same as the one on line {line}"),
@@ -168,7 +168,7 @@ fn manifest(cx: &mut Cx<'_>, given: &Given, limit: Option<u64>) -> Option<InputS
                 "input.manifest must end in .jsonl, .csv, .parquet or .txt (got {})",
                 quoted(&uri)
             );
-            cx.error("input.manifest", "spec::bad_uri", message, None);
+            cx.error("input.manifest", "spec::bad_uri", message);
             return None;
         }
     };
@@ -179,7 +179,6 @@ fn manifest(cx: &mut Cx<'_>, given: &Given, limit: Option<u64>) -> Option<InputS
             &path,
             "spec::wrong_type",
             format!("{path}: expected the name of a column, got nothing"),
-            None,
         );
     }
     let id_column = match named.get("id") {
@@ -196,7 +195,7 @@ fn manifest(cx: &mut Cx<'_>, given: &Given, limit: Option<u64>) -> Option<InputS
             "columns.{name}: {} is not in a .txt manifest (columns: prompt)",
             quoted(column)
         );
-        cx.error(&format!("input.columns.{name}"), "spec::unknown_column", message, None);
+        cx.error(&format!("input.columns.{name}"), "spec::unknown_column", message);
     }
     Some(InputSpec::Manifest { uri, format, columns, id_column, limit })
 }
@@ -231,7 +230,6 @@ fn globs(cx: &mut Cx<'_>, block: &str, given: &Given) -> Option<Patterns> {
                     &path,
                     "spec::bad_glob",
                     format!("{path}: {} is not a glob: {reason}", quoted(pattern)),
-                    None,
                 );
                 good = false;
             }
@@ -280,5 +278,10 @@ fn bad_uri(cx: &mut Cx<'_>, path: &str, uri: &str, form: &str) {
     } else {
         key::bucket_help(uri)
     };
-    cx.error(path, "spec::bad_uri", format!("{path} must be {form} (got {})", quoted(uri)), help);
+    cx.error_with(
+        path,
+        "spec::bad_uri",
+        format!("{path} must be {form} (got {})", quoted(uri)),
+        help,
+    );
 }

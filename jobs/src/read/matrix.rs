@@ -61,7 +61,7 @@ pub(crate) fn combinations(cx: &mut Cx<'_>) -> Option<Vec<Combination>> {
             factors.join(" × ")
         );
         let help = format!("set matrix.max_combinations or narrow `{widest}`");
-        cx.key_error("matrix", "spec::matrix_too_big", message, Some(help));
+        cx.key_error_with("matrix", "spec::matrix_too_big", message, Some(help));
         return None;
     }
     let mut found = if dimensions.is_empty() { Vec::new() } else { product_of(&dimensions) };
@@ -72,7 +72,7 @@ pub(crate) fn combinations(cx: &mut Cx<'_>) -> Option<Vec<Combination>> {
             "matrix expands to {product} + {extra} included = {} combinations (limit {max})",
             found.len()
         );
-        cx.key_error(
+        cx.key_error_with(
             "matrix",
             "spec::matrix_too_big",
             message,
@@ -81,12 +81,7 @@ pub(crate) fn combinations(cx: &mut Cx<'_>) -> Option<Vec<Combination>> {
         return None;
     }
     if found.is_empty() {
-        cx.key_error(
-            "matrix",
-            "spec::matrix_empty",
-            "matrix has no combination left".to_owned(),
-            None,
-        );
+        cx.key_error("matrix", "spec::matrix_empty", "matrix has no combination left");
         return None;
     }
     refuse_twins(cx, &found);
@@ -106,7 +101,7 @@ fn dimensions(cx: &mut Cx<'_>, matrix: &Node) -> Dimensions {
             let twin = values[..n].iter().any(|other| same(other, value));
             if twin && value.text().is_some() {
                 let message = format!("{path} has {} twice", value.shown());
-                cx.error_at(value.at, &path, "spec::duplicate_value", message, None);
+                cx.error_at(value.at, &path, "spec::duplicate_value", message);
             }
         }
         dimensions.push((entry.key.to_string(), values.to_vec()));
@@ -130,7 +125,7 @@ fn check_name(cx: &mut Cx<'_>, key: &str, at: crate::yaml::node::Pos, path: &str
         && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if !good || key.len() > 63 {
         let message = format!("{} cannot be the name of a dimension", quoted(key));
-        cx.error_at(
+        cx.error_at_with(
             at,
             path,
             "spec::bad_name",
@@ -249,8 +244,7 @@ fn refuse_twins(cx: &mut Cx<'_>, found: &[Combination]) {
                 at,
                 "matrix",
                 "spec::duplicate_value",
-                "the same combination is there twice".to_owned(),
-                None,
+                "the same combination is there twice",
             );
         }
     }
@@ -316,7 +310,7 @@ pub(crate) fn substitute(
                             }),
                         ),
                     };
-                    cx.error_at(node.at, path, "spec::unknown_template", message, help);
+                    cx.error_at_with(node.at, path, "spec::unknown_template", message, help);
                     node.clone()
                 }
             };

@@ -75,7 +75,7 @@ fn dest(cx: &mut Cx<'_>, given: &Given, kind: Kind) -> Option<Template> {
         } else {
             key::bucket_help(text)
         };
-        cx.error(
+        cx.error_with(
             path,
             "spec::bad_dest",
             format!("dest must be s3://bucket/prefix/ (got {})", quoted(text)),
@@ -129,13 +129,13 @@ fn is_safe_name(cx: &mut Cx<'_>, path: &str, name: &Template) -> bool {
     let literal = name.as_str().ends_with(".png");
     if !rendered.ends_with(".png") || (!literal && !sample("other").ends_with(".other")) {
         let message = "output.name must end in .{{ ext }}".to_owned();
-        cx.error(path, "spec::bad_name", message, None);
+        cx.error(path, "spec::bad_name", message);
         return false;
     }
     if !key::is_safe(&rendered, Some("png")) {
         let refused = "`..`, leading `/`, control characters, bidi overrides and components over 200 bytes are refused";
         let message = format!("output.name renders to {}; {refused}", quoted(&rendered));
-        cx.error(path, "spec::unsafe_key", message, None);
+        cx.error(path, "spec::unsafe_key", message);
         return false;
     }
     true
@@ -184,7 +184,6 @@ fn partitions(
                 &path,
                 "spec::duplicate_value",
                 format!("output.partition_by has {} twice", quoted(name)),
-                None,
             );
             good = false;
         } else if !known.contains(&name.as_str()) {
@@ -195,7 +194,7 @@ fn partitions(
                     Some(near) => format!("did you mean {near}?"),
                     None => format!("dimensions are {}", known.join(", ")),
                 };
-                cx.error(
+                cx.error_with(
                     &path,
                     "spec::unknown_dimension",
                     format!("{path}: there is no dimension {}", quoted(name)),
@@ -212,10 +211,10 @@ fn format(cx: &mut Cx<'_>, given: &Given, kind: Kind) {
     let path = "output.format";
     let Some(format) = given.text(path).filter(|format| *format != "png") else { return };
     match kind {
-        Kind::DensePrediction => cx.error(path, "spec::lossy_depth", lossy_depth(format), None),
+        Kind::DensePrediction => cx.error(path, "spec::lossy_depth", lossy_depth(format)),
         Kind::ImagePairs => {
             let message = format!("a map cannot be stored as {format} (lossy); use png");
-            cx.error(path, "spec::lossy_depth", message, None);
+            cx.error(path, "spec::lossy_depth", message);
         }
         _ => cx.cannot_run(path, &format!("{path}: {format}")),
     }
@@ -231,7 +230,7 @@ fn shard(cx: &mut Cx<'_>, given: &Given) {
         cx.cannot_run(path, path);
     } else {
         let message = format!("{path} is for layout webdataset or parquet");
-        cx.key_error(path, "spec::needs_other", message, None);
+        cx.key_error(path, "spec::needs_other", message);
     }
 }
 
@@ -245,7 +244,7 @@ fn contact_sheets(cx: &mut Cx<'_>, given: &Given, combinations: &[Combination], 
             ["row", "prompt"].contains(&axis) || dimensions(kind).contains(&axis) || in_matrix;
         if !known && !combinations.is_empty() {
             let message = format!("{path}: there is no dimension {}", quoted(axis));
-            cx.error(&path, "spec::unknown_dimension", message, None);
+            cx.error(&path, "spec::unknown_dimension", message);
         }
     }
 }

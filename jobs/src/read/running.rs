@@ -33,7 +33,7 @@ pub(crate) fn read(cx: &mut Cx<'_>, given: &Given) -> Running {
         ("schedule.when_still_running", "schedule.cron"),
     ] {
         if given.at(path).is_some() && !cx.given(needs) {
-            cx.key_error(path, "spec::needs_other", format!("{path} needs {needs}"), None);
+            cx.key_error(path, "spec::needs_other", format!("{path} needs {needs}"));
         }
     }
     let mut instant = |path: &str| {
@@ -45,7 +45,7 @@ pub(crate) fn read(cx: &mut Cx<'_>, given: &Given) -> Running {
         && from >= to
     {
         let message = "schedule.not_before is not before limits.stop_at".to_owned();
-        cx.error("schedule.not_before", "spec::out_of_range", message, None);
+        cx.error("schedule.not_before", "spec::out_of_range", message);
     }
     let (initial, max) =
         (duration(cx, given, "retry.backoff.initial"), duration(cx, given, "retry.backoff.max"));
@@ -53,7 +53,7 @@ pub(crate) fn read(cx: &mut Cx<'_>, given: &Given) -> Running {
         && initial > max
     {
         let message = "retry.backoff.initial is longer than retry.backoff.max".to_owned();
-        cx.error("retry.backoff.initial", "spec::out_of_range", message, None);
+        cx.error("retry.backoff.initial", "spec::out_of_range", message);
     }
     if cx.given("evaluate") {
         cx.missing("evaluate.depth.gt", "name the column of the known depth");
@@ -87,7 +87,13 @@ fn timed<T>(
     read(given.text(path)?)
         .map_err(|error| {
             let at = cx.inside(cx.value_at(path), &error.part, 0);
-            cx.error_at(at, path, error.code, format!("{prefix}{}", error.message), error.help);
+            cx.error_at_with(
+                at,
+                path,
+                error.code,
+                format!("{prefix}{}", error.message),
+                error.help,
+            );
         })
         .ok()
 }
@@ -99,7 +105,7 @@ fn days(cx: &mut Cx<'_>, given: &Given) -> Vec<Day> {
     distinct.dedup();
     if distinct.len() < days.len() {
         let message = "schedule.days has a day twice".to_owned();
-        cx.error("schedule.days", "spec::duplicate_value", message, None);
+        cx.error("schedule.days", "spec::duplicate_value", message);
     }
     days
 }
@@ -114,7 +120,7 @@ fn check_destination_of_runs(cx: &mut Cx<'_>) {
     if cx.given("output.dest") && !varies {
         let message = "output.dest is the same for every run of schedule.cron".to_owned();
         let help = "add {{ run.date }}, {{ run.index }} or {{ job.id }}".to_owned();
-        cx.error("output.dest", "spec::dest_not_unique", message, Some(help));
+        cx.error_with("output.dest", "spec::dest_not_unique", message, Some(help));
     }
 }
 
@@ -128,7 +134,7 @@ fn labels(cx: &mut Cx<'_>, given: &Given) -> BTreeMap<String, String> {
                 format!("resources.labels: {} is not a label", quoted(&format!("{key}={value}")));
             let help = "a key and a value have 1 to 63 characters, no comma; a key has no =";
             let path = format!("resources.labels.{key}");
-            cx.error(&path, "spec::bad_label", message, Some(help.to_owned()));
+            cx.error_with(&path, "spec::bad_label", message, Some(help.to_owned()));
         }
     }
     labels
@@ -141,7 +147,7 @@ pub(crate) fn bytes(cx: &mut Cx<'_>, given: &Given, path: &str) -> Option<u64> {
     if bytes.is_none() {
         let message = format!("{path}: expected a size such as 512MiB, got {}", quoted(text));
         let help = "units are B, KB, MB, GB, TB, KiB, MiB, GiB, TiB".to_owned();
-        cx.error(path, "spec::bad_size", message, Some(help));
+        cx.error_with(path, "spec::bad_size", message, Some(help));
     }
     bytes
 }
@@ -152,7 +158,7 @@ fn duration(cx: &mut Cx<'_>, given: &Given, path: &str) -> Option<u32> {
     match units::duration_s(text) {
         None => {
             let message = format!("{path}: expected a duration such as 10s, got {}", quoted(text));
-            cx.error(
+            cx.error_with(
                 path,
                 "spec::bad_duration",
                 message,
@@ -161,7 +167,7 @@ fn duration(cx: &mut Cx<'_>, given: &Given, path: &str) -> Option<u32> {
             None
         }
         Some(seconds) if seconds > MAX_DURATION_S => {
-            cx.error(path, "spec::out_of_range", format!("{path} must be at most 7d"), None);
+            cx.error(path, "spec::out_of_range", format!("{path} must be at most 7d"));
             None
         }
         Some(seconds) => u32::try_from(whole(seconds * 1000.0)).ok(),
@@ -184,7 +190,7 @@ pub(crate) fn max_failed(cx: &mut Cx<'_>, given: &Given) -> Option<MaxFailed> {
     };
     if read.is_none() {
         let message = format!("{path} must be a number, or a share above 0% and up to 100%");
-        cx.error(path, "spec::out_of_range", message, None);
+        cx.error(path, "spec::out_of_range", message);
     }
     read
 }
@@ -200,7 +206,7 @@ fn receiver(cx: &mut Cx<'_>, given: &Given, path: &str) -> Option<Notify> {
     let webhook = given.text(&at).map(str::to_owned);
     if webhook.as_deref().is_some_and(|webhook| !is_web_address(webhook)) {
         let message = format!("{at} must be an https:// or http:// address");
-        cx.error(&at, "spec::bad_uri", message, None);
+        cx.error(&at, "spec::bad_uri", message);
     }
     let at = format!("{path}.secret_env");
     let secret_env = given.text(&at).map(str::to_owned);
@@ -213,7 +219,7 @@ fn receiver(cx: &mut Cx<'_>, given: &Given, path: &str) -> Option<Notify> {
             "this looks like a secret; put it into an environment variable and name that here"
                 .to_owned();
         let message = format!("{at} must be the name of an environment variable");
-        cx.error(&at, "spec::secret", message, Some(help));
+        cx.error_with(&at, "spec::secret", message, Some(help));
     }
     let events: Option<Vec<NotifyEvent>> = given.read(&format!("{path}.events"));
     Some(Notify {

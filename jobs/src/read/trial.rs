@@ -15,7 +15,7 @@ pub(crate) fn check(cx: &mut Cx<'_>, spec: &JobSpec) {
         InputSpec::Inline { rows } => {
             if let Err(error) = spec.n_items(rows.len() as u64) {
                 let code = "spec::too_many_items";
-                cx.error("limits.max_items", code, error.to_string(), None);
+                cx.error("limits.max_items", code, error.to_string());
                 return;
             }
             check_rows(cx, spec, rows);
@@ -60,7 +60,7 @@ fn check_rows(cx: &mut Cx<'_>, spec: &JobSpec, rows: &[InputRow]) {
         let message =
             format!("output.name gives the same key for {count} items (e.g. {})", quoted(name));
         let help = "add {{ row.id }} or {{ seed }}".to_owned();
-        cx.error("output.name", "spec::name_not_unique", message, Some(help));
+        cx.error_with("output.name", "spec::name_not_unique", message, Some(help));
     }
 }
 
@@ -77,5 +77,5 @@ fn check_cells(cx: &mut Cx<'_>, spec: &JobSpec, row: &InputRow) {
 }
 
 fn refuse(cx: &mut Cx<'_>, at: Pos, path: &str, error: &ItemError) {
-    cx.error_at(at, path, &format!("spec::{}", error.code()), error.to_string(), None);
+    cx.error_at(at, path, &format!("spec::{}", error.code()), error.to_string());
 }

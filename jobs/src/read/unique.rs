@@ -77,7 +77,7 @@ fn refuse(cx: &mut Cx<'_>, output: &OutputSpec, missing: Vec<(&str, u64, &str)>)
     };
     let path = if cx.given("output.name") { "output.name" } else { "output.partition_by" };
     let message = format!("output.name gives the same key for {what} (e.g. \"{example}\")");
-    cx.error(path, "spec::name_not_unique", message, Some(help));
+    cx.error_with(path, "spec::name_not_unique", message, Some(help));
 }
 
 /// The template paths that the name and its folders mention.

@@ -114,37 +114,58 @@ impl<'t> Cx<'t> {
     }
 
     /// An error at a position.
-    pub(crate) fn error_at(
+    pub(crate) fn error_at(&mut self, at: Pos, path: &str, code: &str, message: impl Into<String>) {
+        self.error_at_with(at, path, code, message, None);
+    }
+
+    /// An error at a position, and what to do about it.
+    pub(crate) fn error_at_with(
         &mut self,
         at: Pos,
         path: &str,
         code: &str,
-        message: String,
+        message: impl Into<String>,
         help: Option<String>,
     ) {
-        self.say(Severity::Error, at, path, code, message, help);
+        self.say(Severity::Error, at, path, code, message.into(), help);
     }
 
     /// An error at the value of a path.
-    pub(crate) fn error(&mut self, path: &str, code: &str, message: String, help: Option<String>) {
-        self.error_at(self.value_at(path), path, code, message, help);
+    pub(crate) fn error(&mut self, path: &str, code: &str, message: impl Into<String>) {
+        self.error_with(path, code, message, None);
     }
 
-    /// An error at the key of a path, or of the block that should hold it.
-    pub(crate) fn key_error(
+    /// An error at the value of a path, and what to do about it.
+    pub(crate) fn error_with(
         &mut self,
         path: &str,
         code: &str,
-        message: String,
+        message: impl Into<String>,
         help: Option<String>,
     ) {
-        self.error_at(self.key_at(path), path, code, message, help);
+        self.error_at_with(self.value_at(path), path, code, message, help);
+    }
+
+    /// An error at the key of a path, or of the block that should hold it.
+    pub(crate) fn key_error(&mut self, path: &str, code: &str, message: impl Into<String>) {
+        self.key_error_with(path, code, message, None);
+    }
+
+    /// An error at the key of a path, and what to do about it.
+    pub(crate) fn key_error_with(
+        &mut self,
+        path: &str,
+        code: &str,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        self.error_at_with(self.key_at(path), path, code, message, help);
     }
 
     /// Something that is required and not there; nothing is said when a wrong value stands there.
     pub(crate) fn missing(&mut self, path: &str, help: &str) {
         if !self.given(path) {
-            self.key_error(
+            self.key_error_with(
                 path,
                 "spec::missing",
                 format!("{path} is missing"),
