@@ -136,6 +136,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("kind", Words(Kind::WORDS), "What the job makes."),
     key("metadata", Block, "Name and labels of a job."),
     key("metadata.name", Text, "Letters, digits, `-`, `_` and `.`, at most 63."),
+    key("metadata.description", Text, "What the job is for, at most 1,000 characters; `nightshift describe` shows it."),
     key("metadata.labels", Map(&Text), "Words to find the job by."),
     key("input", Block, "Where the rows come from: exactly one of `inline`, `manifest`, `prefix`, `webdataset`, `subjects`, `hf`."),
     key("input.inline", List(&Map(&ScalarOrNothing), 1, ANY), "The rows themselves."),

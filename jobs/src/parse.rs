@@ -159,6 +159,7 @@ fn resolved(
     Some(JobSpec {
         kind: header.kind?,
         name: header.name?,
+        about: header.about,
         labels: given.read("metadata.labels").unwrap_or_default(),
         input,
         on_bad_input: given.read("input.on_bad_input").unwrap_or_default(),

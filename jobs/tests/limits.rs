@@ -215,3 +215,19 @@ fn other_ways_of_writing_the_same_are_read() {
         assert_eq!(parsed.spec, spec, "{what}");
     }
 }
+
+#[test]
+fn a_description_is_kept_up_to_a_thousand_characters() {
+    let spec = |about: &str| {
+        let text = format!(
+            "apiVersion: nightshift/v1\nkind: text_to_image\nmetadata: {{name: a, description: \"{about}\"}}\n\
+             input: {{inline: [{{id: a, prompt: p}}]}}\ngenerate: {{size: 64x64}}\noutput: {{dest: \"s3://out/c/\"}}\n"
+        );
+        nightshift_jobs::parse("job.yaml", &text)
+    };
+    let parsed = spec("for the demo").unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(parsed.spec.about(), Some("for the demo"));
+    assert!(spec(&"é".repeat(1_000)).is_ok());
+    let errors = spec(&"é".repeat(1_001)).unwrap_err().to_string();
+    assert!(errors.contains("metadata.description has 1001 characters, limit 1000"), "{errors}");
+}

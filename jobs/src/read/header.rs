@@ -11,7 +11,11 @@ use crate::yaml::given::Given;
 pub(crate) struct Header {
     pub(crate) kind: Option<Kind>,
     pub(crate) name: Option<String>,
+    pub(crate) about: Option<String>,
 }
+
+/// The longest description of a job, in characters.
+const MAX_DESCRIPTION: usize = 1_000;
 
 pub(crate) fn read(cx: &mut Cx<'_>, given: &Given) -> Header {
     cx.missing("apiVersion", "apiVersion: nightshift/v1");
@@ -33,7 +37,18 @@ pub(crate) fn read(cx: &mut Cx<'_>, given: &Given) -> Header {
         }
     }
     check_labels(cx, given);
-    Header { kind: given.read("kind"), name: name.filter(|name| is_name(name)) }
+    let about: Option<String> = given.read("metadata.description");
+    if let Some(length) =
+        about.as_ref().map(|text| text.chars().count()).filter(|length| *length > MAX_DESCRIPTION)
+    {
+        let path = "metadata.description";
+        cx.error(
+            path,
+            "spec::too_long",
+            format!("{path} has {length} characters, limit {MAX_DESCRIPTION}"),
+        );
+    }
+    Header { kind: given.read("kind"), about, name: name.filter(|name| is_name(name)) }
 }
 
 fn check_labels(cx: &mut Cx<'_>, given: &Given) {

@@ -225,6 +225,9 @@ pub(crate) const MAX_ITEMS: u64 = 1 << 40;
 pub struct JobSpec {
     pub(crate) kind: Kind,
     pub(crate) name: String,
+    /// What it is for, in the user's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) about: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) input: InputSpec,
     pub(crate) on_bad_input: OnBadInput,
@@ -265,6 +268,11 @@ impl JobSpec {
     /// `metadata.name`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// `metadata.description`.
+    pub fn about(&self) -> Option<&str> {
+        self.about.as_deref()
     }
 
     /// `metadata.labels`.

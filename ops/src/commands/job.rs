@@ -36,14 +36,16 @@ pub async fn describe(context: Context, job: i64) -> anyhow::Result<Exit> {
     let view = store.job(job).await?;
     let events = store.events(Some(job), 0, 1_000).await?;
     let attempts = store.attempts(job, 20).await?;
+    let resolved = store.resolved(job).await?.unwrap_or_default();
     let mut out = std::io::stdout().lock();
-    write_description(&mut out, &view, &attempts, &events)?;
+    write_description(&mut out, &view, resolved["about"].as_str(), &attempts, &events)?;
     Ok(Exit::Ok)
 }
 
 fn write_description(
     out: &mut dyn Write,
     view: &JobView,
+    about: Option<&str>,
     attempts: &[AttemptView],
     events: &[EventView],
 ) -> std::io::Result<()> {
@@ -54,6 +56,7 @@ fn write_description(
         Some(value) => writeln!(out, "  {name:<12} {value}"),
         None => Ok(()),
     };
+    line("about", about.map(str::to_owned))?;
     line("state", Some(format!("{}{held}", standing(view))))?;
     let rest = (view.state == JobState::Cancelled && view.planned_unix_ms.is_some())
         .then(|| format!("`nightshift retry {}` goes on with the rest", view.id));
@@ -262,10 +265,11 @@ pub(super) mod tests {
     fn a_job_in_words() {
         let view = view();
         let mut out = Vec::new();
-        write_description(&mut out, &view, &[], &[]).unwrap();
+        write_description(&mut out, &view, Some("for the demo"), &[], &[]).unwrap();
         let text = String::from_utf8(out).unwrap().replace(&time(0), "TIME");
         insta::assert_snapshot!(text, @r"
         job 7 (sweep)
+          about        for the demo
           state        ready (1 running), held
           why          held; `nightshift resume 7`
           kind         text_to_image
