@@ -55,7 +55,7 @@ begin
 end $$;
 comment on function is_allowed(text, text[]) is 'Whether a URI lies under one of these prefixes.';
 
-create or replace function prefix_refusal(for_tenant int, wanted text, inputs text[]) returns text
+create or replace function prefix_refusal(for_tenant int, wanted text, inputs text[]) returns refusal
 language plpgsql stable set search_path = nightshift, pg_temp as $$
 declare
     t tenant;
@@ -63,13 +63,13 @@ declare
 begin
     select * into t from tenant where id = for_tenant;
     if not is_allowed(wanted, t.dest_prefixes) then
-        return format('output.dest: tenant %s may not write to %s; %s', t.name, wanted, case when t.dest_prefixes = '{}'
-            then 'no destination is allowed yet' else 'allowed: ' || array_to_string(t.dest_prefixes, ', ') end);
+        return row('output.dest', format('output.dest: tenant %s may not write to %s', t.name, wanted), case when t.dest_prefixes = '{}'
+            then 'no destination is allowed yet' else 'allowed: ' || array_to_string(t.dest_prefixes, ', ') end)::refusal;
     end if;
     foreach v_input in array coalesce(inputs, '{}') loop
         if not is_allowed(v_input, t.input_prefixes) then
-            return format('input: tenant %s may not read %s; %s', t.name, v_input, case when t.input_prefixes = '{}'
-                then 'no input location is allowed yet' else 'allowed: ' || array_to_string(t.input_prefixes, ', ') end);
+            return row('input', format('input: tenant %s may not read %s', t.name, v_input), case when t.input_prefixes = '{}'
+                then 'no input location is allowed yet' else 'allowed: ' || array_to_string(t.input_prefixes, ', ') end)::refusal;
         end if;
     end loop;
     return null;

@@ -85,7 +85,7 @@ $$;
 comment on function dest_conflicts(bigint, text) is 'Jobs that own a destination which overlaps this one.';
 
 -- The others are over and give their prefix up; the caller sets owns_dest before it commits. One at a time: the lock is held until then.
-create or replace function take_destination(for_job bigint, for_tenant int, wanted text, how on_existing) returns text
+create or replace function take_destination(for_job bigint, for_tenant int, wanted text, how on_existing) returns refusal
 language plpgsql set search_path = nightshift, pg_temp as $$
 declare
     v_other record;
@@ -95,13 +95,13 @@ begin
         select j.id, j.name, j.state, j.tenant_id, j.dest from dest_conflicts(for_job, wanted) c join job j on j.id = c
     loop
         if v_other.tenant_id <> for_tenant then
-            return format('output.dest: %s overlaps the destination of a job of another tenant', wanted);
+            return row('output.dest', format('output.dest: %s overlaps the destination of a job of another tenant', wanted), null)::refusal;
         elsif not is_final(v_other.state) then
-            return format('output.dest: %s overlaps %s, which belongs to job %s (%s), state %s; wait for it, cancel it, or choose another destination',
-                wanted, v_other.dest, v_other.id, v_other.name, v_other.state);
+            return row('output.dest', format('output.dest: %s overlaps %s, which belongs to job %s (%s), state %s', wanted, v_other.dest, v_other.id,
+                v_other.name, v_other.state), 'wait for it, cancel it, or choose another destination')::refusal;
         elsif how = 'refuse' then
-            return format('output.dest: %s overlaps %s, which belongs to job %s (%s), state %s; choose another destination or set output.on_existing to resume or overwrite',
-                wanted, v_other.dest, v_other.id, v_other.name, v_other.state);
+            return row('output.dest', format('output.dest: %s overlaps %s, which belongs to job %s (%s), state %s', wanted, v_other.dest, v_other.id,
+                v_other.name, v_other.state), 'choose another destination or set output.on_existing to resume or overwrite')::refusal;
         end if;
         update job set owns_dest = false where id = v_other.id;
         perform note(v_other.tenant_id, v_other.id, null, null, 'destination_moved',
@@ -112,14 +112,15 @@ end $$;
 comment on function take_destination(bigint, int, text, on_existing) is 'Makes a job the owner of its destination, or says who is.';
 
 -- Only earlier jobs, so that no two wait for each other.
-create or replace function after_refusal(wanted bigint, tenant int, after bigint[]) returns text
+create or replace function after_refusal(wanted bigint, tenant int, after bigint[]) returns refusal
 language sql stable set search_path = nightshift, pg_temp as $$
-    select format('schedule.after: there is no job %s that was submitted before this one; select id, name from nightshift.jobs', a)
+    select ('schedule.after', format('schedule.after: there is no job %s that was submitted before this one', a),
+            'select id, name from nightshift.jobs')::refusal
         from unnest(after) a where not exists (select from job o where o.id = a and o.tenant_id = tenant and o.id < wanted) limit 1
 $$;
 comment on function after_refusal(bigint, int, bigint[]) is 'Why a job may not wait for these; null when it may.';
 
-create or replace function planned(term bigint, job bigint, plan jsonb, out outcome text, out words text)
+create or replace function planned(term bigint, job bigint, plan jsonb, out outcome text, out refused refusal)
 language plpgsql security definer set search_path = nightshift, pg_temp set lock_timeout = '250ms' as $$
 #variable_conflict use_column
 declare
@@ -144,9 +145,9 @@ begin
         perform refuse(format('the chunks of job %s hold %s rows up to row %s, its plan says %s', planned.job, v_rows.n_rows, v_rows.end_row, p.n_rows));
     end if;
     select * into v_job from job j where j.id = planned.job;
-    words := coalesce(after_refusal(v_job.id, v_job.tenant_id, p.after), prefix_refusal(v_job.tenant_id, p.dest, p.inputs),
+    refused := coalesce(after_refusal(v_job.id, v_job.tenant_id, p.after), prefix_refusal(v_job.tenant_id, p.dest, p.inputs),
         take_destination(v_job.id, v_job.tenant_id, p.dest, p.on_existing));
-    if words is not null then
+    if (refused).message is not null then
         outcome := 'refused';
         return;
     end if;

@@ -34,7 +34,7 @@ create or replace function retry(job bigint, "only" text default 'failed') retur
 language plpgsql security definer set search_path = nightshift, pg_temp as $$
 declare
     v_job job;
-    v_refusal text;
+    v_refusal refusal;
     v_n bigint;
     v_shard shard;
     v_open boolean := false;
@@ -64,8 +64,8 @@ begin
     end if;
     -- Its own objects are there already: what `refuse` guards against was settled when the job was planned.
     v_refusal := take_destination(v_job.id, v_job.tenant_id, v_job.dest, 'refuse');
-    if v_refusal is not null then
-        perform refuse(format('job %s lost its destination. %s', v_job.id, v_refusal), 'submit its spec again');
+    if v_refusal.message is not null then
+        perform refuse(format('job %s lost its destination. %s', v_job.id, concat_ws('; ', v_refusal.message, v_refusal.hint)), 'submit its spec again');
     end if;
     delete from shard where job_id = v_job.id and kind = 'close';
     for v_shard in

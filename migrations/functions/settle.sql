@@ -76,7 +76,7 @@ begin
     select * into c from job_cursor where job_id = wanted;
     v_is_new := not found;
     if j.state in ('ready', 'closing') and not j.held and (j.started_at is not null or not waits_for_jobs(j.after))
-        and prefix_refusal(j.tenant_id, j.dest, j.inputs) is null then
+        and (prefix_refusal(j.tenant_id, j.dest, j.inputs)).message is null then
         v_open := j.state = 'ready' and coalesce(c.next_item, 0) < j.n_items;
         if not v_open then
             select min(ready_at) into v_not_before from shard where job_id = wanted and state = 'waiting';

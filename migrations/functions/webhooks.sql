@@ -53,30 +53,30 @@ begin
 end $$;
 comment on function notify_of_budgets() is 'Tells of jobs that have used four fifths of limits.max_gpu_hours.';
 
-create or replace function webhook_refusal(for_tenant int, url text, secret_name text) returns text
+create or replace function webhook_refusal(for_tenant int, url text, secret_name text) returns refusal
 language plpgsql stable set search_path = nightshift, pg_temp as $$
 declare
     t tenant;
 begin
     select * into t from tenant where id = for_tenant;
     if not is_allowed(url, t.webhook_prefixes) then
-        return format('notify: tenant %s may not call %s; %s', t.name, url, case when t.webhook_prefixes = '{}'
-            then 'no webhook is allowed yet' else 'allowed: ' || array_to_string(t.webhook_prefixes, ', ') end);
+        return row('notify', format('notify: tenant %s may not call %s', t.name, url), case when t.webhook_prefixes = '{}'
+            then 'no webhook is allowed yet' else 'allowed: ' || array_to_string(t.webhook_prefixes, ', ') end)::refusal;
     elsif secret_name <> all (t.secret_names) then
-        return format('notify: tenant %s has no secret %s; %s', t.name, secret_name, case when t.secret_names = '{}'
-            then 'it has none yet' else 'it has ' || array_to_string(t.secret_names, ', ') end);
+        return row('notify', format('notify: tenant %s has no secret %s', t.name, secret_name), case when t.secret_names = '{}'
+            then 'it has none yet' else 'it has ' || array_to_string(t.secret_names, ', ') end)::refusal;
     end if;
     return null;
 end $$;
 comment on function webhook_refusal(int, text, text) is 'null, or why a tenant may not be told there or signed so.';
 
-create or replace function notify_refusal(term bigint, job bigint, entries jsonb) returns text
+create or replace function notify_refusal(term bigint, job bigint, entries jsonb) returns refusal
 language plpgsql security definer set search_path = nightshift, pg_temp as $$
 #variable_conflict use_column
 begin
     perform check_term(notify_refusal.term);
-    return (select min(webhook_refusal(j.tenant_id, e ->> 'webhook', e ->> 'secret_env')) from job j, jsonb_array_elements(entries) e
-        where j.id = notify_refusal.job);
+    return (select r from job j, jsonb_array_elements(entries) e, webhook_refusal(j.tenant_id, e ->> 'webhook', e ->> 'secret_env') r
+        where j.id = notify_refusal.job and r.message is not null order by r.message limit 1);
 end $$;
 comment on function notify_refusal(bigint, bigint, jsonb) is 'null, or why notify of a spec is not allowed: [{"webhook", "events", "secret_env"}].';
 grant execute on function notify_refusal(bigint, bigint, jsonb) to nightshift_scheduler;
@@ -87,14 +87,14 @@ language plpgsql security definer set search_path = nightshift, pg_temp as $$
 #variable_conflict use_column
 declare
     w webhook;
-    v_refusal text;
+    v_refusal refusal;
 begin
     perform check_term(webhooks_due.term);
     perform notify_of_budgets();
     for w in select * from webhook x where x.due_at <= clock() order by x.due_at limit least(webhooks_due."limit", 64) for update skip locked loop
         v_refusal := webhook_refusal(w.tenant_id, w.url, w.secret_name);
-        if v_refusal is not null then
-            perform end_webhook(w.id, v_refusal);
+        if v_refusal.message is not null then
+            perform end_webhook(w.id, concat_ws('; ', v_refusal.message, v_refusal.hint));
             continue;
         end if;
         update webhook x set attempts = x.attempts + 1, due_at = clock() + interval '20 seconds' where x.id = w.id;

@@ -61,6 +61,12 @@ comment on column artifact.key is 'Key relative to the destination of the job.';
 comment on column artifact.bytes is 'Size in bytes.';
 comment on column artifact.sha256 is 'sha256 of the object, 32 bytes.';
 
+create type refusal as (place text, message text, hint text);
+comment on type refusal is 'Why a spec is not planned, or a job may not go on.';
+comment on column refusal.place is 'The key of the spec that it is about: input, output.dest, schedule.after, notify.';
+comment on column refusal.message is 'What is wrong.';
+comment on column refusal.hint is 'What to do, or what is allowed.';
+
 create sequence lease_token;
 comment on sequence lease_token is 'Fencing tokens: one source for all shards, a new one at every claim and every expiry.';
 

@@ -50,7 +50,7 @@ begin
     select * into s from schedule where id = j.schedule_id;
     v_run := format('run %s of schedule %s (%s)', j.run_index, s.id, s.name);
     if s.state = 'paused' then
-        return format('%s: paused; select nightshift.resume_schedule(%s)', v_run, s.id);
+        return format('%s: paused', v_run);
     elsif s.next_due is null then
         return format('%s: its due time is not computed yet', v_run);
     elsif j.due > clock() then
@@ -150,11 +150,11 @@ begin
     if j.state = 'submitted' then
         return unplanned_reason(j);
     elsif j.state = 'paused' then
-        return format('paused; select nightshift.resume(%s)', j.id);
+        return 'paused';
     elsif j.state = 'cancelling' then
         return format('stopping; shards still leased: %s', v_n_leased);
     elsif j.held then
-        return format('held; select nightshift.release(%s)', j.id);
+        return 'held';
     end if;
     select min(ready_at) into v_ready_at from shard where job_id = wanted and state = 'waiting';
     v_open := coalesce(v_ready_at <= v_now, false) or (j.state = 'ready' and exists (select from job_cursor c where c.job_id = wanted and c.next_item < j.n_items));
@@ -164,7 +164,7 @@ begin
     elsif v_n_leased > 0 then
         return null;
     end if;
-    v_words := prefix_refusal(j.tenant_id, j.dest, j.inputs);
+    select concat_ws('; ', r.message, r.hint) into v_words from prefix_refusal(j.tenant_id, j.dest, j.inputs) r where r.message is not null;
     if v_words is null and j.state = 'ready' then
         select format('waits for job %s (%s), which is %s', o.id, coalesce(o.name, 'not planned yet'), o.state) into v_words
             from job o where o.id = any (j.after) and o.state not in ('finished', 'finished_with_errors') order by o.id limit 1;
@@ -175,8 +175,15 @@ begin
         case when not v_open then format('backs off until %s', to_char(v_ready_at at time zone 'UTC', 'HH24:MI:SS "UTC"'))
             else 'waits for a free worker' || ahead_reason(j) end);
 end $$;
-comment on function waits_for(bigint) is 'Why a job does not run, in words; null when it does or has ended.';
+comment on function waits_for(bigint) is 'Why a job does not run, in words; null when it does or has ended. What its user can call then is told by way_on.';
 grant execute on function waits_for(bigint) to nightshift_tenant;
+
+create or replace function way_on(state job_state, held boolean, released boolean, schedule_state text) returns text language sql immutable parallel safe as $$
+    select case when state = 'submitted' then case when not released and schedule_state = 'paused' then 'resume_schedule' end
+        when state = 'paused' then 'resume' when state in ('ready', 'closing') and held then 'release' end
+$$;
+comment on function way_on(job_state, boolean, boolean, text) is 'The function that lets a job go on which waits for its user; null: it waits for something else.';
+grant execute on function way_on(job_state, boolean, boolean, text) to nightshift_tenant;
 
 create or replace function worker_state(seen timestamptz, drain boolean) returns text
 language sql stable security definer set search_path = nightshift, pg_temp as $$
@@ -195,19 +202,23 @@ grant execute on function hours_of_month(date, double precision) to nightshift_t
 -- A run that is not planned yet has the name and the kind of its schedule.
 create or replace view jobs with (security_invoker = true) as
     select j.id, t.name as tenant, coalesce(j.name, r.name) as name, coalesce(j.kind, r.kind) as kind, j.state, j.held,
-        waits_for(j.id) as reason, coalesce(j.priority, 0) as priority, j.n_items,
+        waits_for(j.id) || coalesce('; select nightshift.' || w.call || '(' || w.call_id || ')', '') as reason, coalesce(j.priority, 0) as priority, j.n_items,
         coalesce(c.n_ok, 0) + open.n_ok as n_ok, coalesce(c.n_failed, 0) + open.n_failed as n_failed,
         coalesce(c.n_skipped, 0) + open.n_skipped as n_skipped,
         open.n_in_flight, open.n_leased, j.dest, j.errors, coalesce(j.warnings, '') as warnings, j.round, coalesce(j.labels, '{}') as labels,
-        j.model_key, f.sha256 as fingerprint, j.n_rows, j.submitted_by, j.idempotency_key, j.submitted_at, j.planned_at, j.started_at, j.finished_at
+        j.model_key, f.sha256 as fingerprint, j.n_rows, j.submitted_by, j.idempotency_key, j.submitted_at, j.planned_at, j.started_at, j.finished_at,
+        waits_for(j.id) as why, w.call, w.call_id
     from job j join tenant t on t.id = j.tenant_id left join job_cursor c on c.job_id = j.id left join fingerprint f on f.id = j.fingerprint_id
         left join schedule r on r.id = j.schedule_id,
     lateral (
         select coalesce(sum(s.n_ok), 0)::bigint as n_ok, coalesce(sum(s.n_failed), 0)::bigint as n_failed, coalesce(sum(s.n_skipped), 0)::bigint as n_skipped,
             coalesce(sum(cardinality(s.in_flight)), 0)::bigint as n_in_flight, count(*) filter (where s.state = 'leased') as n_leased
         from (select * from shard where job_id = j.id and state = 'leased' union all select * from shard where job_id = j.id and state = 'waiting') s
-    ) open;
-comment on view jobs is 'Jobs of your tenants; reason says why one does not run.';
+    ) open,
+    lateral (
+        select x.call, case x.call when 'resume_schedule' then r.id else j.id end as call_id from (select way_on(j.state, j.held, j.released, r.state) as call) x
+    ) w;
+comment on view jobs is 'Jobs of your tenants; reason says why one does not run, and what to call. Its parts: why, call, call_id.';
 grant select on jobs to nightshift_tenant;
 
 create or replace view specs with (security_invoker = true) as

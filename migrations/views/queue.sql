@@ -16,7 +16,7 @@ grant execute on function measured_ms(text, text) to nightshift_tenant;
 -- Shards without a size of their own: as many workers as there are items may share what is left.
 create or replace function queue() returns table (job_id bigint, tenant text, name text, tenant_no int, usage double precision, weight double precision, max_leased int,
     priority int, items_left bigint, shards_left bigint, n_leased bigint, item_ms double precision, measured_on text, n_workers bigint, n_live bigint,
-    opens_unix_ms bigint, closes_unix_ms bigint, time_window jsonb, after bigint[], blocked boolean, reason text, now_unix_ms bigint)
+    opens_unix_ms bigint, closes_unix_ms bigint, time_window jsonb, after bigint[], blocked boolean, reason text, now_unix_ms bigint, call text)
 language plpgsql stable security definer set search_path = nightshift, pg_temp as $$
 #variable_conflict use_column
 declare
@@ -55,7 +55,8 @@ begin
         case when isfinite(w.closes_at) then floor(extract(epoch from w.closes_at) * 1000)::bigint end,
         case when w.own then w.time_window end, case when w.own then w.after else '{}' end,
         w.state <> 'ready' or w.held or (s.month_gpu_ms >= s.max_gpu_ms and s.month = v_month) is true or (not w.own and waits_for_jobs(w.after)),
-        case when w.own then waits_for(w.id) end, floor(extract(epoch from v_now) * 1000)::bigint
+        case when w.own then waits_for(w.id) end, floor(extract(epoch from v_now) * 1000)::bigint,
+        case when w.own then way_on(w.state, w.held, true, null) end
     from waiting w join tenant t on t.id = w.tenant_id join share s on s.tenant_id = w.tenant_id
     order by w.priority desc, s.usage / s.weight, w.tenant_id, w.id;
 end $$;

@@ -214,6 +214,7 @@ mod tests {
             after: Vec::new(),
             blocked: false,
             reason: None,
+            call: None,
             now_unix_ms: 0,
         }
     }

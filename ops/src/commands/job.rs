@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::output::Format;
-use crate::words::{at_a_shell, standing, time};
+use crate::words::{standing, time, why};
 
 /// Prints a job as data.
 ///
@@ -60,7 +60,7 @@ fn write_description(
     line("state", Some(format!("{}{held}", standing(view))))?;
     let rest = (view.state == JobState::Cancelled && view.planned_unix_ms.is_some())
         .then(|| format!("`nightshift retry {}` goes on with the rest", view.id));
-    line("why", view.reason.as_deref().map(at_a_shell).or(rest))?;
+    line("why", why(view).or(rest))?;
     line("kind", view.kind.clone())?;
     line("tenant", Some(format!("{}, submitted by {}", view.tenant, view.submitted_by)))?;
     line("model", view.model_key.clone())?;
@@ -223,7 +223,9 @@ pub(super) mod tests {
             kind: Some("text_to_image".into()),
             state: JobState::Ready,
             held: true,
-            reason: Some("held; select nightshift.release(7)".into()),
+            reason: Some("held".into()),
+            call: Some("release".into()),
+            call_id: Some(7),
             priority: 50,
             round: 1,
             labels: serde_json::json!({}),
@@ -246,19 +248,6 @@ pub(super) mod tests {
             started_unix_ms: None,
             finished_unix_ms: None,
         }
-    }
-
-    #[test]
-    fn advice_is_what_one_may_type() {
-        assert_eq!(
-            at_a_shell("paused; select nightshift.resume(3)"),
-            "paused; `nightshift resume 3`"
-        );
-        assert_eq!(
-            at_a_shell("run 2: paused; select nightshift.resume_schedule(12)"),
-            "run 2: paused; `nightshift schedule resume 12`"
-        );
-        assert_eq!(at_a_shell("no worker is running"), "no worker is running");
     }
 
     #[test]

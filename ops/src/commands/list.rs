@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Format;
 use crate::output::{Column, column, rows};
-use crate::words::{at_a_shell, standing};
+use crate::words::{standing, why};
 
 /// Most jobs listed.
 const MAX_JOBS: i64 = 1_000;
@@ -63,7 +63,7 @@ fn job_row(job: &JobView, format: Format) -> Value {
     if format == Format::Table {
         row["standing"] = json!(standing(job));
         let mistake = job.errors.as_deref().and_then(|errors| errors.lines().next());
-        row["reason"] = json!(job.reason.as_deref().map(at_a_shell).or(mistake.map(str::to_owned)));
+        row["reason"] = json!(why(job).or(mistake.map(str::to_owned)));
     }
     row
 }
@@ -144,6 +144,8 @@ mod tests {
         let rejected = JobView {
             state: JobState::Rejected,
             reason: None,
+            call: None,
+            call_id: None,
             errors: Some("spec.yaml:7:3: unknown key\n  7 | x: 1".to_owned()),
             n_leased: 0,
             ..view()

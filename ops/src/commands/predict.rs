@@ -138,6 +138,7 @@ fn as_if_submitted(
         after: running.after.clone(),
         blocked: running.hold,
         reason: None,
+        call: None,
         now_unix_ms: now,
     }
 }

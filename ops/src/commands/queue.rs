@@ -61,7 +61,8 @@ fn row(row: &QueueRow, forecast: Forecast, place: usize, now: i64, format: Forma
     value["starts_unix_ms"] = json!(forecast.starts_unix_ms);
     value["finishes_unix_ms"] = json!(forecast.finishes_unix_ms);
     if format == Format::Table {
-        value["reason"] = json!(row.reason.as_deref().map(at_a_shell));
+        value["reason"] =
+            json!(row.reason.as_deref().map(|why| at_a_shell(why, row.call.as_deref(), row.job)));
         value["starts"] = json!(match forecast.starts_unix_ms {
             _ if row.n_leased > 0 => Some("running".to_owned()),
             Some(at) if at <= now => Some("now".to_owned()),
@@ -102,6 +103,7 @@ mod tests {
             after: Vec::new(),
             blocked: false,
             reason: None,
+            call: None,
             now_unix_ms: 1_000,
         }
     }

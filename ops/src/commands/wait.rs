@@ -81,7 +81,7 @@ pub fn tell(progress: &mut Progress, view: &JobView) {
     let done = count(view.n_ok + view.n_failed + view.n_skipped);
     let state = match &view.reason {
         Some(reason) if view.n_in_flight == 0 => {
-            format!("{} ({})", view.state, at_a_shell(reason))
+            format!("{} ({})", view.state, at_a_shell(reason, view.call.as_deref(), view.call_id))
         }
         _ => view.state.to_string(),
     };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nightshift_jobs::OnExisting;
 use nightshift_objects::{Error, Objects, S3Uri};
+use nightshift_store::Refusal;
 use serde_json::Value;
 
 /// The file in which every job records that it owns the destination.
@@ -13,10 +14,14 @@ const OWNER_BYTES_MAX: u64 = 1 << 20;
 /// A store that is silent for this long is left to the workers: other jobs wait for the planner's few places.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Why a new job may not write to a destination, in the form `output.dest: what is wrong; what to do`.
+/// Why a new job may not write to a destination.
 ///
 /// What the scheduler may not read, and a store that does not answer, is not a reason to refuse: the workers have their own credentials.
-pub(crate) async fn refusal(objects: &Objects, dest: &str, how: OnExisting) -> Option<String> {
+pub(crate) async fn refusal(objects: &Objects, dest: &str, how: OnExisting) -> Option<Refusal> {
+    let refusal = |message: String, hint: &str| {
+        let (place, hint) = ("output.dest".to_owned(), Some(hint.to_owned()));
+        Some(Refusal { place, message: format!("output.dest: {message}"), hint })
+    };
     let place: S3Uri = dest.parse().ok()?;
     let owner_of = place.join(OWNER);
     let Ok(found) =
@@ -26,14 +31,14 @@ pub(crate) async fn refusal(objects: &Objects, dest: &str, how: OnExisting) -> O
         return None;
     };
     match found {
-        Err(Error::NotFound { hint: Some(_), .. }) => Some(format!(
-            "output.dest: bucket {} does not exist; create it, or change output.dest",
-            place.bucket
-        )),
-        Ok(plan) if how == OnExisting::Refuse => Some(format!(
-            "output.dest: {dest} already holds the results of {}; choose another destination or set output.on_existing to resume or overwrite",
-            owner(&plan.body)
-        )),
+        Err(Error::NotFound { hint: Some(_), .. }) => refusal(
+            format!("bucket {} does not exist", place.bucket),
+            "create it, or change output.dest",
+        ),
+        Ok(plan) if how == OnExisting::Refuse => refusal(
+            format!("{dest} already holds the results of {}", owner(&plan.body)),
+            "choose another destination or set output.on_existing to resume or overwrite",
+        ),
         Ok(_) | Err(Error::NotFound { .. }) => None,
         Err(error) => {
             tracing::debug!(dest, %error, "cannot look at the destination");

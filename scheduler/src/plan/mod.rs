@@ -15,7 +15,7 @@ use nightshift_jobs::{
     Parsed, is_allowed,
 };
 use nightshift_objects::Objects;
-use nightshift_store::{LeaderTerm, Plan, Planned, Store, Submitted, signed};
+use nightshift_store::{LeaderTerm, Plan, Planned, Refusal, Store, Submitted, signed};
 use tokio::sync::watch;
 
 use crate::error::{InputProblem, PlanError};
@@ -103,24 +103,27 @@ pub async fn plan_job(
         return recur(store, term, job.job, &parsed, cron).await;
     }
     let located = |error| locate(STORED_NAME, text, error);
-    let refused = |words: &str| located(refusal(&parsed, words).into());
+    let refused = |refusal: Refusal| located(self::refused(&parsed, refusal).into());
     let spec = &parsed.spec;
     let vars = JobVars {
         job_id: job.job,
         run_date: job.run_date.clone(),
         run_index: u64::try_from(job.run_index).unwrap_or(0),
     };
-    let dest = spec.dest(&vars).map_err(|error| refused(&error.to_string()))?;
+    let dest = spec.dest(&vars).map_err(|error| {
+        let (place, message) = ("output.dest".to_owned(), error.to_string());
+        refused(Refusal { place, message, hint: None })
+    })?;
     check_prefixes(job, &parsed, &dest).map_err(|problem| located(problem.into()))?;
     if !spec.notify().is_empty() {
         let entries = serde_json::to_value(spec.notify()).expect("texts are plain data");
         let now = term.borrow().clone();
-        if let Some(words) = store.notify_refusal(&now, job.job, &entries).await? {
-            return Err(refused(&words));
+        if let Some(refusal) = store.notify_refusal(&now, job.job, &entries).await? {
+            return Err(refused(refusal));
         }
     }
-    if let Some(words) = destination::refusal(objects, &dest, spec.on_existing()).await {
-        return Err(refused(&words));
+    if let Some(refusal) = destination::refusal(objects, &dest, spec.on_existing()).await {
+        return Err(refused(refusal));
     }
 
     let n_rows = snapshot(store, objects, term, job.job, &parsed, located).await?;
@@ -130,7 +133,7 @@ pub async fn plan_job(
     match store.planned(&now, job.job, &plan).await? {
         Planned::Ready => Ok(()),
         Planned::Gone => Err(PlanError::Gone),
-        Planned::Refused(words) => Err(refused(&words)),
+        Planned::Refused(refusal) => Err(refused(refusal)),
     }
 }
 
@@ -247,23 +250,17 @@ fn check_prefixes(job: &Submitted, parsed: &Parsed, dest: &str) -> Result<(), In
     }
 }
 
-/// A refusal of the store or of a template, located at the part of the spec that it is about. The store's
-/// words have the form `output.dest: what is wrong; what to do`.
-fn refusal(parsed: &Parsed, words: &str) -> InputProblem {
-    let mut diagnostic = if words.starts_with("input:") {
-        parsed.places.input_unreadable(parsed.spec.input(), "")
-    } else if words.starts_with("schedule.after:") {
-        parsed.places.no_such_job()
-    } else if words.starts_with("notify:") {
-        parsed.places.notify_refused()
-    } else {
-        parsed.places.dest_not_writable("", "")
+/// A refusal, located at the part of the spec that it is about.
+fn refused(parsed: &Parsed, refusal: Refusal) -> InputProblem {
+    let mut diagnostic = match refusal.place.as_str() {
+        "input" => parsed.places.input_unreadable(parsed.spec.input(), ""),
+        "schedule.after" => parsed.places.no_such_job(),
+        "notify" => parsed.places.notify_refused(),
+        _ => parsed.places.dest_not_writable("", ""),
     };
-    let (message, help) =
-        words.split_once("; ").map_or((words, None), |(message, help)| (message, Some(help)));
     diagnostic.code = "plan::refused".to_owned();
-    diagnostic.message = message.to_owned();
-    diagnostic.help = help.map(str::to_owned);
+    diagnostic.message = refusal.message;
+    diagnostic.help = refusal.hint;
     diagnostic.into()
 }
 

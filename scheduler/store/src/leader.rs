@@ -128,13 +128,35 @@ pub struct Policy {
     pub retry_classes: Option<Vec<String>>,
 }
 
+/// Why a spec is not planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The key of the spec that it is about: `input`, `output.dest`, `schedule.after`, `notify`.
+    pub place: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do, or what is allowed.
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// From the fields of an answer; nothing is refused where they are null.
+    pub(crate) fn read(
+        place: Option<String>,
+        message: Option<String>,
+        hint: Option<String>,
+    ) -> Option<Self> {
+        Some(Self { place: place?, message: message?, hint })
+    }
+}
+
 /// What became of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Planned {
     /// The job may be claimed now.
     Ready,
-    /// The destination or an input is not allowed, or belongs to another job: pass these words to [`Store::rejected`].
-    Refused(String),
+    /// The destination or an input is not allowed, or belongs to another job: say so with [`Store::rejected`].
+    Refused(Refusal),
     /// The job is not `submitted` any more (cancelled, or planned before): nothing was done.
     Gone,
 }
@@ -234,7 +256,7 @@ impl Store {
         let plan =
             serde_json::to_value(plan).map_err(|e| Error::inconsistent("planned.plan", e))?;
         let row = sqlx::query!(
-            r#"/* planned */ select outcome as "outcome!", words from nightshift.planned($1, $2, $3)"#,
+            r#"/* planned */ select outcome as "outcome!", (refused).place, (refused).message, (refused).hint from nightshift.planned($1, $2, $3)"#,
             term.term,
             job,
             plan,
@@ -243,7 +265,9 @@ impl Store {
         .await?;
         match row.outcome.as_str() {
             "ready" => Ok(Planned::Ready),
-            "refused" => Ok(Planned::Refused(row.words.unwrap_or_default())),
+            "refused" => Refusal::read(row.place, row.message, row.hint)
+                .map(Planned::Refused)
+                .ok_or_else(|| Error::inconsistent("planned.refused", "null")),
             "gone" => Ok(Planned::Gone),
             other => Err(Error::inconsistent("planned.outcome", other)),
         }

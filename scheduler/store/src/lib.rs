@@ -42,7 +42,7 @@ pub use error::Error;
 pub use figures::Figure;
 pub use items::{Artifact, ItemFilter, ItemReport, ItemRow, ItemStatus};
 pub use jobs::{Only, Submission};
-pub use leader::{LeaderTerm, Plan, Planned, Policy, Submitted, TickCounts};
+pub use leader::{LeaderTerm, Plan, Planned, Policy, Refusal, Submitted, TickCounts};
 pub use leases::{InputChunk, JobInfo, Lease, ShardKind};
 pub use migrate::{File, PROTOCOL, SCHEMA, Schema, Versions, migrate, migrate_to};
 pub use notify::{Hints, Notice, Notices};

@@ -49,6 +49,8 @@ pub struct QueueRow {
     pub blocked: bool,
     /// Why it waits, in words.
     pub reason: Option<String>,
+    /// The SQL function that lets it go on, when it waits for its user.
+    pub call: Option<String>,
     /// The database's clock.
     pub now_unix_ms: i64,
 }
@@ -64,7 +66,7 @@ impl Store {
             r#"/* queue */ select job_id as job, tenant, name, tenant_no as "tenant_no!", usage as "usage!", weight as "weight!", max_leased,
                 priority as "priority!", items_left as "items_left!", shards_left as "shards_left!", n_leased as "n_leased!", item_ms, measured_on,
                 n_workers as "n_workers!", n_live as "n_live!", opens_unix_ms, closes_unix_ms, time_window, after as "after!", blocked as "blocked!",
-                reason, now_unix_ms as "now_unix_ms!"
+                reason, call, now_unix_ms as "now_unix_ms!"
             from nightshift.queue()"#
         )
         .fetch_all(&self.pool)

@@ -14,7 +14,7 @@ impl Store {
         let states: Vec<String> = filter.states.iter().map(ToString::to_string).collect();
         Ok(sqlx::query_as!(
             JobView,
-            r#"/* jobs */ select id as "id!", tenant as "tenant!", name, kind, state::text as "state!: JobState", held as "held!", reason,
+            r#"/* jobs */ select id as "id!", tenant as "tenant!", name, kind, state::text as "state!: JobState", held as "held!", why as reason, call, call_id,
                 priority as "priority!", round as "round!", labels as "labels!", dest, model_key, fingerprint, n_rows, n_items,
                 n_ok as "n_ok!", n_failed as "n_failed!", n_skipped as "n_skipped!", n_in_flight as "n_in_flight!",
                 n_leased as "n_leased!", errors, nullif(warnings, '') as warnings, submitted_by as "submitted_by!", idempotency_key,
@@ -43,7 +43,7 @@ impl Store {
     pub async fn job(&self, job: i64) -> Result<JobView, Error> {
         sqlx::query_as!(
             JobView,
-            r#"/* job */ select id as "id!", tenant as "tenant!", name, kind, state::text as "state!: JobState", held as "held!", reason,
+            r#"/* job */ select id as "id!", tenant as "tenant!", name, kind, state::text as "state!: JobState", held as "held!", why as reason, call, call_id,
                 priority as "priority!", round as "round!", labels as "labels!", dest, model_key, fingerprint, n_rows, n_items,
                 n_ok as "n_ok!", n_failed as "n_failed!", n_skipped as "n_skipped!", n_in_flight as "n_in_flight!",
                 n_leased as "n_leased!", errors, nullif(warnings, '') as warnings, submitted_by as "submitted_by!", idempotency_key,

@@ -34,6 +34,10 @@ pub struct JobView {
     pub held: bool,
     /// Why it waits, in words; `None` when it runs or has ended.
     pub reason: Option<String>,
+    /// The SQL function that lets it go on, when it waits for its user.
+    pub call: Option<String>,
+    /// What that function takes: the job, or its schedule.
+    pub call_id: Option<i64>,
     /// Higher goes first.
     pub priority: i32,
     /// 1, and one more after each retry.

@@ -1,6 +1,6 @@
 //! The outbox of notifications, as the leading scheduler empties it.
 
-use crate::{Error, LeaderTerm, Store};
+use crate::{Error, LeaderTerm, Refusal, Store};
 
 /// A notification to deliver now.
 #[derive(Clone)]
@@ -40,15 +40,16 @@ impl Store {
         term: &LeaderTerm,
         job: i64,
         entries: &serde_json::Value,
-    ) -> Result<Option<String>, Error> {
-        Ok(sqlx::query_scalar!(
-            "/* notify_refusal */ select nightshift.notify_refusal($1, $2, $3)",
+    ) -> Result<Option<Refusal>, Error> {
+        let row = sqlx::query!(
+            "/* notify_refusal */ select place, message, hint from nightshift.notify_refusal($1, $2, $3)",
             term.term,
             job,
             entries
         )
         .fetch_one(&self.pool)
-        .await?)
+        .await?;
+        Ok(Refusal::read(row.place, row.message, row.hint))
     }
 
     /// Takes at most `limit` (64) notifications to deliver. Each is due again in 20 seconds unless [`Store::webhook_told`] is called

@@ -94,6 +94,7 @@ const OF_TENANTS: &[(&str, &str, Outcome)] = &[
     ("usage_now(double precision)", "", Pure),
     ("versions()", "", Pure),
     ("waits_for(bigint)", "waits_for(JOB)", Answer("")),
+    ("way_on(job_state,boolean,boolean,text)", "", Pure),
     ("worker_state(timestamp with time zone,boolean)", "", Pure),
 ];
 

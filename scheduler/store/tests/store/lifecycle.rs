@@ -160,7 +160,10 @@ async fn pause_drains_and_resume_goes_on() {
     lab.worker.release(&lease, &report(vec![ok(1)])).await.unwrap();
     let view = lab.job(job).await;
     assert_eq!((view.state, view.n_ok), (JobState::Paused, 2));
-    assert_eq!(view.reason, Some(format!("paused; select nightshift.resume({job})")));
+    assert_eq!(view.reason.as_deref(), Some("paused"));
+    assert_eq!((view.call.as_deref(), view.call_id), (Some("resume"), Some(job)));
+    let said = lab.text(&format!("select reason from nightshift.jobs where id = {job}")).await;
+    assert_eq!(said, format!("paused; select nightshift.resume({job})"));
     assert!(lab.alice.resume(job).await.unwrap());
     assert!(!lab.alice.resume(job).await.unwrap());
     let again = lab.claim(worker).await;
@@ -183,7 +186,11 @@ async fn hold_lets_leases_go_on() {
         Verdict::Continue
     );
     assert!(lab.worker.claim(worker, 1, LEASE).await.unwrap().is_empty());
-    assert_eq!(lab.job(job).await.reason, Some(format!("held; select nightshift.release({job})")));
+    let held = lab.job(job).await;
+    assert_eq!(
+        (held.reason.as_deref(), held.call.as_deref(), held.call_id),
+        (Some("held"), Some("release"), Some(job))
+    );
     assert!(lab.alice.unhold(job).await.unwrap());
     assert_eq!(lab.claim(worker).await.shard, 1);
 }

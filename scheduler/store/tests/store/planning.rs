@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nightshift_store::{Error, JobState, Only, Plan, Planned, Submission};
+use nightshift_store::{Error, JobState, Only, Plan, Planned, Refusal, Submission};
 
 use crate::lab::{Lab, plan};
 
@@ -12,9 +12,10 @@ async fn planned(lab: &Lab, change: impl FnOnce(Plan) -> Plan) -> (i64, Planned)
     (job, answer)
 }
 
-fn words(answer: &Planned) -> &str {
+fn words(answer: &Planned) -> String {
     match answer {
-        Planned::Refused(words) => words,
+        Planned::Refused(Refusal { message, hint: Some(hint), .. }) => format!("{message}; {hint}"),
+        Planned::Refused(refusal) => refusal.message.clone(),
         other => panic!("expected a refusal, got {other:?}"),
     }
 }

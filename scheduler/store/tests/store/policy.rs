@@ -296,7 +296,7 @@ async fn a_job_waits_only_for_earlier_jobs_of_its_tenant() {
         let policy = Policy { after: vec![wrong], ..certain() };
         let plan = Plan { policy, ..crate::lab::plan(job) };
         match lab.scheduler.planned(&lab.term, job, &plan).await.unwrap() {
-            Planned::Refused(words) => assert!(words.starts_with("schedule.after: "), "{words}"),
+            Planned::Refused(refusal) => assert_eq!(refusal.place, "schedule.after"),
             other => panic!("{other:?}"),
         }
     }

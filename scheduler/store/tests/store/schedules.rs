@@ -140,9 +140,12 @@ async fn one_run_can_be_cancelled_and_a_schedule_paused_and_removed() {
     assert!(to(ScheduleMove::Pause).await);
     assert!(!to(ScheduleMove::Pause).await);
     let second = lab.text("select max(id)::text from nightshift.job").await;
-    let reason = lab.job(second.parse().unwrap()).await.reason.unwrap();
-    let words = format!("paused; select nightshift.resume_schedule({schedule})");
-    assert!(reason.ends_with(&words), "{reason}");
+    let waiting = lab.job(second.parse().unwrap()).await;
+    let call = (waiting.call.as_deref(), waiting.call_id.map(|id| id.to_string()));
+    assert_eq!(call, (Some("resume_schedule"), Some(schedule.to_string())));
+    let reason = waiting.reason.unwrap();
+    let words = ": paused";
+    assert!(reason.ends_with(words), "{reason}");
     lab.advance(7_200).await;
     assert!(due(&lab).await.is_none());
     assert!(to(ScheduleMove::Resume).await);
