@@ -89,7 +89,8 @@ declare
 begin
     select * into v_job from job where id = wanted and tenant_id in (select my_tenants());
     if not found then
-        perform refuse(format('there is no job %s', wanted), 'select id, name, state from nightshift.jobs', code => 'NSNOF');
+        raise exception using errcode = 'NSNOF', table = 'job', message = format('there is no job %s', wanted),
+            hint = 'select id, name, state from nightshift.jobs';
     elsif v_job.planned_at is null then
         begin
             select * into v_job from job where id = wanted for update;

@@ -55,9 +55,9 @@ fn store(error: &nightshift_store::Error) -> (Exit, Option<String>) {
             let help: Vec<&str> = [detail, hint].into_iter().flatten().map(String::as_str).filter(|text| !text.is_empty()).collect();
             (Exit::Refused, Some(help.join("\nhelp: ")).filter(|help| !help.is_empty()))
         }
-        E::NotFound { message } => {
+        E::NotFound { is_job, .. } => {
             let lists = "`nightshift ps -a` lists the jobs of this login".to_owned();
-            (Exit::NotFound, message.starts_with("there is no job").then_some(lists))
+            (Exit::NotFound, is_job.then_some(lists))
         }
         E::VersionMismatch { hint, .. } => (Exit::Unreachable, Some(hint.clone())),
         E::Denied { .. } => (
@@ -130,7 +130,7 @@ mod tests {
             hint: Some("do".into()),
         };
         assert_eq!(classify(&anyhow::Error::from(refused)), (Exit::Refused, Some("do".into())));
-        let missing = nightshift_store::Error::NotFound { message: "job 7".into() };
+        let missing = nightshift_store::Error::NotFound { is_job: true, message: "job 7".into() };
         assert_eq!(code(missing.into()), Exit::NotFound);
         let denied = nightshift_store::Error::Denied { message: "x".into() };
         assert_eq!(code(denied.into()), Exit::Refused);

@@ -126,7 +126,7 @@ impl<'a> Manifest<'a> {
         let value: Value = serde_json::from_str(&record.text).map_err(|error| {
             let text = error.to_string();
             let what = text.split(" at line ").next().unwrap_or(&text);
-            at(error.column().max(1), plain(what))
+            at(error.column().max(1), what)
         })?;
         match value {
             Value::Object(map) => Ok(map.into_iter().collect()),
@@ -196,11 +196,6 @@ fn uri_of(parsed: &Parsed) -> (&str, ManifestFormat) {
         InputSpec::Manifest { uri, format, .. } => (uri, *format),
         _ => panic!("the caller opens manifests only"),
     }
-}
-
-/// serde_json's message, or a shorter one.
-fn plain(message: &str) -> &str {
-    if message.starts_with("control character") { "control character in string" } else { message }
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub enum Error {
     /// No such job, item or tenant, or not one of ours (the two are not told apart).
     #[error("{message}")]
     NotFound {
+        /// Whether it was a job.
+        is_job: bool,
         /// One sentence that names what was looked for.
         message: String,
     },
@@ -114,7 +116,10 @@ fn from_code(code: &str, error: sqlx::Error) -> Error {
         "NSREF" => {
             Error::Refused { message: fields.message, detail: fields.detail, hint: fields.hint }
         }
-        "NSNOF" => Error::NotFound { message: fields.message },
+        "NSNOF" => Error::NotFound {
+            is_job: fields.table.as_deref() == Some("job"),
+            message: fields.message,
+        },
         "NSVER" => Error::VersionMismatch {
             message: fields.message,
             hint: fields.hint.unwrap_or_default(),
@@ -153,18 +158,20 @@ struct Fields {
     message: String,
     detail: Option<String>,
     hint: Option<String>,
+    table: Option<String>,
 }
 
 impl Fields {
     fn of(error: &sqlx::Error) -> Self {
         let Some(database) = error.as_database_error() else {
-            return Self { message: error.to_string(), detail: None, hint: None };
+            return Self { message: error.to_string(), detail: None, hint: None, table: None };
         };
         let postgres = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>();
         Self {
             message: database.message().to_owned(),
             detail: postgres.and_then(|e| e.detail()).map(str::to_owned),
             hint: postgres.and_then(|e| e.hint()).map(str::to_owned),
+            table: database.table().map(str::to_owned),
         }
     }
 }

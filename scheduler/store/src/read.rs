@@ -215,5 +215,5 @@ impl Store {
 }
 
 fn no_job(job: i64) -> Error {
-    Error::NotFound { message: format!("there is no job {job}") }
+    Error::NotFound { is_job: true, message: format!("there is no job {job}") }
 }

@@ -88,11 +88,11 @@ pub(super) fn gif(bytes: &[u8], limits: &Limits) -> Result<RawImage, DecodeError
 }
 
 fn gif_failed(error: ::gif::DecodingError, limits: &Limits) -> DecodeError {
-    let text = error.to_string();
-    if text.contains("limit") || text.contains("memory") {
-        return too_big(limits);
+    use ::gif::DecodingError::{MemoryLimit, OutOfMemory};
+    match error {
+        MemoryLimit | OutOfMemory => too_big(limits),
+        other => DecodeError::TruncatedImage { reason: other.to_string() },
     }
-    DecodeError::TruncatedImage { reason: text }
 }
 
 /// Size check, then pixels in one of our modes.
