@@ -56,10 +56,10 @@ pub struct Global {
     /// Folder that holds one folder per model
     #[arg(long, global = true, value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
-    /// Say less: errors only
+    /// Print errors only
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Say more; twice for still more
+    /// Print more; twice for still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// No colours (NO_COLOR does the same)
@@ -87,22 +87,22 @@ pub enum Verb {
         #[arg(long)]
         runnable: bool,
     },
-    /// Show what a spec would make, and write nothing
+    /// Show what a spec would make, without writing anything
     ///
-    /// Counts the inputs and items and shows the first ones. Needs the object store only when the inputs lie there.
+    /// Counts the inputs and items and shows the first ones. Needs the object store only when the inputs are there.
     Plan(PlanArgs),
     /// Submit a spec; prints the id of the job alone on standard output
     Submit(SubmitArgs),
     /// List jobs
     Ps {
-        /// Finished, cancelled and rejected jobs too
+        /// Include finished, cancelled and rejected jobs
         #[arg(short, long)]
         all: bool,
         /// How to print
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Show who goes next, and when it will start and finish
+    /// Show which job is next, and when each will start and finish
     Queue(QueueArgs),
     /// List, pause and remove recurring jobs
     #[command(subcommand)]
@@ -132,7 +132,7 @@ pub enum Verb {
         #[arg(long, value_name = "TIME", value_parser = crate::units::parse_duration)]
         timeout: Option<std::time::Duration>,
     },
-    /// Stop a job; what is finished stays, and `retry` would go on with the rest
+    /// Stop a job; finished pictures stay, and `retry` would continue with the rest
     Cancel {
         /// The job's id
         job: i64,
@@ -142,32 +142,32 @@ pub enum Verb {
         /// The job's id
         job: i64,
     },
-    /// Go on with a paused or held job
+    /// Resume a paused or held job
     Resume {
         /// The job's id
         job: i64,
     },
-    /// Go on with a job that has ended: its failed items, and what a cancelled or failed job never ran
+    /// Continue a job that has ended: its failed items, and the items that a cancelled or failed job never ran
     Retry {
         /// The job's id
         job: i64,
-        /// Of the failed items only this one
+        /// Only this failed item
         #[arg(long, value_name = "INDEX", conflicts_with = "error_code")]
         item: Option<u64>,
-        /// Of the failed items only those with this code
+        /// Only the failed items with this code
         #[arg(long, value_name = "CODE")]
         error_code: Option<String>,
     },
-    /// Run specs on this machine alone: start everything, submit, wait, stop everything
+    /// Run specs on this machine only: start everything, submit, wait, stop everything
     Run(RunArgs),
     /// Start the local system and stay until interrupted
     ///
-    /// Says which file to `source` in another shell: it sets the URLs of a user and of the owner (for admin), and the keys of the object store.
+    /// Prints which file to `source` in another shell: it sets the URLs of a user and of the owner (for admin), and the keys of the object store.
     Up {
         /// Port of the embedded object store; 0 is any free one
         #[arg(long, default_value_t = 0, value_name = "PORT")]
         s3_port: u16,
-        /// Pictures in the making at a time
+        /// Pictures drawn at the same time
         #[arg(long, value_name = "N")]
         slots: Option<u64>,
         /// Threads of the engine; 0 is one per core
@@ -178,7 +178,7 @@ pub enum Verb {
     Scheduler,
     /// Run a worker: lease shards, draw pictures, store them
     Worker {
-        /// Pictures in the making at a time
+        /// Pictures drawn at the same time
         #[arg(long, value_name = "N")]
         slots: Option<u64>,
         /// Threads of the engine; 0 is one per core
@@ -190,26 +190,26 @@ pub enum Verb {
     },
     /// Create or upgrade the schema, as the owner of the database
     Migrate,
-    /// Look after tenants, logins and workers, as the owner of the database
+    /// Manage tenants, logins and workers, as the owner of the database
     ///
     /// The owner's URL is NIGHTSHIFT_OWNER_URL (database.owner_url), else that of every verb. `nightshift up` sets it in its env file.
     #[command(subcommand)]
     Admin(AdminVerb),
     /// Draw one picture without any server
     Generate(GenerateArgs),
-    /// Look after model folders
+    /// Manage model folders
     #[command(subcommand)]
     Model(ModelVerb),
-    /// Make toy scenes with known truth, which the nano model is trained on
+    /// Make toy scenes with known ground truth, which the nano model is trained on
     #[command(subcommand)]
     Nano(NanoVerb),
-    /// Measure how well a model does what it is asked
+    /// Measure how well a model follows its tasks
     #[command(subcommand)]
     Eval(EvalVerb),
     /// Measure this machine and this build
     #[command(subcommand)]
     Bench(BenchVerb),
-    /// Check the database, the object store and the models, and say what is wrong
+    /// Check the database, the object store and the models, and report what is wrong
     Doctor {
         /// Also write to and read from this place
         #[arg(long, value_name = "S3_URI")]
@@ -280,7 +280,7 @@ pub struct ScenesArgs {
 pub enum ConfigVerb {
     /// Print every value; secrets are hidden
     Show {
-        /// Say where each value came from
+        /// Show where each value came from
         #[arg(long)]
         origin: bool,
         /// How to print

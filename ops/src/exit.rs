@@ -24,9 +24,9 @@ pub enum Exit {
     JobFailed = 6,
     /// The job was cancelled.
     JobCancelled = 7,
-    /// `wait --timeout` ran out; the job goes on.
+    /// `wait --timeout` ran out; the job continues.
     TimedOut = 124,
-    /// Interrupted; a submitted job goes on.
+    /// Interrupted; a submitted job continues.
     Interrupted = 130,
 }
 
@@ -44,8 +44,8 @@ impl Exit {
         (Exit::Unreachable, "database or object store unreachable, or of another version"),
         (Exit::JobFailed, "the job failed or was rejected"),
         (Exit::JobCancelled, "the job was cancelled"),
-        (Exit::TimedOut, "wait timed out; the job goes on"),
-        (Exit::Interrupted, "interrupted; a submitted job goes on (run: the local system stops)"),
+        (Exit::TimedOut, "wait timed out; the job continues"),
+        (Exit::Interrupted, "interrupted; a submitted job continues (run: the local system stops)"),
     ];
 
     /// The number.
@@ -122,8 +122,8 @@ mod tests {
             5  database or object store unreachable, or of another version
             6  the job failed or was rejected
             7  the job was cancelled
-          124  wait timed out; the job goes on
-          130  interrupted; a submitted job goes on (run: the local system stops)
+          124  wait timed out; the job continues
+          130  interrupted; a submitted job continues (run: the local system stops)
         ");
     }
 }

@@ -66,7 +66,7 @@ fn store(error: &nightshift_store::Error) -> (Exit, Option<String>) {
         ),
         E::BadConfig { .. } => (
             Exit::Usage,
-            Some("`nightshift config show --origin` says where database.url comes from".to_owned()),
+            Some("`nightshift config show --origin` shows where database.url comes from".to_owned()),
         ),
         E::LeaseLost | E::NotLeader | E::UnknownWorker => (Exit::Refused, None),
         E::Locked(_) => (
@@ -75,7 +75,7 @@ fn store(error: &nightshift_store::Error) -> (Exit, Option<String>) {
         ),
         E::Unreachable(_) => (
             Exit::Unreachable,
-            Some("check that Postgres runs and that DATABASE_URL leads to it; `nightshift doctor` looks closer".to_owned()),
+            Some("check that Postgres is running and that DATABASE_URL points to it; `nightshift doctor` checks it in detail".to_owned()),
         ),
         E::Unexpected(_) | E::Inconsistent { .. } => (Exit::Unreachable, None),
     }
@@ -93,7 +93,7 @@ fn objects(error: &nightshift_objects::Error) -> (Exit, Option<String>) {
         ),
         error if error.is_transient() => (
             Exit::Unreachable,
-            Some("check AWS_ENDPOINT_URL_S3; `nightshift doctor` looks closer".to_owned()),
+            Some("check AWS_ENDPOINT_URL_S3; `nightshift doctor` checks it in detail".to_owned()),
         ),
         _ => (Exit::Refused, None),
     }

@@ -182,7 +182,7 @@ impl System {
         write().with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Returns when the scheduler or the worker has ended although nobody asked it to.
+    /// Returns when the scheduler or the worker has ended without being asked to.
     ///
     /// # Errors
     /// Always: why it ended.
@@ -192,13 +192,13 @@ impl System {
             ended = &mut self.worker.1 => ended,
         };
         match ended {
-            Ok(Ok(())) => anyhow::anyhow!("a part of the local system ended by itself"),
+            Ok(Ok(())) => anyhow::anyhow!("a part of the local system ended unexpectedly"),
             Ok(Err(error)) => error,
             Err(panic) => anyhow::anyhow!("a part of the local system failed: {panic}"),
         }
     }
 
-    /// Stops everything; pictures in the making are finished first, unless `hurry` is ready before.
+    /// Stops everything; pictures in progress will be finished first, unless `hurry` is ready before.
     ///
     /// # Errors
     /// The Postgres server could not be stopped.

@@ -8,7 +8,7 @@ use serde_yaml::{Mapping, Value};
 
 use crate::exit::{Exit, Failure};
 
-/// More than this is no spec; the rest is not read. A little above the parser's own limit, so that its message is shown.
+/// A larger file is not a spec; the rest is not read. A little above the parser's own limit, so that its message is shown.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// A spec that was read, not yet parsed.
@@ -44,7 +44,7 @@ impl SpecFile {
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-            Failure::new(Exit::Usage, format!("{name}:{line}: the file is not UTF-8 text here"))
+            Failure::new(Exit::Usage, format!("{name}:{line}: the file is not UTF-8 here"))
         })?;
         Ok(Self { name, text })
     }
@@ -52,7 +52,7 @@ impl SpecFile {
     /// Changes values: each is `path=value`, the value read as YAML. The text becomes plain YAML without comments.
     ///
     /// # Errors
-    /// [`Exit::Usage`] when an assignment has no `=`, leads through something that is no mapping, or the text is no mapping.
+    /// [`Exit::Usage`] when an assignment has no `=`, leads through something that is not a mapping, or the text is not a mapping.
     pub fn set(&mut self, assignments: &[String]) -> Result<(), Failure> {
         if assignments.is_empty() {
             return Ok(());
@@ -71,7 +71,7 @@ impl SpecFile {
         for assignment in assignments {
             let (path, value) = assignment
                 .split_once('=')
-                .ok_or_else(|| usage(format!("--set {assignment}: there is no `=`")))?;
+                .ok_or_else(|| usage(format!("--set {assignment}: `=` is missing")))?;
             let value: Value = serde_yaml::from_str(value).map_err(|error| {
                 usage(format!("--set {assignment}: the value is not YAML: {error}"))
             })?;
@@ -152,10 +152,6 @@ mod tests {
         std::fs::write(&path, b"a: 1\nb: \xff\n").unwrap();
         let bad = SpecFile::read(&path).unwrap_err();
         assert_eq!(bad.exit, Exit::Usage);
-        assert!(
-            bad.message.ends_with("bad.yaml:2: the file is not UTF-8 text here"),
-            "{}",
-            bad.message
-        );
+        assert!(bad.message.ends_with("bad.yaml:2: the file is not UTF-8 here"), "{}", bad.message);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often progress is told when nobody watches a terminal.
+/// How often progress is printed without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
 /// How to talk to the person at the terminal.
@@ -89,7 +89,7 @@ impl Progress {
         Self { ui, name, bar, last_line: Instant::now(), last_done: 0 }
     }
 
-    /// Tells where the job stands.
+    /// Shows the progress of the job.
     pub fn update(&mut self, state: &str, done: u64, failed: u64, total: u64) {
         if let Some(bar) = &self.bar {
             bar.set_length(total);

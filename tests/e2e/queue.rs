@@ -146,14 +146,14 @@ async fn a_schedule_is_made_listed_paused_resumed_and_removed() {
     assert!(json[0]["next_due_unix_ms"].as_i64().is_some(), "{json}");
 
     let (_, note) = said(&system, &["schedule", "pause", "1"]);
-    assert!(note.contains("schedule 1 is paused; runs that have started go on"), "{note}");
+    assert!(note.contains("schedule 1 is paused; runs that have started continue"), "{note}");
     assert_eq!(cell(&list(), "yearly", "STATE"), "paused");
     let view = system.job(job).await;
     assert!(why(&view).ends_with(": paused"), "{}", why(&view));
     assert_eq!((view.call.as_deref(), view.call_id), (Some("resume_schedule"), Some(1)));
     refused(&system, &["schedule", "pause", "1"], 4, "schedule 1 is not active");
     let (_, note) = said(&system, &["schedule", "resume", "1"]);
-    assert!(note.contains("schedule 1 goes on with its next due time"), "{note}");
+    assert!(note.contains("schedule 1 continues with its next due time"), "{note}");
     assert_eq!(cell(&list(), "yearly", "STATE"), "active");
     refused(&system, &["schedule", "resume", "1"], 4, "schedule 1 is not paused");
 
@@ -163,6 +163,6 @@ async fn a_schedule_is_made_listed_paused_resumed_and_removed() {
     assert_eq!(list().lines().count(), 1, "only the head is left");
     let all = said(&system, &["schedule", "ls", "--all"]).0;
     assert_eq!(cell(&all, "yearly", "STATE"), "removed");
-    refused(&system, &["schedule", "rm", "1"], 4, "schedule 1 was removed before");
+    refused(&system, &["schedule", "rm", "1"], 4, "schedule 1 was already removed");
     refused(&system, &["schedule", "rm", "2"], 3, "there is no schedule 2");
 }

@@ -40,7 +40,7 @@ pub enum Error {
     NoUnprivilegedUser,
     /// The user that runs the server cannot reach the data folder.
     #[error(
-        "user `{user}`, which runs PostgreSQL since it refuses to run as root, may not pass through {}\nhelp: `chmod o+x {}`, or choose a data folder elsewhere, for example below /var/lib", .folder.display(), .folder.display()
+        "user `{user}`, which runs PostgreSQL because it refuses to run as root, cannot enter {}\nhelp: `chmod o+x {}`, or choose a data folder elsewhere, for example below /var/lib", .folder.display(), .folder.display()
     )]
     NotTraversable {
         /// The folder that is closed to it.
@@ -59,7 +59,7 @@ pub enum Error {
         uid: u32,
     },
     /// Somebody else owns a data folder or may write into it, and could make this process obey what lies there.
-    #[error("{} belongs to user id {owner} and has mode {mode:o}; a data folder must be one's own and closed to the writes of others\nhelp: `chmod go-w {}` if it is yours, else choose another data folder", .folder.display(), .folder.display())]
+    #[error("{} belongs to user id {owner} and has mode {mode:o}; a data folder must belong to you and not be writable by others\nhelp: `chmod go-w {}` if it is yours, else choose another data folder", .folder.display(), .folder.display())]
     ForeignFolder {
         /// The folder.
         folder: PathBuf,
@@ -75,7 +75,7 @@ pub enum Error {
         output: String,
     },
     /// The server ended before it was ready.
-    #[error("PostgreSQL ended before it was ready ({status}); the end of {} says:\n{tail}", .log.display())]
+    #[error("PostgreSQL ended before it was ready ({status}); the end of {} reads:\n{tail}", .log.display())]
     StartFailed {
         /// How it ended.
         status: String,
@@ -85,7 +85,7 @@ pub enum Error {
         tail: String,
     },
     /// The server was not ready in time; it has been stopped again.
-    #[error("PostgreSQL was not ready after {seconds} s; the end of {} says:\n{tail}", .log.display())]
+    #[error("PostgreSQL was not ready after {seconds} s; the end of {} reads:\n{tail}", .log.display())]
     StartTimeout {
         /// How long we waited.
         seconds: u64,

@@ -25,7 +25,7 @@ pub const NEARER: f32 = 1.2;
 /// What a caption says beyond shapes and colours, which it always says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Mentions {
-    /// Where each object stands.
+    /// The position of each object.
     pub position: bool,
     /// That an object is small or large.
     pub size: bool,

@@ -42,7 +42,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// Where it stands.
+    /// Its position.
     #[must_use]
     pub fn position(&self) -> Position {
         Position::of((self.bounds[0] + self.bounds[2]) as f32 / 2.0)

@@ -1,4 +1,4 @@
-//! From a seed to a scene: what stands where.
+//! From a seed to a scene: what is where.
 
 use super::rng::{Rng, Stream};
 use super::scene::{

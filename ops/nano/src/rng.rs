@@ -3,7 +3,7 @@
 /// What a run of numbers is for; each has its own, so that one more draw here moves nothing there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// What stands where.
+    /// What is where.
     Layout = 1,
     /// What the caption leaves out.
     Caption = 2,

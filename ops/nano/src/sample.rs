@@ -24,7 +24,7 @@ pub const LAST: u64 = u64::MAX - MAX_SCENES;
 pub struct Sample {
     /// The seed.
     pub seed: u64,
-    /// What stands where.
+    /// What is where.
     pub scene: Scene,
     /// Its picture and exact values.
     pub drawn: Drawn,
@@ -90,7 +90,7 @@ impl Sample {
             "edited" => maps::panel(&self.edited.picture),
             "subject" => maps::panel(&render::draw(&self.subject.alone).picture),
             "subject_scene" => maps::panel(&self.elsewhere.picture),
-            other => unreachable!("no panel is called {other}"),
+            other => unreachable!("unknown panel {other}"),
         }
     }
 

@@ -59,7 +59,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// The things; a person is none.
+    /// The things; a person is not one of them.
     pub const THINGS: [Self; 4] = [Self::Ball, Self::Box, Self::Cone, Self::Cylinder];
 
     /// The word.
@@ -115,7 +115,7 @@ impl Colour {
     }
 }
 
-/// Where something stands, by the column of its middle.
+/// The position of something, by the column of its middle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Position {
@@ -141,7 +141,7 @@ impl Position {
         }
     }
 
-    /// The column that stands for it.
+    /// Its column.
     #[must_use]
     pub fn column(self) -> f32 {
         match self {
@@ -250,7 +250,7 @@ pub struct Object {
     pub size: Size,
     /// Column of its middle.
     pub column: f32,
-    /// Row where its middle stands on the ground.
+    /// Row of the ground below its middle.
     pub row: f32,
     /// Width in pixels; of a person, a third of the height.
     pub width: f32,
@@ -261,7 +261,7 @@ pub struct Object {
 }
 
 impl Object {
-    /// Where it stands.
+    /// Its position.
     #[must_use]
     pub fn position(&self) -> Position {
         Position::of(self.column)
@@ -277,7 +277,7 @@ impl Object {
     }
 }
 
-/// What stands behind and below the objects.
+/// What is behind and below the objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backdrop {
     /// Sky and ground.

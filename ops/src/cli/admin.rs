@@ -9,7 +9,7 @@ use super::OutputArgs;
 /// `admin ...`.
 #[derive(Debug, Subcommand)]
 pub enum AdminVerb {
-    /// Teams: where their data may lie, their share, caps and quota
+    /// Teams: where their data may be stored, their share, limits and quota
     #[command(subcommand)]
     Tenant(TenantVerb),
     /// Logins of a tenant
@@ -38,7 +38,7 @@ pub enum AdminVerb {
 /// `admin tenant ...`.
 #[derive(Debug, Subcommand)]
 pub enum TenantVerb {
-    /// Make a tenant
+    /// Create a tenant
     Create {
         /// Its name
         name: String,
@@ -46,7 +46,7 @@ pub enum TenantVerb {
         #[command(flatten)]
         settings: TenantSettingArgs,
     },
-    /// Change what is given, and leave the rest
+    /// Change the given settings and keep the others
     Set {
         /// Its name
         name: String,
@@ -73,30 +73,30 @@ pub enum TenantVerb {
 /// What a tenant may do.
 #[derive(Debug, Clone, Args)]
 pub struct TenantSettingArgs {
-    /// Inputs may lie below this, such as s3://bucket/path/; give all of them, `none` for no place
+    /// Allow inputs below this prefix, such as s3://bucket/path/; give all prefixes, `none` to allow nowhere
     #[arg(long = "input", value_name = "PREFIX")]
     pub inputs: Vec<String>,
-    /// Destinations may lie below this; give all of them, `none` for no place
+    /// Allow destinations below this prefix; give all prefixes, `none` to allow nowhere
     #[arg(long = "dest", value_name = "PREFIX")]
     pub dests: Vec<String>,
-    /// `notify` may call below this, such as `https://hooks.example.com/`; give all of them, `none` for no place
+    /// Allow `notify` to call URLs below this, such as `https://hooks.example.com/`; give all of them, `none` to allow nowhere
     #[arg(long = "webhook", value_name = "PREFIX")]
     pub webhooks: Vec<String>,
-    /// `notify` may sign with this variable of the scheduler's environment; give all of them, `none` for no secret
+    /// Allow `notify` to sign with this variable of the scheduler's environment; give all of them, `none` to allow no secret
     #[arg(long = "secret", value_name = "NAME")]
     pub secrets: Vec<String>,
-    /// Share of the machines relative to the other tenants; 1 at first
+    /// Share of the machines relative to the other tenants; initially 1
     #[arg(long, value_name = "NUMBER")]
     pub weight: Option<f64>,
-    /// Shards leased at a time; `none` for any number
+    /// Shards leased at a time; `none` for no limit
     #[arg(long, value_name = "N", value_parser = limit::<u32>)]
     pub max_leased: Option<Limit<u32>>,
-    /// Engine hours in a calendar month (UTC); `none` for any number
+    /// Engine hours in a calendar month (UTC); `none` for no limit
     #[arg(long, value_name = "HOURS", value_parser = limit::<f64>)]
     pub gpu_hours: Option<Limit<f64>>,
 }
 
-/// A limit as typed; none when it is lifted.
+/// A limit as typed; `none` lifts it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limit<T>(pub Option<T>);
 
@@ -113,7 +113,7 @@ fn limit<T: std::str::FromStr>(text: &str) -> Result<Limit<T>, String> {
 /// `admin member ...`.
 #[derive(Debug, Subcommand)]
 pub enum MemberVerb {
-    /// Let a login act for a tenant; with a password, make the login or change its password
+    /// Let a login act for a tenant; with a password, create the login or change its password
     Add {
         /// The tenant
         tenant: String,
@@ -143,7 +143,7 @@ pub enum MemberVerb {
 /// `admin login ...`.
 #[derive(Debug, Subcommand)]
 pub enum LoginVerb {
-    /// Make a login, or change its password
+    /// Create a login, or change its password
     Create {
         /// What it may do
         #[arg(value_parser = ["worker", "scheduler"])]
@@ -177,7 +177,7 @@ pub struct PasswordArgs {
     /// Read the password from this environment variable
     #[arg(long, value_name = "VARIABLE")]
     pub password_env: Option<String>,
-    /// Make up a password and write it into this new file, which nobody else may read
+    /// Generate a password and write it to this new file, which only you can read
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 }

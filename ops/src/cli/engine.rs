@@ -18,7 +18,7 @@ pub enum ModelVerb {
     Conform {
         /// Fixture folder
         dir: PathBuf,
-        /// What the folder describes; found out when left away
+        /// What the folder describes; detected when omitted
         #[arg(long, value_parser = ["transformer", "movqgan"])]
         kind: Option<String>,
     },
@@ -48,7 +48,7 @@ pub enum ModelVerb {
         /// Folder to write; it must not exist
         to: PathBuf,
     },
-    /// Say how much memory a model needs, use by use; nothing is loaded
+    /// Show how much memory a model needs, itemised; nothing is loaded
     Memory(MemoryArgs),
 }
 
@@ -81,16 +81,16 @@ pub struct ShapeArgs {
     /// Its image tokenizer: small or 270m
     #[arg(long, default_value = "small", value_name = "SIZE", conflicts_with = "model")]
     pub tokenizer: ImageTokenizerSize,
-    /// Numbers of the weights: f32, bf16 or int4
+    /// Format of the weights: f32, bf16 or int4
     #[arg(long, default_value = "int4", value_name = "FORMAT")]
     pub weights: Weights,
-    /// Numbers of the key and value cache: f32, bf16 or int8
+    /// Format of the key and value cache: f32, bf16 or int8
     #[arg(long, default_value = "bf16", value_name = "FORMAT")]
     pub kv_cache: KvCache,
     /// Whole picture, both panels: width x height
     #[arg(long, default_value = "768x768", value_name = "WxH", value_parser = crate::units::parse_size)]
     pub size: (u32, u32),
-    /// Pictures in the making at a time
+    /// Pictures drawn at the same time
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = slots)]
     pub slots: usize,
 }
@@ -148,7 +148,7 @@ fn window(text: &str) -> Result<Window, String> {
 /// `bench ...`.
 #[derive(Debug, Subcommand)]
 pub enum BenchVerb {
-    /// Measure the engine: tokens and pictures by time, where the time goes, and what the machine could do
+    /// Measure the engine: tokens and pictures a second, where the time goes, and what the machine could do
     Engine(BenchEngineArgs),
     /// The queue on a private Postgres: rates, waiting times, shares, bytes; exit code 1 when a target is missed
     Queue(BenchQueueArgs),
@@ -169,7 +169,7 @@ pub struct BenchEngineArgs {
     /// Temperature; 0 takes the best code
     #[arg(long, default_value_t = 1.0)]
     pub temperature: f32,
-    /// Pictures to make; one for each slot when left away
+    /// Pictures to make; by default one for each slot
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub images: Option<u32>,
     /// Stop each picture after this many tokens, to measure a part of it
@@ -178,7 +178,7 @@ pub struct BenchEngineArgs {
     /// Threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Instructions of the kernels: scalar, avx2 or avx512; the best of this machine when left away. Results are the same
+    /// Instructions of the kernels: scalar, avx2 or avx512; by default the best of this machine. Results are the same
     #[arg(long)]
     pub isa: Option<Isa>,
     /// Measure products of all formats too, by number of rows
@@ -192,10 +192,10 @@ pub struct BenchEngineArgs {
 /// Arguments of `bench queue`.
 #[derive(Debug, Args)]
 pub struct BenchQueueArgs {
-    /// Finish at least this many items before tables are weighed
+    /// Finish at least this many items before table sizes are measured
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub items: i64,
-    /// Measure each rate for so long
+    /// How long to measure each rate
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub seconds: u64,
     /// Lines of the manifest that is listed

@@ -14,9 +14,9 @@ use nightshift_nano::sample::LAST;
 /// `eval ...`.
 #[derive(Debug, Subcommand)]
 pub enum EvalVerb {
-    /// Examine a nano model on toy scenes that no training sees
+    /// Examine a nano model on toy scenes that are never used in training
     ///
-    /// Every measure stands beside its bound (the image tokenizer's copy of the truth) and a trivial baseline (mean depth, mean
+    /// Every measure is shown beside its bound (the image tokenizer's copy of the truth) and a trivial baseline (mean depth, mean
     /// normal, the unedited picture, another scene). The same command prints the same table.
     Nano(EvalNanoArgs),
 }
@@ -30,7 +30,7 @@ pub struct EvalNanoArgs {
     /// Scenes of the dense tasks, which take the best code at guidance 1
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub scenes: u32,
-    /// Scenes of the sampled tasks, at guidance 4 and temperature 1; four times those of the dense tasks when left away
+    /// Scenes of the sampled tasks, at guidance 4 and temperature 1; by default four times those of the dense tasks
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub sampled: Option<u32>,
     /// First seed
@@ -42,10 +42,10 @@ pub struct EvalNanoArgs {
     /// Guidance scale of every task instead of its own
     #[arg(long)]
     pub cfg: Option<f32>,
-    /// Numbers of the weights: f32, bf16 or int4
+    /// Format of the weights: f32, bf16 or int4
     #[arg(long, default_value = "f32", value_name = "FORMAT")]
     pub weights: Weights,
-    /// Numbers of the key and value cache: f32, bf16 or int8
+    /// Format of the key and value cache: f32, bf16 or int8
     #[arg(long, default_value = "f32", value_name = "FORMAT")]
     pub kv_cache: KvCache,
     /// How to decode
@@ -54,7 +54,7 @@ pub struct EvalNanoArgs {
     /// Cells that are evaluated at once (jacobi, coupled)
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = window)]
     pub window: usize,
-    /// Pictures in the making at a time; the table does not depend on it
+    /// Pictures drawn at the same time; the table does not depend on it
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub slots: u32,
     /// Threads; 0 is one per core

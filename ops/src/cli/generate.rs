@@ -86,10 +86,10 @@ pub struct GenerateArgs {
     /// How to decode
     #[command(flatten)]
     pub decoding: DecodingArgs,
-    /// Numbers of the weights: f32, bf16 or int4
+    /// Format of the weights: f32, bf16 or int4
     #[arg(long, default_value = "f32", value_name = "FORMAT")]
     pub weights: Weights,
-    /// Numbers of the key and value cache: f32, bf16 or int8
+    /// Format of the key and value cache: f32, bf16 or int8
     #[arg(long, default_value = "f32", value_name = "FORMAT")]
     pub kv_cache: KvCache,
     /// Threads; 0 is one per core

@@ -76,10 +76,10 @@ pub struct ItemsArgs {
 pub struct LogsArgs {
     /// The job's id
     pub job: i64,
-    /// Only what concerns this item
+    /// Only entries about this item
     #[arg(long, value_name = "INDEX")]
     pub item: Option<i64>,
-    /// Stay and print what comes, until the job is over
+    /// Keep printing new entries until the job is over
     #[arg(short, long)]
     pub follow: bool,
 }
@@ -96,7 +96,7 @@ pub struct RunArgs {
     /// Copy these files into the bucket first: a file or folder, and the key below s3://nightshift/
     #[arg(long, value_name = "PATH=KEY")]
     pub put: Vec<String>,
-    /// Pictures in the making at a time
+    /// Pictures drawn at the same time
     #[arg(long, value_name = "N")]
     pub slots: Option<u64>,
     /// Threads of the engine; 0 is one per core

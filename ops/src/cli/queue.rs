@@ -24,17 +24,17 @@ pub enum ScheduleVerb {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Start no more runs until `resume`; those that have started go on
+    /// Start no more runs until `resume`; those that have started continue
     Pause {
         /// The schedule's id
         schedule: i64,
     },
-    /// Start runs again; those that were missed are left out
+    /// Start runs again; missed ones are skipped
     Resume {
         /// The schedule's id
         schedule: i64,
     },
-    /// End a recurring job; runs that have started go on
+    /// End a recurring job; runs that have started continue
     Rm {
         /// The schedule's id
         schedule: i64,

@@ -78,7 +78,7 @@ fn bench_engine(ui: Ui, args: &BenchEngineArgs) -> anyhow::Result<Exit> {
 
 fn options(args: &BenchEngineArgs) -> anyhow::Result<Options> {
     let Some(preset) = args.shape.preset else {
-        return Err(Failure::new(Exit::Usage, "neither --model nor --preset is given").into());
+        return Err(Failure::new(Exit::Usage, "give --model or --preset").into());
     };
     Ok(Options { preset, seed: 0, sharp: true, image_tokenizer: args.shape.tokenizer })
 }

@@ -111,12 +111,12 @@ fn task(args: &GenerateArgs) -> Result<PromptTask, Failure> {
         GenerateKind::Edit => PromptTask::Edit { instruction: args.prompt.clone() },
     };
     if args.task.is_some() && matches!(args.kind, GenerateKind::TextToImage | GenerateKind::Edit) {
-        return Err(usage("this kind draws no map: --task does not go with it"));
+        return Err(usage("this kind draws no map; --task cannot be used with it"));
     }
     match (task.needs_panel(), args.image.is_some()) {
         (true, false) => Err(usage("this kind needs --image, the given upper panel")),
         (false, true) => {
-            Err(usage("this kind draws the whole picture: --image does not go with it"))
+            Err(usage("this kind draws the whole picture; --image cannot be used with it"))
         }
         _ => Ok(task),
     }
@@ -141,7 +141,7 @@ fn check(args: &GenerateArgs) -> Result<(), Failure> {
         if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
             return Err(Failure::new(
                 Exit::NotFound,
-                format!("{}: there is no such folder", folder.display()),
+                format!("{}: no such folder", folder.display()),
             ));
         }
     }

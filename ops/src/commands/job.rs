@@ -59,7 +59,7 @@ fn write_description(
     line("about", about.map(str::to_owned))?;
     line("state", Some(format!("{}{held}", standing(view))))?;
     let rest = (view.state == JobState::Cancelled && view.planned_unix_ms.is_some())
-        .then(|| format!("`nightshift retry {}` goes on with the rest", view.id));
+        .then(|| format!("`nightshift retry {}` continues with the rest", view.id));
     line("why", why(view).or(rest))?;
     line("kind", view.kind.clone())?;
     line("tenant", Some(format!("{}, submitted by {}", view.tenant, view.submitted_by)))?;
@@ -69,7 +69,7 @@ fn write_description(
     line("rows", view.n_rows.map(|n| n.to_string()))?;
     let counts = |items: i64| {
         format!(
-            "{items}: {} ok, {} failed, {} skipped, {} in the making",
+            "{items}: {} ok, {} failed, {} skipped, {} in progress",
             view.n_ok, view.n_failed, view.n_skipped, view.n_in_flight
         )
     };
@@ -120,14 +120,14 @@ fn write_description(
             "  {}  {:<12} {}",
             time(event.at_unix_ms),
             event.what,
-            // The rest of the mistakes stands above.
+            // The other mistakes are shown above.
             event.message.lines().next().unwrap_or_default()
         )?;
     }
     Ok(())
 }
 
-/// Stops a job; `retry` would go on with it.
+/// Stops a job; `retry` would continue it.
 ///
 /// # Errors
 /// There is no such job; [`Exit::Refused`] when it had already ended.
@@ -137,7 +137,7 @@ pub async fn cancel(context: Context, job: i64) -> anyhow::Result<Exit> {
         true => done(
             &context,
             format!(
-                "job {job} is being cancelled: what is in the making is dropped, what is finished stays"
+                "job {job} is being cancelled: pictures in progress are dropped, finished ones stay"
             ),
         ),
         false => refused(job, "cannot be cancelled", store.job(job).await?.state),
@@ -151,7 +151,9 @@ pub async fn cancel(context: Context, job: i64) -> anyhow::Result<Exit> {
 pub async fn pause(context: Context, job: i64) -> anyhow::Result<Exit> {
     let store = connect::store(&context.config, "nightshift pause").await?;
     match store.pause(job).await? {
-        true => done(&context, format!("job {job} is paused; pictures in the making are finished")),
+        true => {
+            done(&context, format!("job {job} is paused; pictures in progress will be finished"))
+        }
         false => refused(job, "cannot be paused", store.job(job).await?.state),
     }
 }
@@ -165,7 +167,7 @@ pub async fn resume(context: Context, job: i64) -> anyhow::Result<Exit> {
     let resumed = store.resume(job).await?;
     let unheld = store.unhold(job).await?;
     match resumed || unheld {
-        true => done(&context, format!("job {job} goes on")),
+        true => done(&context, format!("job {job} continues")),
         false => refused(job, "is neither paused nor held", store.job(job).await?.state),
     }
 }
@@ -188,15 +190,17 @@ pub async fn retry(
     };
     let items = store.retry(job, &only).await?;
     if store.job(job).await?.held {
-        let waits = format!("job {job} may go on, but it is still held; `nightshift resume {job}`");
+        let waits = format!(
+            "job {job} is ready to run again, but it is still held; `nightshift resume {job}`"
+        );
         return done(&context, waits);
     }
     done(
         &context,
         match items {
-            0 => format!("job {job} goes on with what it never ran"),
-            1 => format!("job {job} goes on: 1 failed item runs again"),
-            _ => format!("job {job} goes on: {items} failed items run again"),
+            0 => format!("job {job} continues with the items that never ran"),
+            1 => format!("job {job} continues: 1 failed item runs again"),
+            _ => format!("job {job} continues: {items} failed items run again"),
         },
     )
 }
@@ -266,7 +270,7 @@ pub(super) mod tests {
           model        tiny/f32/f32
           destination  s3://b/x/
           rows         2
-          items        8: 3 ok, 1 failed, 0 skipped, 2 in the making
+          items        8: 3 ok, 1 failed, 0 skipped, 2 in progress
           priority     50
           round        1
           submitted    TIME

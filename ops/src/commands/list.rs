@@ -38,7 +38,7 @@ pub async fn ps(context: Context, all: bool, format: Format) -> anyhow::Result<E
     let list: Vec<Value> = jobs.iter().map(|job| job_row(job, format)).collect();
     rows(&mut std::io::stdout().lock(), format, &JOB_COLUMNS, &list)?;
     if list.is_empty() && format == Format::Table {
-        context.ui.note(if all { "no jobs" } else { "no jobs that are not over; -a lists all" });
+        context.ui.note(if all { "no jobs" } else { "no unfinished jobs; -a lists all" });
     }
     Ok(Exit::Ok)
 }

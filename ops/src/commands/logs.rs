@@ -46,7 +46,7 @@ pub async fn run(context: Context, args: LogsArgs) -> anyhow::Result<Exit> {
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
             () = &mut interrupted => {
-                context.ui.note(&format!("job {} goes on; `nightshift logs -f {}` follows it again", args.job, args.job));
+                context.ui.note(&format!("job {} continues; `nightshift logs -f {}` follows it again", args.job, args.job));
                 return Ok(Exit::Interrupted);
             }
         }

@@ -66,7 +66,7 @@ async fn run_all(
     if older > 0 {
         context
             .ui
-            .note(&format!("{older} older jobs of this folder are not over; they go on, too"));
+            .note(&format!("{older} older jobs of this folder are not over; they continue too"));
     }
     let mut jobs = Vec::new();
     for spec in specs {
@@ -79,9 +79,9 @@ async fn run_all(
     for job in jobs {
         let Some(view) = over(context, system, job).await? else {
             let data = system.data.display();
-            context.ui.note(&format!(
-                "the jobs are kept; `nightshift --data {data} up` goes on with them"
-            ));
+            context
+                .ui
+                .note(&format!("the jobs are kept; `nightshift --data {data} up` continues them"));
             return Ok(Exit::Interrupted);
         };
         exit = worse(exit, wait::exit_of(view.state));

@@ -24,7 +24,7 @@ const COLUMNS: [Column; 7] = [
 /// Lists or changes recurring jobs.
 ///
 /// # Errors
-/// There is no such schedule; [`Exit::Refused`] when it is in no state for that; those of the store and of standard output.
+/// There is no such schedule; [`Exit::Refused`] when its state does not allow it; those of the store and of standard output.
 pub async fn run(context: Context, verb: ScheduleVerb) -> anyhow::Result<Exit> {
     let store = connect::store(&context.config, "nightshift schedule").await?;
     let (schedule, to, done, refused) = match verb {
@@ -48,15 +48,15 @@ pub async fn run(context: Context, verb: ScheduleVerb) -> anyhow::Result<Exit> {
             return Ok(Exit::Ok);
         }
         ScheduleVerb::Pause { schedule } => {
-            let done = "is paused; runs that have started go on";
+            let done = "is paused; runs that have started continue";
             (schedule, ScheduleMove::Pause, done, "is not active")
         }
         ScheduleVerb::Resume { schedule } => {
-            (schedule, ScheduleMove::Resume, "goes on with its next due time", "is not paused")
+            (schedule, ScheduleMove::Resume, "continues with its next due time", "is not paused")
         }
         ScheduleVerb::Rm { schedule } => {
-            let done = "is removed; runs that have started go on";
-            (schedule, ScheduleMove::Remove, done, "was removed before")
+            let done = "is removed; runs that have started continue";
+            (schedule, ScheduleMove::Remove, done, "was already removed")
         }
     };
     if !store.move_schedule(schedule, to).await? {

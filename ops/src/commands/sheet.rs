@@ -89,7 +89,7 @@ pub async fn write(
     if cells.is_empty() {
         let message = format!("job {job} has no pictures yet");
         return Err(Failure::new(Exit::NotFound, message)
-            .help(format!("`nightshift describe {job}` says where it stands"))
+            .help(format!("`nightshift describe {job}` shows its state"))
             .into());
     }
     compose(&cells, shape)

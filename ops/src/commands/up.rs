@@ -37,7 +37,9 @@ pub async fn run(context: Context, s3_port: u16) -> anyhow::Result<Exit> {
         error = system.broken() => Some(error),
         () = connect::interrupted() => None,
     };
-    context.ui.note("stopping; pictures in the making are finished (interrupt again to drop them)");
+    context
+        .ui
+        .note("stopping; pictures in progress will be finished (interrupt again to drop them)");
     system.stop(connect::interrupted()).await?;
     match broken {
         Some(error) => Err(error),

@@ -58,14 +58,14 @@ pub async fn until_over(
             .map_or(POLL, |deadline| deadline.saturating_duration_since(Instant::now()).min(POLL));
         if pause.is_zero() {
             progress.finish();
-            ui.note(&format!("job {job} goes on; `nightshift wait {job}` waits again"));
+            ui.note(&format!("job {job} continues; `nightshift wait {job}` waits again"));
             return Ok(Exit::TimedOut);
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = &mut interrupted => {
                 progress.finish();
-                ui.note(&format!("job {job} goes on; `nightshift wait {job}` waits again, `nightshift cancel {job}` stops it"));
+                ui.note(&format!("job {job} continues; `nightshift wait {job}` waits again, `nightshift cancel {job}` stops it"));
                 return Ok(Exit::Interrupted);
             }
         }
@@ -75,7 +75,7 @@ pub async fn until_over(
     Ok(exit_of(view.state))
 }
 
-/// Shows where a job stands.
+/// Shows the progress of a job.
 pub fn tell(progress: &mut Progress, view: &JobView) {
     let count = |number: i64| u64::try_from(number).unwrap_or(0);
     let done = count(view.n_ok + view.n_failed + view.n_skipped);
@@ -122,7 +122,7 @@ pub fn exit_of(state: JobState) -> Exit {
         JobState::FinishedWithErrors => Exit::ItemsFailed,
         JobState::Cancelled => Exit::JobCancelled,
         JobState::Failed | JobState::Rejected => Exit::JobFailed,
-        // Not final: the caller goes on waiting.
+        // Not final: the caller keeps waiting.
         JobState::Submitted
         | JobState::Ready
         | JobState::Paused

@@ -174,12 +174,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         form: Form::Number(1),
-        ..text(
-            "worker.slots",
-            &["NIGHTSHIFT_WORKER_SLOTS"],
-            "2",
-            "pictures in the making at a time",
-        )
+        ..text("worker.slots", &["NIGHTSHIFT_WORKER_SLOTS"], "2", "pictures drawn at the same time")
     },
     Key {
         form: Form::Number(0),
@@ -271,7 +266,7 @@ pub struct Surroundings {
     pub env: BTreeMap<String, String>,
     /// Files that may exist, the strongest first.
     pub files: Vec<PathBuf>,
-    /// A file named by `--config`: it must exist, and stands before the others.
+    /// A file named by `--config`: it must exist, and takes precedence over the others.
     pub explicit: Option<PathBuf>,
 }
 
@@ -467,7 +462,7 @@ pub fn redact_url(url: &str) -> String {
         return HIDDEN.to_owned();
     };
     let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-    // A question mark in front of an `@` stands in a password, or the `@` stands in a parameter.
+    // A question mark before an `@` belongs to a password, or the `@` belongs to a parameter.
     if parameters.contains('@') {
         return HIDDEN.to_owned();
     }

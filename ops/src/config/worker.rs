@@ -13,7 +13,7 @@ use crate::units::threads;
 /// What is configured for a worker.
 ///
 /// # Errors
-/// [`Exit::Usage`] for a numeric format that is none.
+/// [`Exit::Usage`] for an unknown numeric format.
 pub fn worker_config(config: &Config) -> Result<nightshift_worker::Config, Failure> {
     let list = |key: &str| -> Vec<String> {
         let text = config.get(key).unwrap_or_default();
@@ -85,7 +85,7 @@ fn machine_memory() -> Option<u64> {
 /// Loads the models beside the runtime; it takes seconds to minutes.
 ///
 /// # Errors
-/// [`Exit::Usage`]: there is none, or one cannot be loaded.
+/// [`Exit::Usage`]: there is no model, or one cannot be loaded.
 pub async fn load(config: nightshift_worker::Config) -> anyhow::Result<Models> {
     let dir = config.models_dir.clone();
     let loaded = tokio::task::spawn_blocking(move || Models::load(&config)).await?;

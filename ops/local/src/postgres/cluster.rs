@@ -86,7 +86,7 @@ pub(super) fn clear_leftovers(data: &Path) {
     }
 }
 
-/// Waits for the server of an owner that was killed: its watchdog is stopping it right now. The caller holds the folder's lock, so nobody else uses it.
+/// Waits for the server of an owner that was killed: its watchdog is stopping it right now. The caller holds the folder's lock, so no other process uses it.
 ///
 /// A pid file whose process is something else by now (ids are reused, above all in containers) is removed: the server itself would refuse to start.
 pub(super) fn end_orphan(cluster: &Path) {

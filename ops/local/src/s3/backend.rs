@@ -82,7 +82,7 @@ fn wants_url(encoding: Option<&EncodingType>) -> S3Result<bool> {
         Some(EncodingType::URL) => Ok(true),
         Some(other) => Err(refuse(
             S3ErrorCode::InvalidArgument,
-            format!("`{other}` is no encoding type; there is `url`"),
+            format!("`{other}` is not an encoding type; the only one is `url`"),
         )),
     }
 }
@@ -287,7 +287,7 @@ impl S3 for Backend {
             Ok(()) => objects::sync_folder(store.root()),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(refuse(
                 S3ErrorCode::BucketAlreadyOwnedByYou,
-                "there is a bucket of this name already, and it is yours",
+                "a bucket of this name already exists, and it is yours",
             )),
             Err(error) => Err(disk("make a bucket")(error)),
         })

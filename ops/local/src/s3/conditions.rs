@@ -30,7 +30,7 @@ impl Conditions {
             (Some(_), None) => {
                 return Err(refuse(
                     S3ErrorCode::NoSuchKey,
-                    "If-Match, and there is no object of this key",
+                    "If-Match was given, but there is no object of this key",
                 ));
             }
             (Some(wanted), Some(etag)) if !holds(wanted, etag) => return Err(failed()),

@@ -31,7 +31,7 @@ struct Inner {
     own: PathBuf,
     /// Publishes: rename or link, both synced with their folders.
     files: LocalFileSystem,
-    /// One lock per stripe of keys: between looking at an object and replacing it nobody else may replace it. No other process writes here.
+    /// One lock per stripe of keys: between looking at an object and replacing it no other task may replace it. No other process writes here.
     stripes: Vec<Mutex<()>>,
 }
 
@@ -129,7 +129,7 @@ impl Disk {
                 return Ok((file, facts));
             }
         }
-        Err(refuse(S3ErrorCode::SlowDown, "the object is being replaced all the time"))
+        Err(refuse(S3ErrorCode::SlowDown, "the object keeps being replaced"))
     }
 
     /// ETag of an object, if there is one.
@@ -285,7 +285,7 @@ impl Disk {
     fn location(&self, path: &Path) -> S3Result<object_store::path::Path> {
         let below = path.strip_prefix(self.root()).ok().and_then(Path::to_str);
         location(below.ok_or_else(|| {
-            refuse(S3ErrorCode::InternalError, "a staged file lies outside the store")
+            refuse(S3ErrorCode::InternalError, "a staged file is outside the store")
         })?)
     }
 }
@@ -301,7 +301,7 @@ pub(super) fn no_such_key(key: &str) -> S3Error {
 
 fn conflict(key: &str) -> S3Error {
     let message = format!(
-        "this store keeps objects as files, so {key:?} cannot be an object while another object lies below it or stands where it needs a folder"
+        "this store keeps objects as files, so {key:?} cannot be an object while another object is stored below it or where it needs a folder"
     );
     refuse(S3ErrorCode::InvalidRequest, message)
 }

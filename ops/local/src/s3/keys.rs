@@ -20,7 +20,7 @@ pub(super) fn bucket_folder(root: &Path, bucket: &str) -> Result<PathBuf, S3Erro
     }
 }
 
-/// Refuses every key that is no plain path of file names: what is left maps one to one to files below the bucket.
+/// Refuses every key that is not a plain path of file names: what is left maps one to one to files below the bucket.
 pub(super) fn check(key: &str) -> Result<(), S3Error> {
     let refuse = |why: &str| {
         Err(refuse(

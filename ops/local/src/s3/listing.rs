@@ -90,7 +90,7 @@ impl Walk<'_> {
             } else if !(key.starts_with(prefix) || prefix.starts_with(&key)) || self.skips(&key) {
                 ControlFlow::Continue(())
             } else if self.query.delimiter == "/" && key.len() > prefix.len() {
-                // One line stands for the whole folder; an empty one is no line.
+                // One line stands for the whole folder; an empty one is left out.
                 if is_empty(&folder.join(&name))? {
                     ControlFlow::Continue(())
                 } else {
@@ -145,7 +145,7 @@ impl Walk<'_> {
     }
 }
 
-/// The entries of a folder in the order of the keys that they stand for; the names of folders end in `/`. Links, devices and names that are not UTF-8 are no objects.
+/// The entries of a folder in the order of the keys that they stand for; the names of folders end in `/`. Links, devices and names that are not UTF-8 are not objects.
 fn entries(folder: &Path) -> io::Result<Vec<(String, bool)>> {
     let listing = match std::fs::read_dir(folder) {
         Ok(listing) => listing,

@@ -5,7 +5,7 @@
 //!
 //! Main path: a request is checked by `s3s`, `receive` stages and verifies the bytes, `disk` publishes them.
 //!
-//! What is ours besides the objects (staged bytes, metadata, uploads, credentials) lies in `<root>/.nightshift/`, which is no bucket name.
+//! What is ours besides the objects (staged bytes, metadata, uploads, credentials) is kept in `<root>/.nightshift/`, which is not a bucket name.
 
 mod backend;
 mod conditions;

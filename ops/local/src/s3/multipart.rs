@@ -41,7 +41,7 @@ struct Part {
 }
 
 fn folder(store: &Disk, id: &str) -> S3Result<PathBuf> {
-    // An id is ours or it is none: this also keeps every path inside.
+    // Only ids that we made are accepted; this also keeps every path inside.
     if id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         Ok(store.uploads().join(id))
     } else {
@@ -52,7 +52,7 @@ fn folder(store: &Disk, id: &str) -> S3Result<PathBuf> {
 fn no_such_upload() -> s3s::S3Error {
     refuse(
         S3ErrorCode::NoSuchUpload,
-        "there is no such upload; it was completed or aborted, or never begun",
+        "no such upload; it was completed or aborted, or never started",
     )
 }
 
@@ -243,7 +243,7 @@ fn choose(present: &[Part], asked: &[CompletedPart]) -> S3Result<Vec<Part>> {
         let part = part.ok_or_else(|| {
             refuse(
                 S3ErrorCode::InvalidPart,
-                format!("part {number} was not uploaded, or its ETag is another"),
+                format!("part {number} was not uploaded, or its ETag differs"),
             )
         })?;
         let sums = [
@@ -256,7 +256,7 @@ fn choose(present: &[Part], asked: &[CompletedPart]) -> S3Result<Vec<Part>> {
         if sums.iter().any(|(wanted, have)| wanted.is_some() && have.is_some() && wanted != have) {
             return Err(refuse(
                 S3ErrorCode::InvalidPart,
-                format!("part {number} has another checksum"),
+                format!("part {number} has a different checksum"),
             ));
         }
         if chosen.last().is_some_and(|last| last.version.bytes < MIN_PART_BYTES) {

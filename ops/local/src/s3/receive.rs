@@ -37,7 +37,7 @@ impl Expected {
     }
 }
 
-/// Bytes on disk, verified and synced, that nobody sees yet. Dropping it removes them, unless they were published from there.
+/// Bytes on disk, verified and synced, that are not visible yet. Dropping it removes them, unless they were published from there.
 #[derive(Debug)]
 pub(super) struct Staged {
     pub(super) path: tempfile::TempPath,
@@ -96,7 +96,7 @@ fn broken_body(error: s3s::StdError) -> S3Error {
         Ok(error) => *error,
         Err(error) => refuse(
             S3ErrorCode::IncompleteBody,
-            format!("the body broke off or is not what was signed: {error}"),
+            format!("the body was cut off or is not what was signed: {error}"),
         ),
     }
 }
@@ -167,7 +167,7 @@ fn verify(expected: &Expected, bytes: u64, md5: &[u8; 16], found: &Sums) -> S3Re
         if expected.announces(name) && trailer.is_none() {
             return Err(refuse(
                 S3ErrorCode::InvalidRequest,
-                format!("the {name} checksum announced in x-amz-trailer did not come"),
+                format!("the {name} checksum announced in x-amz-trailer was not sent"),
             ));
         }
         for wanted in [header.clone(), trailer].into_iter().flatten() {

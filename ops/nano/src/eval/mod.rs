@@ -45,7 +45,7 @@ pub struct Options {
     pub cfg: Option<f32>,
     /// How codes are chosen.
     pub decoding: Decoding,
-    /// Pictures in the making at a time.
+    /// Pictures drawn at the same time.
     pub slots: usize,
 }
 

@@ -163,6 +163,6 @@ impl FromStr for Filter {
         }
         let names: Vec<String> =
             Task::all().into_iter().map(|task| task.name().replace(' ', "-")).collect();
-        Err(format!("there are dense, control, {}", names.join(", ")))
+        Err(format!("the tasks are dense, control, {}", names.join(", ")))
     }
 }

@@ -19,7 +19,7 @@ use crate::output::{Column, column, one, rows};
 /// Does what was typed.
 ///
 /// # Errors
-/// The login is no administrator; what is named is not there; those of the store and of standard output.
+/// The login is not an administrator; the named object does not exist; those of the store and of standard output.
 pub async fn run(context: Context, verb: AdminVerb) -> anyhow::Result<Exit> {
     let store = connect::owner_store(&context.config, "nightshift admin").await?;
     match perform(&context, &store, verb).await {
@@ -62,7 +62,7 @@ async fn tenant(context: &Context, store: &Store, verb: TenantVerb) -> anyhow::R
     match verb {
         TenantVerb::Create { name, settings } => {
             store.create_tenant(&name, &settings_of(settings)?).await?;
-            context.ui.note(&format!("tenant {name} is made; `nightshift admin member add {name} LOGIN` lets a login act for it"));
+            context.ui.note(&format!("tenant {name} is created; `nightshift admin member add {name} LOGIN` lets a login act for it"));
         }
         TenantVerb::Set { name, settings } => {
             store.set_tenant(&name, &settings_of(settings)?).await?;
@@ -113,7 +113,10 @@ fn places(flag: &str, typed: Vec<String>) -> Result<Option<Vec<String>>, Failure
         0 if typed.is_empty() => Ok(None),
         0 => Ok(Some(typed)),
         _ if typed.len() == 1 => Ok(Some(Vec::new())),
-        _ => Err(Failure::new(Exit::Usage, format!("{flag} none stands alone"))),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            format!("{flag} none cannot be combined with other values"),
+        )),
     }
 }
 
@@ -135,7 +138,7 @@ async fn member(context: &Context, store: &Store, verb: MemberVerb) -> anyhow::R
         }
         MemberVerb::Remove { tenant, login } => {
             store.remove_member(&login, &tenant).await?;
-            context.ui.note(&format!("login {login} acts no longer for tenant {tenant}"));
+            context.ui.note(&format!("login {login} no longer acts for tenant {tenant}"));
         }
         MemberVerb::List { tenant, output } => {
             let mut logins = store.logins().await?;
@@ -157,7 +160,7 @@ async fn login(context: &Context, store: &Store, verb: LoginVerb) -> anyhow::Res
                 _ => LoginKind::Scheduler,
             };
             create_login(context, store, role, &login, &password, None).await?;
-            context.ui.note(&format!("login {login} is one of {kind}s, with this password"));
+            context.ui.note(&format!("login {login} is now a {kind} login with this password"));
         }
         LoginVerb::Drop { login } => {
             store.drop_login(&login).await?;

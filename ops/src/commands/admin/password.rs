@@ -37,7 +37,7 @@ pub(super) fn given(typed: &PasswordArgs) -> bool {
 /// Reads or makes the password.
 ///
 /// # Errors
-/// [`Exit::Usage`] when there is none, or the file exists.
+/// [`Exit::Usage`] when no password is given, or the file exists.
 pub(super) fn take(typed: &PasswordArgs) -> anyhow::Result<Password> {
     let usage = |message: String| Failure::new(Exit::Usage, message);
     let read = |text: String, from: &str| match text.trim_end_matches(['\r', '\n']) {

@@ -39,7 +39,7 @@ fn shapes(args: &ShapeArgs) -> anyhow::Result<Shapes> {
         });
     }
     let Some(preset) = args.preset else {
-        return Err(Failure::new(Exit::Usage, "neither --model nor --preset is given").into());
+        return Err(Failure::new(Exit::Usage, "give --model or --preset").into());
     };
     Ok(Shapes::of_random(&Options {
         preset,

@@ -50,7 +50,7 @@ fn conform(ui: Ui, dir: &Path, kind: Option<&str>) -> anyhow::Result<Exit> {
     }
     if checks.is_empty() {
         let message =
-            format!("{}: nothing to compare: no golden file of a known name", dir.display());
+            format!("{}: nothing to compare; it has no golden file of a known name", dir.display());
         return Err(Failure::new(Exit::NotFound, message)
             .help("the folder is one like tests/conformance/golden/transformer")
             .into());
@@ -91,7 +91,7 @@ fn random(ui: Ui, dir: &Path, options: &Options) -> anyhow::Result<Exit> {
 
 fn quantize(ui: Ui, from: &Path, to: &Path) -> anyhow::Result<Exit> {
     if !from.join("config.json").is_file() {
-        let message = format!("{}: no config.json, so no model folder", from.display());
+        let message = format!("{}: not a model folder: it has no config.json", from.display());
         return Err(Failure::new(Exit::NotFound, message).into());
     }
     write_whole(to, |unfinished| Ok(quantise::quantise(from, unfinished)?))?;
