@@ -13,7 +13,7 @@ use crate::psql::psql;
 
 /// Member of tenant `default`.
 pub const USER: &str = "lab_user";
-/// Member of tenants `blue` and `green`.
+/// Member of tenants `blue` and `green`, where a database has them: [`crate::Database::add_tenants`].
 pub const BOB: &str = "lab_bob";
 /// A login for tenants that is no member of any.
 pub const NOBODY: &str = "lab_nobody";
@@ -61,7 +61,7 @@ pub fn run_under(command: impl Iterator<Item = OsString>) -> ExitCode {
     ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1))
 }
 
-/// Migrates a database and makes its logins; every tenant may use every bucket.
+/// Migrates a database and makes its logins; tenant `default` may use every bucket.
 pub(crate) async fn prepare(url: &str) {
     nightshift_store::migrate(url).await.expect("the database migrates");
     let admin = Store::connect(&DatabaseConfig::new(url)).await.expect("the database answers");
@@ -77,9 +77,14 @@ pub(crate) async fn prepare(url: &str) {
         admin.create_login(kind, name, PASSWORD, tenant).await.expect("a login");
     }
     let everywhere = ["s3://".to_owned()];
-    for tenant in ["default", "blue", "green"] {
-        admin.set_prefixes(tenant, &everywhere, &everywhere).await.expect("prefixes");
-    }
+    admin.set_prefixes("default", &everywhere, &everywhere).await.expect("prefixes");
     admin.close().await;
-    let _done = psql(url, &format!("delete from nightshift.member where login = '{NOBODY}'"));
+    // Most tests want one tenant; the logins of others stay.
+    let _done = psql(
+        url,
+        "set search_path = nightshift;
+        delete from member where tenant_id in (select id from tenant where name <> 'default');
+        delete from share where tenant_id in (select id from tenant where name <> 'default');
+        delete from tenant where name <> 'default'",
+    );
 }

@@ -6,7 +6,7 @@ use nightshift_local::{Postgres, PostgresOptions};
 use nightshift_store::{DatabaseConfig, Store};
 use tempfile::TempDir;
 
-use crate::cluster::{CLUSTER_VARIABLE, PASSWORD, TEMPLATE, options, prepare};
+use crate::cluster::{BOB, CLUSTER_VARIABLE, PASSWORD, TEMPLATE, options, prepare};
 use crate::psql::{Session, psql, try_psql};
 
 /// A migrated database with the logins of [`crate::USER`] and the others, dropped with the value.
@@ -115,6 +115,19 @@ impl Database {
     /// When the server does not answer.
     pub async fn admin(&self) -> Store {
         connect(&self.url()).await
+    }
+
+    /// Makes the tenants `blue` and `green`, which may use every bucket and whose member is [`BOB`].
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn add_tenants(&self) {
+        let (admin, everywhere) = (self.admin().await, ["s3://".to_owned()]);
+        for tenant in ["blue", "green"] {
+            admin.set_prefixes(tenant, &everywhere, &everywhere).await.expect("a tenant");
+            admin.add_member(BOB, tenant).await.expect("a member");
+        }
+        admin.close().await;
     }
 
     /// Runs SQL as superuser and returns what psql prints, unaligned.

@@ -28,6 +28,7 @@ pub(crate) struct Lab {
 impl Lab {
     pub(crate) async fn new() -> Self {
         let database = Database::fresh().await;
+        database.add_tenants().await;
         database.take_clock();
         let scheduler = database.store(SCHEDULER).await;
         Self {
