@@ -115,7 +115,11 @@ pub(crate) async fn given(
                 // Only what its neighbours do not meet is this object's own fault, and an outage may spare them for a moment.
                 let lasts = !error.is_transient() || begun.elapsed() > OUTAGE_MAX;
                 match lasts && are_served(work, &uri, neighbours).await {
-                    true => Ok(Err(error)),
+                    // The place may have recovered between the two questions.
+                    true => match work.shared.objects.get(&uri, limit, etag).await {
+                        Err(again @ ObjectError::Unauthenticated { .. }) => Err(again),
+                        done => Ok(done),
+                    },
                     false => Err(error),
                 }
             }
